@@ -1,0 +1,77 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Text VAEs that do not collapse: batch-normalised posteriors for Transformers."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from transformers import AutoConfig, AutoModel, AutoProcessor
+
+from ._version import __version__
+from .configuration_bnvae import BNVAEConfig
+from .modeling_bnvae import BNVAEModel, BNVAEOutput, BNVAEPreTrainedModel
+from .posterior_bnvae import (
+    POSTERIOR_HEADS,
+    BatchNormMeanPosterior,
+    BatchNormPosterior,
+    BatchNormRMSPosterior,
+    DiagonalGaussian,
+    GaussianPosterior,
+    LayerNormPosterior,
+    PosteriorHead,
+    build_posterior_head,
+    population_statistics,
+)
+from .processing_bnvae import BNVAEProcessor
+
+if TYPE_CHECKING:
+    from .calibration import recalibrate_posterior
+    from .data_collator import BNVAEDataCollator
+    from .trainer import BNVAETrainer
+    from .training_args import BNVAETrainingArguments
+
+
+# Training brings in accelerate and datasets, for which someone who only loads a checkpoint need not wait.
+_LAZY = {
+    "BNVAEDataCollator": "data_collator",
+    "BNVAETrainer": "trainer",
+    "BNVAETrainingArguments": "training_args",
+    "recalibrate_posterior": "calibration",
+}
+
+AutoConfig.register("bnvae", BNVAEConfig)
+AutoModel.register(BNVAEConfig, BNVAEModel)
+AutoProcessor.register(BNVAEConfig, BNVAEProcessor)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])
+
+
+__all__ = [
+    "POSTERIOR_HEADS",
+    "BNVAEConfig",
+    "BNVAEDataCollator",
+    "BNVAEModel",
+    "BNVAEOutput",
+    "BNVAEPreTrainedModel",
+    "BNVAEProcessor",
+    "BNVAETrainer",
+    "BNVAETrainingArguments",
+    "BatchNormMeanPosterior",
+    "BatchNormPosterior",
+    "BatchNormRMSPosterior",
+    "DiagonalGaussian",
+    "GaussianPosterior",
+    "LayerNormPosterior",
+    "PosteriorHead",
+    "__version__",
+    "build_posterior_head",
+    "population_statistics",
+    "recalibrate_posterior",
+]

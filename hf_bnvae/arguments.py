@@ -1,0 +1,169 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The options that the training scripts share, and how a command line or a file sets them."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import HfArgumentParser
+
+from .training_args import BNVAETrainingArguments
+
+# The scripts' defaults where a small model is trained from scratch; a pretrained pair wants Trainer's gentler ones.
+FROM_SCRATCH_DEFAULTS: dict[str, Any] = {
+    "per_device_train_batch_size": 64,
+    "per_device_eval_batch_size": 64,
+    "learning_rate": 1e-3,
+    "latent_learning_rate": 1e-3,
+    "num_train_epochs": 2.0,
+    "warmup_steps": 100,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 2,
+    "logging_steps": 50,
+}
+
+DEFAULT_OUTPUT_DIR = "runs/bnvae"
+
+
+@dataclass
+class ModelArguments:
+    """Which networks, and which latent space between them."""
+
+    encoder_name_or_path: str | None = field(
+        default=None, metadata={"help": "Pretrained encoder, a Hub name or a folder; with --decoder_name_or_path."}
+    )
+    decoder_name_or_path: str | None = field(
+        default=None, metadata={"help": "Pretrained decoder, a Hub name or a folder; with --encoder_name_or_path."}
+    )
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "A BNVAE to go on with, a Hub name or a folder, in place of those two."}
+    )
+    latent_size: int | None = field(default=None, metadata={"help": "Number of latent dimensions (32)."})
+    posterior: str | None = field(
+        default=None,
+        metadata={
+            "help": "Posterior head (bn).",
+            "choices": ["bn", "bn_rms", "bn_mean", "ln", "gaussian"],
+        },
+    )
+    bn_tau: float | None = field(default=None, metadata={"help": "tau of bn, bn_rms and ln, in (0, 1)."})
+    bn_gamma: float | None = field(default=None, metadata={"help": "gamma of bn_mean, in (0, 1)."})
+    rate: float | None = field(default=None, metadata={"help": "The KL floor in nats per sentence, instead of those."})
+    pooling: str | None = field(
+        default=None, metadata={"help": "Sentence vector of the encoder (cls).", "choices": ["cls", "mean", "pooler"]}
+    )
+    latent_injection: str | None = field(
+        default=None,
+        metadata={"help": "The latent's way into the decoder (both).", "choices": ["both", "memory", "embedding"]},
+    )
+    encoder_dropout: float | None = field(
+        default=None, metadata={"help": "Dropout of the encoder (0: noise there kills the latent space)."}
+    )
+    vocab_size: int = field(default=4096, metadata={"help": "From scratch: size of both vocabularies."})
+    hidden_size: int = field(default=128, metadata={"help": "From scratch: width of both networks."})
+    num_layers: int = field(default=2, metadata={"help": "From scratch: layers of both networks."})
+    revision: str | None = field(default=None, metadata={"help": "Revision of --model_name_or_path."})
+    token: str | None = field(default=None, metadata={"help": "Token for private repositories of the Hub."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Allow code from the Hub for both networks."})
+
+    def __post_init__(self) -> None:
+        if (self.encoder_name_or_path is None) != (self.decoder_name_or_path is None):
+            raise ValueError("Give both encoder_name_or_path and decoder_name_or_path, or neither.")
+        if self.model_name_or_path is not None and self.encoder_name_or_path is not None:
+            raise ValueError("Give either model_name_or_path or an encoder and a decoder, not both.")
+
+    def config_fields(self) -> dict[str, Any]:
+        """The fields of [`BNVAEConfig`] that were set."""
+        names = ("latent_size", "posterior", "bn_tau", "bn_gamma", "rate", "pooling", "latent_injection")
+        fields = {name: getattr(self, name) for name in (*names, "encoder_dropout")}
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+@dataclass
+class DataArguments:
+    """Which texts. With none named: the docstrings of the installed Python packages."""
+
+    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    train_file: str | None = field(default=None, metadata={"help": "Training texts: .txt, .csv, .tsv, .json, .jsonl."})
+    validation_file: str | None = field(default=None, metadata={"help": "Texts to evaluate with."})
+    text_column: str | None = field(default=None, metadata={"help": "The column that holds the texts."})
+    validation_split_percentage: float = field(
+        default=10, metadata={"help": "Share of the training texts held out where there is no validation set."}
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first so many texts only."})
+    max_eval_samples: int | None = field(
+        default=10000,
+        metadata={"help": "Evaluate on the first so many texts only: mutual information takes time of their square."},
+    )
+    preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes for tokenizing."})
+
+
+@dataclass
+class ReportArguments:
+    """The final evaluation and what is shown of it."""
+
+    num_importance_samples: int = field(default=100, metadata={"help": "Samples for each text's log p(x)."})
+    max_importance_sentences: int = field(default=500, metadata={"help": "Of how many texts."})
+    num_examples: int = field(default=5, metadata={"help": "Reconstructions and prior samples to show."})
+
+
+@dataclass
+class ScriptTrainingArguments(BNVAETrainingArguments):
+    """`BNVAETrainingArguments` with a default folder, and with both steps on where neither is asked for."""
+
+    output_dir: str = field(default=DEFAULT_OUTPUT_DIR, metadata={"help": "Folder for the model and its results."})
+
+    def __post_init__(self) -> None:
+        if not (self.do_train or self.do_eval or self.do_predict):
+            self.do_train = self.do_eval = True
+        # Pinned memory is for copies to an accelerator; without one torch only warns.
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
+        super().__post_init__()
+
+
+Arguments = tuple[ModelArguments, DataArguments, ReportArguments, ScriptTrainingArguments]
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
+    """
+    The options of a training script, from the command line or, where its only argument is a `.json`, `.yaml` or
+    `.yml` file, from that file.
+
+    Args:
+        argv (`Sequence[str]`, *optional*): The arguments; those of the process if not given.
+
+    Raises:
+        ValueError: for a file that is not one mapping, or holds unknown options.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = HfArgumentParser([ModelArguments, DataArguments, ReportArguments, ScriptTrainingArguments])
+    if len(argv) == 1 and argv[0].endswith((".json", ".yaml", ".yml")):
+        options = _read_options(Path(argv[0]))
+        defaults = FROM_SCRATCH_DEFAULTS if not _names_a_model(options) else {}
+        return parser.parse_dict({**defaults, **options})
+    named = vars(parser.parse_known_args(argv)[0]) if not {"-h", "--help"} & set(argv) else {}
+    if not _names_a_model(named):
+        parser.set_defaults(**FROM_SCRATCH_DEFAULTS)
+    return parser.parse_args_into_dataclasses(argv)
+
+
+def _names_a_model(options: dict[str, Any]) -> bool:
+    return any(options.get(name) for name in ("encoder_name_or_path", "decoder_name_or_path", "model_name_or_path"))
+
+
+def _read_options(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        options = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, json.JSONDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} could not be read as a file of options: {error}") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"{path} must hold one mapping of options to values, got {type(options).__name__}.")
+    return options

@@ -1,0 +1,255 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The configuration of a BN-VAE: two sub-configurations, the posterior head and the latent's way into the decoder."""
+
+import copy
+import math
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+DEFAULT_TAU = 0.5
+DEFAULT_GAMMA = 0.6
+
+# Which of the three scale settings each posterior head understands.
+_SCALE_FIELDS = {
+    "bn": ("bn_tau", "rate"),
+    "bn_rms": ("bn_tau", "rate"),
+    "bn_mean": ("bn_gamma", "rate"),
+    "ln": ("bn_tau", "rate"),
+    "gaussian": (),
+}
+
+
+@strict
+class BNVAEConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`BNVAEModel`]: a variational autoencoder for text whose posterior is batch-normalised, so that
+    its KL divergence from the prior has a positive floor and the decoder cannot ignore the latent.
+
+    Args:
+        encoder (`PreTrainedConfig` or `dict`, *optional*):
+            Configuration of the encoder, any bidirectional `AutoModel`. Defaults to BERT's.
+        decoder (`PreTrainedConfig` or `dict`, *optional*):
+            Configuration of the decoder, any `AutoModelForCausalLM`. Defaults to GPT-2's.
+        latent_size (`int`, *optional*, defaults to 32):
+            Number of latent dimensions, d.
+        posterior (`str`, *optional*, defaults to `"bn"`):
+            The posterior head: `"bn"` (mean and signed standard deviation batch-normalised, Su 2020), `"bn_rms"` (the
+            standard deviation scaled by its batch root mean square instead), `"bn_mean"` (only the mean, with a fixed
+            scale and a trainable shift, Zhu et al. 2020), `"ln"` (normalised over the latent dimensions of one
+            sentence) or `"gaussian"` (no normalisation: the baseline that collapses).
+        bn_tau (`float`, *optional*):
+            tau in (0, 1) of `bn`, `bn_rms` and `ln`: the least share of the prior's unit second moment that the means
+            carry. `None` means 0.5 unless `rate` is given. The guaranteed floor is `-d/2 log(1 - tau)` nats.
+        bn_gamma (`float`, *optional*):
+            gamma in (0, 1) of `bn_mean`: the standard deviation of the means over a batch. `None` means 0.6 unless
+            `rate` is given. The guaranteed floor is `d/2 gamma^2` nats.
+        rate (`float`, *optional*):
+            Instead of `bn_tau` or `bn_gamma`: the floor itself, in nats per sentence, whatever `latent_size` is. The
+            mean KL of a training batch is never below it.
+        pooling (`str`, *optional*, defaults to `"cls"`):
+            How a sentence's hidden states become one vector: `"cls"` (the first token's), `"mean"` (over the real
+            tokens) or `"pooler"` (the encoder's own pooler).
+        latent_injection (`str`, *optional*, defaults to `"both"`):
+            How the latent enters the decoder: `"memory"` (one extra key/value slot per layer), `"embedding"` (added
+            to every input embedding) or `"both"`, as in Optimus (Li et al., EMNLP 2020).
+        encoder_dropout (`float`, *optional*, defaults to 0):
+            Dropout probability of the encoder in training, for all of its dropouts. With noise in the encoder the
+            batch variance that BN enforces can be filled with noise instead of information, so it is 0.
+        pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, *optional*):
+            Special tokens of the decoder. They default to the decoder configuration's; `decoder_start_token_id`
+            (prepended by the model) to its BOS, else its EOS, and `pad_token_id` to its EOS.
+
+    Raises:
+        ValueError: for a scale outside its range or one that the head cannot hold, for a decoder that is not causal,
+            and for an encoder that gives no hidden states.
+
+    Example:
+
+    ```python
+    >>> from hf_bnvae import BNVAEConfig
+
+    >>> config = BNVAEConfig(latent_size=16, posterior="bn_rms", rate=8)
+    >>> config.kl_floor
+    8.0
+    ```
+    """
+
+    model_type = "bnvae"
+    sub_configs_defaults = {
+        "encoder": SubConfigSpec(config_class=AutoConfig, model_type="bert"),
+        "decoder": SubConfigSpec(config_class=AutoConfig, model_type="gpt2"),
+    }
+    keys_to_ignore_at_inference = ["latents", "logits", "past_key_values"]
+
+    encoder: PreTrainedConfig | dict | None = None
+    decoder: PreTrainedConfig | dict | None = None
+    latent_size: int = 32
+    posterior: Literal["bn", "bn_rms", "bn_mean", "ln", "gaussian"] = "bn"
+    bn_tau: float | int | None = None
+    bn_gamma: float | int | None = None
+    rate: float | int | None = None
+    pooling: Literal["cls", "mean", "pooler"] = "cls"
+    latent_injection: Literal["both", "memory", "embedding"] = "both"
+    encoder_dropout: float | int = 0
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    decoder_start_token_id: int | None = None
+    is_encoder_decoder: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        # A caller's own configuration objects stay as they are: the dropouts below are set on copies.
+        for name in self.sub_configs_defaults:
+            if isinstance(getattr(self, name), PreTrainedConfig):
+                setattr(self, name, copy.deepcopy(getattr(self, name)))
+        super().__post_init__(**kwargs)
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            if getattr(self, name) is None:
+                setattr(self, name, _first_id(getattr(self.decoder, name, None)))
+        if self.pad_token_id is None:
+            self.pad_token_id = self.eos_token_id
+        if self.decoder_start_token_id is None:
+            self.decoder_start_token_id = self.bos_token_id if self.bos_token_id is not None else self.eos_token_id
+        # `strict` runs the validators too, but wraps what they raise; called here, a user sees the plain ValueError.
+        self.validate_sizes()
+        self.validate_posterior_scale()
+        self.validate_encoder()
+        self.validate_decoder()
+        self.apply_encoder_dropout()
+
+    @classmethod
+    def from_encoder_decoder_configs(
+        cls, encoder: PreTrainedConfig, decoder: PreTrainedConfig, **fields: Any
+    ) -> "BNVAEConfig":
+        """A configuration from those of an encoder and a decoder (copied), and any of this class' own fields."""
+        return cls(encoder=encoder, decoder=decoder, **fields)
+
+    @property
+    def kl_floor(self) -> float:
+        """The mean KL, in nats per sentence, below which no training batch can fall whatever is learnt.
+
+        In a batch, with gamma_mu^2 + gamma_sigma^2 = 1, Jensen's inequality gives mean KL >= -1/2 sum_j log
+        gamma_sigma,j^2, and gamma_sigma^2 <= 1 - tau; with `bn_mean` mean KL >= 1/2 sum_j (gamma^2 + beta_j^2). In
+        evaluation the moments are the data's own, so a measured KL may lie somewhat below.
+        """
+        if self.posterior == "gaussian":
+            return 0.0
+        if self.rate is not None:
+            return float(self.rate)
+        if self.posterior == "bn_mean":
+            gamma = DEFAULT_GAMMA if self.bn_gamma is None else self.bn_gamma
+            return 0.5 * self.latent_size * gamma**2
+        tau = DEFAULT_TAU if self.bn_tau is None else self.bn_tau
+        return -0.5 * self.latent_size * math.log1p(-tau)
+
+    def apply_encoder_dropout(self) -> None:
+        """Write `encoder_dropout` over every dropout of the encoder's configuration.
+
+        Architectures name them differently (`hidden_dropout_prob`, `attention_dropout`, `resid_pdrop`, ...), so every
+        numeric field with "drop" in its name counts. Layer drop and stochastic depth are noise as well, though no
+        dropout: they are switched off with a dropout of 0 and left alone otherwise.
+        """
+        for name, value in self.encoder.to_dict().items():
+            if "drop" not in name or isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
+            is_dropout = "dropout" in name or "pdrop" in name
+            if is_dropout or self.encoder_dropout == 0:
+                setattr(self.encoder, name, float(self.encoder_dropout))
+
+    def validate_sizes(self) -> None:
+        if self.latent_size < 1:
+            raise ValueError(f"latent_size must be at least 1, got {self.latent_size}.")
+        if not 0 <= self.encoder_dropout < 1:
+            raise ValueError(f"encoder_dropout must lie in [0, 1), got {self.encoder_dropout}.")
+
+    def validate_posterior_scale(self) -> None:
+        """tau, gamma and rate lie in their ranges, and the head can hold them."""
+        if self.bn_tau is not None and not 0 < self.bn_tau < 1:
+            raise ValueError(
+                f"bn_tau must lie strictly between 0 and 1, got {self.bn_tau}: at 0 the KL has no floor, at 1 no "
+                "variance is left for the posterior."
+            )
+        if self.bn_gamma is not None and not 0 < self.bn_gamma < 1:
+            raise ValueError(
+                f"bn_gamma must lie strictly between 0 and 1, got {self.bn_gamma}: at 0 the KL has no floor, and "
+                "from 1 on gamma^2 + E[sigma^2] > 1, an aggregated posterior wider than the prior, so that a sample "
+                "of the prior decodes from a posterior hole."
+            )
+        if self.rate is not None:
+            self._validate_rate()
+        for name in ("bn_tau", "bn_gamma"):
+            if getattr(self, name) is not None and name not in _SCALE_FIELDS[self.posterior]:
+                logger.warning_once(f"{name}={getattr(self, name)} has no effect with posterior={self.posterior!r}.")
+        if self.posterior == "ln" and self.latent_size == 1:
+            raise ValueError(
+                "posterior='ln' normalises over the latent dimensions of a sentence, so latent_size=1 leaves nothing: "
+                "every mean would be 0. Choose latent_size >= 2 or posterior='bn'."
+            )
+
+    def _validate_rate(self) -> None:
+        if not (self.rate > 0 and math.isfinite(self.rate)):
+            raise ValueError(f"rate must be a positive number of nats per sentence, got {self.rate}.")
+        for name in ("bn_tau", "bn_gamma"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"rate={self.rate} and {name}={getattr(self, name)} both set the posterior's scale: give only one."
+                )
+        if self.posterior == "gaussian":
+            raise ValueError(
+                f"posterior='gaussian' has no floor, so it cannot hold rate={self.rate}. Choose one of "
+                "'bn', 'bn_rms', 'bn_mean', 'ln', or leave rate out."
+            )
+        if self.posterior == "bn_mean" and self.rate >= self.latent_size / 2:
+            raise ValueError(
+                f"posterior='bn_mean' holds a rate below latent_size / 2 = {self.latent_size / 2} nats (gamma = "
+                f"sqrt(2 rate / latent_size) must stay below 1), got rate={self.rate}. Lower the rate, raise "
+                "latent_size, or choose posterior='bn_rms'."
+            )
+
+    def validate_encoder(self) -> None:
+        """The encoder gives one hidden state per token, and its first one sees the whole sentence."""
+        config = self.encoder
+        if config.is_encoder_decoder or not isinstance(getattr(config, "hidden_size", None), int):
+            raise ValueError(
+                f"The encoder must be a model with one hidden state per token (BERT, RoBERTa, DistilBERT, ModernBERT, "
+                f"...), got model type {config.model_type!r}, which is not."
+            )
+        is_causal = getattr(config, "is_decoder", False) or (
+            config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+            and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        )
+        if is_causal and self.pooling == "cls":
+            raise ValueError(
+                f"pooling='cls' takes the first token's hidden state, which in the causal encoder "
+                f"{config.model_type!r} sees nothing of the sentence. Use pooling='mean' or a bidirectional encoder."
+            )
+
+    def validate_decoder(self) -> None:
+        """The decoder predicts each token from those before it only."""
+        config = self.decoder
+        allowed = "Use a causal language model (GPT-2, OPT, Llama, Qwen, ...)."
+        if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            raise ValueError(f"The decoder {config.model_type!r} is not a causal language model. {allowed}")
+        if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+            raise ValueError(
+                f"The decoder {config.model_type!r} attends in both directions, so it would see the token that it "
+                f"predicts. {allowed} Some encoders can be made causal: decoder={{'is_decoder': True}}."
+            )
+
+
+def _first_id(token_id: int | list[int] | None) -> int | None:
+    """Some decoders (Llama 3) list several EOS ids; the first is the one that ends a text."""
+    return token_id[0] if isinstance(token_id, (list, tuple)) else token_id
+
+
+__all__ = ["BNVAEConfig"]

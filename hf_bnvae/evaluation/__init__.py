@@ -1,0 +1,20 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Figures that tell whether a latent space is alive, each with its unit and estimator named."""
+
+from .aggregate import active_units, aggregate_moments, corpus_figures
+from .diagnosis import diagnose
+from .evaluator import EvaluationResult, evaluate_model
+from .importance import importance_weighted_nll
+from .information import InformationEstimate, mutual_information
+
+__all__ = [
+    "EvaluationResult",
+    "InformationEstimate",
+    "active_units",
+    "aggregate_moments",
+    "corpus_figures",
+    "diagnose",
+    "evaluate_model",
+    "importance_weighted_nll",
+    "mutual_information",
+]

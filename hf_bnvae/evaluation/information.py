@@ -1,0 +1,76 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""How much the latent says about the sentence: mutual information under the aggregated posterior."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ..posterior_bnvae import DiagonalGaussian, prior_log_prob
+
+BLOCK_ELEMENTS = 2**24
+
+
+@dataclass(frozen=True)
+class InformationEstimate:
+    """
+    Mutual information and marginal KL of a corpus, in nats per sentence.
+
+    Args:
+        mutual_information (`float`): E[log q(z|x) - log q(z)], with q(z) the mean of all the corpus' posteriors.
+        mutual_information_error (`float`): Its Monte-Carlo standard error.
+        marginal_kl (`float`): E[log q(z) - log p(z)], the distance of the aggregated posterior from the prior.
+        log_num_sentences (`float`): log N. The estimate cannot exceed it.
+    """
+
+    mutual_information: float
+    mutual_information_error: float
+    marginal_kl: float
+    log_num_sentences: float
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether the estimate is so near log N (within 1 nat) that the truth may be larger."""
+        return self.mutual_information > self.log_num_sentences - 1
+
+
+def mutual_information(posterior: DiagonalGaussian, generator: torch.Generator | None = None) -> InformationEstimate:
+    """
+    Mutual information of sentence and latent, with one latent drawn for each sentence of the corpus.
+
+    The aggregated posterior is that of the whole corpus, each sentence's own posterior included (Hoffman & Johnson
+    2016; Dieng et al., AISTATS 2019). Computed in float64 by direct sums, in blocks: the expanded square, as a matrix
+    product, loses all digits where some sigma is small.
+
+    Args:
+        posterior ([`DiagonalGaussian`]): The posteriors of the N sentences of the corpus.
+        generator (`torch.Generator`, *optional*): Where the latents' noise is drawn from.
+
+    Returns:
+        [`InformationEstimate`]
+    """
+    noise = torch.randn(posterior.mean.shape, generator=generator, dtype=torch.float64).to(posterior.mean.device)
+    posterior = DiagonalGaussian(posterior.mean.double(), posterior.logvar.double())
+    latents = posterior.sample(noise)
+    count = len(latents)
+    block = max(1, BLOCK_ELEMENTS // count)
+    log_aggregate = torch.cat([_log_aggregate(rows, posterior) for rows in latents.split(block)])
+    gain = posterior.log_prob(latents) - log_aggregate
+    error = gain.std().item() / math.sqrt(count) if count > 1 else math.nan
+    return InformationEstimate(
+        mutual_information=gain.mean().item(),
+        mutual_information_error=error,
+        marginal_kl=(log_aggregate - prior_log_prob(latents)).mean().item(),
+        log_num_sentences=math.log(count),
+    )
+
+
+def _log_aggregate(latents: torch.Tensor, posterior: DiagonalGaussian) -> torch.Tensor:
+    """log of the mean of all posteriors' densities at `latents` `(rows, latent_size)`: `(rows,)`."""
+    precision = torch.exp(-posterior.logvar)
+    exponent = latents.new_zeros(len(latents), len(posterior.mean))
+    for dimension in range(latents.shape[1]):
+        offset = latents[:, dimension, None] - posterior.mean[None, :, dimension]
+        exponent.addcmul_(offset.square_(), precision[None, :, dimension], value=-0.5)
+    log_normaliser = 0.5 * (posterior.logvar + math.log(2 * math.pi)).sum(-1)
+    return torch.logsumexp(exponent - log_normaliser, 1) - math.log(len(posterior.mean))

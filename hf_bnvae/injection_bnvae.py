@@ -1,0 +1,104 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""How the latent enters a decoder that knows nothing of latents: as a memory slot and as an embedding (Optimus)."""
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+MEMORY_SLOTS = 1
+
+
+class PrefixCacheLayer(CacheLayerMixin):
+    """One layer's read-only cache: a fixed prefix stands ahead of whatever keys and values the layer computes.
+
+    It stores nothing, so that a layer may run twice on it (activation checkpointing) and gradients reach the prefix.
+
+    Args:
+        keys, values (`torch.Tensor` of shape `(batch, heads, slots, head_dim)`): The prefix.
+    """
+
+    is_sliding = False
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        super().__init__()
+        self.keys, self.values = keys, values
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Nothing to do: the prefix is there from the start."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        keys = torch.cat([self.keys.to(key_states.dtype), key_states], dim=-2)
+        values = torch.cat([self.values.to(value_states.dtype), value_states], dim=-2)
+        return keys, values
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_seq_length() + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return self.keys.shape[-2]
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class LatentInjection(nn.Module):
+    """The linear maps that bring a latent into a decoder (Li et al., "Optimus", EMNLP 2020, section 3).
+
+    *Memory*: for each layer one extra slot that every token attends to, the same vector being its key and its value.
+    *Embedding*: one vector that is added to the input embedding at every position. Neither map has a bias.
+
+    Args:
+        decoder_config (`PreTrainedConfig`): The decoder's configuration, with `num_hidden_layers`,
+            `num_attention_heads` and `hidden_size`; `num_key_value_heads` and `head_dim` are used where they exist.
+        embedding_size (`int`): Width of the decoder's input embeddings.
+        latent_size (`int`): Number of latent dimensions.
+        latent_injection (`str`): `"memory"`, `"embedding"` or `"both"`.
+    """
+
+    def __init__(
+        self, decoder_config: PreTrainedConfig, embedding_size: int, latent_size: int, latent_injection: str
+    ) -> None:
+        super().__init__()
+        self.num_layers = decoder_config.num_hidden_layers
+        attention_heads = decoder_config.num_attention_heads
+        self.num_heads = getattr(decoder_config, "num_key_value_heads", None) or attention_heads
+        self.head_dim = getattr(decoder_config, "head_dim", None) or decoder_config.hidden_size // attention_heads
+        memory_size = self.num_layers * self.num_heads * self.head_dim
+        has_memory, has_embedding = latent_injection != "embedding", latent_injection != "memory"
+        self.memory = nn.Linear(latent_size, memory_size, bias=False) if has_memory else None
+        self.embedding = nn.Linear(latent_size, embedding_size, bias=False) if has_embedding else None
+
+    @property
+    def num_slots(self) -> int:
+        """How many positions of the decoder the latent takes."""
+        return 0 if self.memory is None else MEMORY_SLOTS
+
+    def memory_slots(self, latents: torch.Tensor) -> list[torch.Tensor]:
+        """For each layer its slot, key and value alike: `(batch, heads, slots, head_dim)`.
+
+        Args:
+            latents (`torch.Tensor` of shape `(batch, latent_size)`).
+        """
+        projected = self.memory(latents.to(self.memory.weight.dtype))
+        shape = (len(latents), self.num_layers, self.num_heads, MEMORY_SLOTS, self.head_dim)
+        return list(projected.view(shape).unbind(1))
+
+    def prefix_cache(self, latents: torch.Tensor) -> Cache | None:
+        """A read-only cache that holds the memory slots, for a pass over whole sentences; `None` without memory."""
+        if self.memory is None:
+            return None
+        return Cache(layers=[PrefixCacheLayer(slot, slot) for slot in self.memory_slots(latents)])
+
+    def add_embedding(self, inputs_embeds: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """Input embeddings with the latent's vector added at every position: `(batch, length, embedding_size)`."""
+        if self.embedding is None:
+            return inputs_embeds
+        vectors = self.embedding(latents.to(self.embedding.weight.dtype))
+        return inputs_embeds + vectors.unsqueeze(1).to(inputs_embeds.dtype)
+
+
+__all__ = ["LatentInjection", "PrefixCacheLayer"]

@@ -1,0 +1,252 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""What the training scripts share: everything but the training loop itself."""
+
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import datasets
+import torch
+import transformers
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import AutoModel, AutoProcessor, set_seed
+from transformers.utils import logging
+
+from ._version import __version__
+from .arguments import DataArguments, ModelArguments, ReportArguments, ScriptTrainingArguments
+from .configuration_bnvae import BNVAEConfig
+from .data import TEXT, corpus_hash, load_texts, tokenize_texts
+from .data_collator import BNVAEDataCollator
+from .evaluation.evaluator import evaluate_model
+from .from_scratch import small_configs, train_processor
+from .modeling_bnvae import BNVAEModel
+from .processing_bnvae import BNVAEProcessor
+from .report import loading_lines, make_examples, render_examples, render_figures
+from .run_directory import RunDirectory
+
+logger = logging.get_logger(__name__)
+
+REPORT_FILE = "report.md"
+RESULTS_FILE = "all_results.json"
+
+# What of the training arguments makes a run what it is: it cannot be resumed with others.
+_TRAINING_SETTINGS = (
+    "seed",
+    "data_seed",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "latent_learning_rate",
+    "weight_decay",
+    "max_grad_norm",
+    "num_train_epochs",
+    "max_steps",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "optim",
+    "beta",
+    "beta_schedule",
+    "beta_zero_ratio",
+    "beta_increase_ratio",
+    "beta_num_cycles",
+    "free_bits",
+    "free_bits_mode",
+    "bf16",
+    "fp16",
+    "world_size",
+)
+
+
+class TrainingJob:
+    """
+    One run of a training script: its folder, its data, its model, and the report at its end.
+
+    Args:
+        model_args ([`ModelArguments`]): Which networks and which latent space.
+        data_args ([`DataArguments`]): Which texts.
+        report_args ([`ReportArguments`]): The final evaluation.
+        training_args ([`ScriptTrainingArguments`]): The training.
+
+    Attributes, once [`~TrainingJob.begin`] has returned `True`:
+        model ([`BNVAEModel`]), processor ([`BNVAEProcessor`]): What to train.
+        train_dataset, eval_dataset (`Dataset`): Tokenised texts.
+        checkpoint (`str` or `None`): The checkpoint to resume from.
+    """
+
+    model: BNVAEModel
+    processor: BNVAEProcessor
+    train_dataset: Dataset
+    eval_dataset: Dataset
+    checkpoint: str | None
+
+    def __init__(
+        self,
+        model_args: ModelArguments,
+        data_args: DataArguments,
+        report_args: ReportArguments,
+        training_args: ScriptTrainingArguments,
+    ) -> None:
+        self.model_args, self.data_args = model_args, data_args
+        self.report_args, self.training_args = report_args, training_args
+        self.path = Path(training_args.output_dir)
+        settings = {**asdict(model_args), **asdict(data_args)}
+        del settings["token"]
+        settings |= {name: getattr(training_args, name) for name in _TRAINING_SETTINGS}
+        self.directory = RunDirectory(training_args.output_dir, settings)
+
+    def begin(self) -> bool:
+        """
+        Load the data, build or load the model, and prepare the folder.
+
+        Returns:
+            `bool`: Whether there is anything to do; `False` for a finished run, and what can be done with it is
+            printed.
+
+        Raises:
+            ValueError: for a folder that holds other files, another run's, or for any bad setting.
+        """
+        if self.directory.is_finished:
+            self._explain_finished()
+            return False
+        set_seed(self.training_args.seed)
+        texts = load_texts(
+            dataset_name=self.data_args.dataset_name,
+            dataset_config_name=self.data_args.dataset_config_name,
+            train_file=self.data_args.train_file,
+            validation_file=self.data_args.validation_file,
+            text_column=self.data_args.text_column,
+            validation_split_percentage=self.data_args.validation_split_percentage,
+            seed=self.training_args.seed,
+        )
+        self._texts = {
+            "train": _first(texts["train"], self.data_args.max_train_samples, "training"),
+            "validation": _first(texts["validation"], self.data_args.max_eval_samples, "validation"),
+        }
+        self._hashes = {f"corpus_{name}_sha256": corpus_hash(split) for name, split in self._texts.items()}
+        # A corpus that has changed under a run, the embedded one by a new package for example, is another run.
+        self.directory.settings |= self._hashes
+        self.checkpoint = self.directory.start()
+        if self.checkpoint is not None:
+            print(f"Resuming the unfinished run in {self.path} from {Path(self.checkpoint).name}.")
+        self._load_model_and_processor()
+        workers = self.data_args.preprocessing_num_workers
+        self.train_dataset = tokenize_texts(self._texts["train"], self.processor, "training", workers)
+        self.eval_dataset = tokenize_texts(self._texts["validation"], self.processor, "validation", workers)
+        print(
+            f"{len(self.train_dataset)} sentences to train on, {len(self.eval_dataset)} held out; "
+            f"{self.model.num_parameters() / 1e6:.1f} million parameters; posterior {self.model.config.posterior!r}, "
+            f"{self.model.config.latent_size} latent dimensions, KL at least {self.model.config.kl_floor:.2f} nats."
+        )
+        return True
+
+    def evaluate(self) -> dict[str, Any]:
+        """
+        The final evaluation of `self.model` on the held-out texts: printed, and written to `report.md`.
+
+        Returns:
+            `dict`: The figures as `eval_...`, with the corpus' hashes and the versions of the libraries.
+        """
+        args = self.report_args
+        self.model.eval()
+        batches = DataLoader(
+            self.eval_dataset,
+            batch_size=self.training_args.per_device_eval_batch_size,
+            collate_fn=BNVAEDataCollator(self.processor),
+        )
+        result = evaluate_model(
+            self.model,
+            batches,
+            num_importance_samples=args.num_importance_samples,
+            max_importance_sentences=args.max_importance_sentences,
+            seed=self.training_args.seed,
+            show_progress=not self.training_args.disable_tqdm,
+        )
+        texts = self._texts["validation"][: max(2, args.num_examples)][TEXT]
+        examples = make_examples(self.model, self.processor, texts, args.num_examples, seed=self.training_args.seed)
+        report = "\n\n".join([render_figures(result), render_examples(examples)])
+        print(f"\n{report}\n")
+        (self.path / REPORT_FILE).write_text(report + "\n", encoding="utf-8")
+        hashes = {f"eval_{name}": value for name, value in self._hashes.items()}
+        return result.to_metrics("eval") | hashes | _versions()
+
+    def finish(self) -> None:
+        """Mark the run as finished, and say how to load what it saved."""
+        self.directory.finish()
+        print(f"Saved to {self.path}. To load it:\n\n{loading_lines(str(self.path))}\n")
+
+    def _load_model_and_processor(self) -> None:
+        args = self.model_args
+        fields = args.config_fields()
+        loading = {"token": args.token, "trust_remote_code": args.trust_remote_code}
+        if args.model_name_or_path is not None:
+            loading["revision"] = args.revision or "main"
+            self.model = AutoModel.from_pretrained(args.model_name_or_path, **loading)
+            self.processor = AutoProcessor.from_pretrained(args.model_name_or_path, **loading)
+            self._require_bnvae(fields)
+        elif args.encoder_name_or_path is not None:
+            names = args.encoder_name_or_path, args.decoder_name_or_path
+            self.model = BNVAEModel.from_encoder_decoder_pretrained(*names, **fields, **loading)
+            self.processor = BNVAEProcessor.from_encoder_decoder_pretrained(
+                *names, config=self.model.config, **loading
+            )
+        else:
+            # A resumed run keeps the tokenizers that it was started with.
+            self.processor = (
+                train_processor(self._texts["train"][TEXT], args.vocab_size)
+                if self.checkpoint is None
+                else AutoProcessor.from_pretrained(self.checkpoint)
+            )
+            encoder, decoder = small_configs(self.processor, args.hidden_size, args.num_layers)
+            self.model = BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder, decoder, **fields))
+
+    def _require_bnvae(self, fields: dict[str, Any]) -> None:
+        """A model to go on with is a BN-VAE and keeps its latent space."""
+        config = self.model.config
+        if config.model_type != BNVAEConfig.model_type:
+            raise ValueError(
+                f"{self.model_args.model_name_or_path} is a {config.model_type!r}, no BNVAE. To build one on it, give "
+                "--encoder_name_or_path and --decoder_name_or_path."
+            )
+        changed = [f"{name} ({getattr(config, name)!r})" for name in fields if fields[name] != getattr(config, name)]
+        if changed:
+            raise ValueError(
+                f"{self.model_args.model_name_or_path} is trained with its own {', '.join(changed)}, which cannot be "
+                "changed. Leave the option out, or build a new model."
+            )
+
+    def _explain_finished(self) -> None:
+        differences = [line for line in self.directory.differences() if not line.startswith("corpus_")]
+        advice = (
+            f"  look at it:     {self.path / REPORT_FILE}, {self.path / RESULTS_FILE}\n"
+            f"  go on from it:  --model_name_or_path {self.path} --output_dir {self.path}-continued\n"
+            f"  train anew:     --output_dir {self.path}-2, or delete {self.path} first"
+        )
+        if differences:
+            raise SystemExit(
+                f"{self.path} holds a finished run with other settings ({'; '.join(differences)}). Nothing was done.\n"
+                f"{advice}"
+            )
+        print(f"{self.path} holds this run already, finished. Nothing was done.\n{advice}")
+
+
+def _first(dataset: Dataset, count: int | None, name: str) -> Dataset:
+    if count is None or len(dataset) <= count:
+        return dataset
+    if count < 2:
+        raise ValueError(f"At least two {name} texts are needed, got a limit of {count}.")
+    logger.warning(f"Using the first {count} of {len(dataset)} {name} texts.")
+    return dataset.select(range(count))
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "hf_bnvae_version": __version__,
+        "transformers_version": transformers.__version__,
+        "torch_version": torch.__version__,
+        "accelerate_version": accelerate.__version__,
+        "datasets_version": datasets.__version__,
+        "python_version": platform.python_version(),
+    }

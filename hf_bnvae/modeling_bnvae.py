@@ -1,0 +1,540 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The BN-VAE: encoder, posterior head, latent injection, decoder."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import ModelOutput
+
+from .configuration_bnvae import BNVAEConfig
+from .injection_bnvae import LatentInjection
+from .posterior_bnvae import (
+    BatchNormMeanPosterior,
+    BatchRootMeanSquare,
+    BatchStandardization,
+    DiagonalGaussian,
+    RateScale,
+    TauScale,
+    build_posterior_head,
+)
+
+IGNORE_INDEX = -100
+
+# What `from_encoder_decoder_pretrained` hands on to the loading of both networks.
+_LOADING_KWARGS = (
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "token",
+    "revision",
+    "trust_remote_code",
+    "attn_implementation",
+)
+
+
+@dataclass
+class BNVAEOutput(ModelOutput):
+    """
+    Output of [`BNVAEModel`].
+
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is given):
+            The negative ELBO in nats per sentence: `reconstruction_nll + kl.sum(-1)`, averaged over the sentences.
+        reconstruction_nll (`torch.FloatTensor` of shape `(batch,)`, *optional*, returned when `labels` is given):
+            -log p(x | z) in nats, summed over the labels of each sentence, EOS included.
+        kl (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*):
+            KL divergence of each posterior from the prior in nats, per dimension.
+        mean (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*): Means of the posteriors.
+        logvar (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*): Their log variances.
+        latents (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*): The latents that were decoded.
+        logits (`torch.FloatTensor`, *optional*, returned when `output_logits=True`, and always without `labels` when
+            something was decoded): `(batch, target_length, vocab_size)`.
+        past_key_values (`Cache`, *optional*, returned when one was passed in): The decoder's cache.
+    """
+
+    loss: torch.FloatTensor | None = None
+    reconstruction_nll: torch.FloatTensor | None = None
+    kl: torch.FloatTensor | None = None
+    mean: torch.FloatTensor | None = None
+    logvar: torch.FloatTensor | None = None
+    latents: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    past_key_values: Cache | None = None
+
+    @property
+    def posterior(self) -> DiagonalGaussian:
+        """The posteriors as distributions."""
+        return DiagonalGaussian(self.mean, self.logvar)
+
+
+class BNVAEPreTrainedModel(PreTrainedModel):
+    """Base class: initialisation, loading and saving."""
+
+    config: BNVAEConfig
+    config_class = BNVAEConfig
+    base_model_prefix = "bnvae"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _keep_in_fp32_modules_strict = ["posterior"]
+    # The trainer must not scale the loss by label tokens: it is a mean over sentences.
+    accepts_loss_kwargs = False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # Called for every module of ours that holds a tensor, but not for this container and not inside the two
+        # networks, which bring their own initialisation.
+        super()._init_weights(module)
+        if isinstance(module, TauScale):
+            init.zeros_(module.theta)
+        elif isinstance(module, RateScale):
+            init.zeros_(module.allocation)
+        elif isinstance(module, BatchNormMeanPosterior):
+            init.zeros_(module.shift)
+        elif isinstance(module, BatchStandardization):
+            init.zeros_(module.running_mean)
+            init.ones_(module.running_var)
+            init.zeros_(module.num_batches_tracked)
+        elif isinstance(module, BatchRootMeanSquare):
+            init.ones_(module.running_mean_square)
+            init.zeros_(module.num_batches_tracked)
+
+
+class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
+    """
+    A variational autoencoder for text: a BERT-style encoder, a posterior head, and a causal decoder into which the
+    latent is injected as a memory slot and an embedding.
+
+    Args:
+        config ([`BNVAEConfig`]): The configuration.
+        encoder, decoder (`PreTrainedModel`, *optional*): Networks to use as they are, built from `config.encoder` and
+            `config.decoder` if not given. [`~BNVAEModel.from_encoder_decoder_pretrained`] passes pretrained ones.
+
+    Example:
+
+    ```python
+    >>> from hf_bnvae import BNVAEModel, BNVAEProcessor
+
+    >>> model = BNVAEModel.from_encoder_decoder_pretrained("google-bert/bert-base-cased", "openai-community/gpt2")
+    >>> processor = BNVAEProcessor.from_encoder_decoder_pretrained(
+    ...     "google-bert/bert-base-cased", "openai-community/gpt2", config=model.config
+    ... )
+    >>> batch = processor(["The food was great .", "I will not come back ."], return_tensors="pt")
+    >>> loss = model(**batch).loss  # negative ELBO, nats per sentence
+    ```
+    """
+
+    def __init__(
+        self,
+        config: BNVAEConfig,
+        encoder: PreTrainedModel | None = None,
+        decoder: PreTrainedModel | None = None,
+    ) -> None:
+        # `from_pretrained(path, posterior=...)` assigns fields one by one, past the configuration's own checks.
+        config.validate()
+        config.apply_encoder_dropout()
+        super().__init__(config)
+        self.encoder = AutoModel.from_config(config.encoder) if encoder is None else encoder
+        self.decoder = AutoModelForCausalLM.from_config(config.decoder) if decoder is None else decoder
+        for name in ("encoder", "decoder"):
+            network, shared = getattr(self, name), getattr(config, name)
+            shared._attn_implementation = network.config._attn_implementation
+            network.config = shared
+        self._prepare_pooler()
+        self.posterior = build_posterior_head(
+            config.posterior,
+            config.encoder.hidden_size,
+            config.latent_size,
+            tau=config.bn_tau,
+            gamma=config.bn_gamma,
+            rate=config.rate,
+        )
+        embedding_size = self.decoder.get_input_embeddings().embedding_dim
+        self.injection = LatentInjection(config.decoder, embedding_size, config.latent_size, config.latent_injection)
+        self.post_init()
+
+    def _prepare_pooler(self) -> None:
+        """Demand the pooler where it is used, drop it where it is not: a parameter without a gradient keeps DDP from
+        synchronising."""
+        pooler = getattr(self.encoder, "pooler", None)
+        if self.config.pooling == "pooler":
+            if pooler is None:
+                raise ValueError(
+                    f"pooling='pooler' needs an encoder with a pooler, which {type(self.encoder).__name__} does not "
+                    "have. Use pooling='cls' or pooling='mean'."
+                )
+        elif pooler is not None and "add_pooling_layer" in inspect.signature(type(self.encoder)).parameters:
+            self.encoder.pooler = None
+
+    @classmethod
+    def from_encoder_decoder_pretrained(
+        cls,
+        encoder_name_or_path: str,
+        decoder_name_or_path: str,
+        *,
+        encoder: dict[str, Any] | None = None,
+        decoder: dict[str, Any] | None = None,
+        dtype: torch.dtype | str = torch.float32,
+        **fields: Any,
+    ) -> "BNVAEModel":
+        r"""
+        A BN-VAE from a pretrained encoder and a pretrained decoder; the posterior head and the injection are new.
+
+        Args:
+            encoder_name_or_path (`str`): Hub name or folder of a bidirectional `AutoModel` (BERT, RoBERTa, ...).
+            decoder_name_or_path (`str`): Hub name or folder of an `AutoModelForCausalLM` (GPT-2, ...).
+            encoder, decoder (`dict`, *optional*): Overrides for the one configuration or its loading, for example
+                `decoder={"resid_pdrop": 0.0}` or `encoder={"revision": "v1.0"}`.
+            dtype (`torch.dtype` or `str`, *optional*, defaults to `torch.float32`): Of all weights but the posterior
+                head's, which stay in float32. Training wants float32 weights, with autocast for speed.
+            **fields: Fields of [`BNVAEConfig`] (`latent_size=32`, `posterior="bn_rms"`, `rate=8`, ...), and arguments
+                of the loading of both (`token`, `cache_dir`, `attn_implementation`, ...).
+
+        Returns:
+            [`BNVAEModel`]: in evaluation mode, as `from_pretrained` leaves a model.
+
+        Raises:
+            ValueError: for an unknown field, a prefixed keyword (`encoder_hidden_size=...`), or a configuration that
+                [`BNVAEConfig`] refuses.
+        """
+        config_class = cls.config_class
+        loading = {name: fields.pop(name) for name in _LOADING_KWARGS if name in fields}
+        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        own_fields = set(config_class.__dataclass_fields__) - {"encoder", "decoder"}
+        for name in fields:
+            if name not in own_fields:
+                half, _, rest = name.partition("_")
+                hint = f" Write {half}={{{rest!r}: ...}}." if half in ("encoder", "decoder") and rest else ""
+                raise ValueError(
+                    f"{name!r} is no field of {config_class.__name__}.{hint} Its fields: "
+                    f"{', '.join(sorted(own_fields))}."
+                )
+        encoder, decoder = dict(encoder or {}), dict(decoder or {})
+        drops = sorted(name for name in encoder if "drop" in name)
+        if drops:
+            raise ValueError(
+                f"encoder={{{drops[0]!r}: {encoder[drops[0]]}}} would be overwritten: all dropouts of the encoder "
+                f"follow encoder_dropout. Write encoder_dropout={encoder[drops[0]]}."
+            )
+
+        encoder_config, encoder_kwargs = AutoConfig.from_pretrained(
+            encoder_name_or_path, **loading, **encoder, return_unused_kwargs=True
+        )
+        decoder_config, decoder_kwargs = AutoConfig.from_pretrained(
+            decoder_name_or_path, **loading, **decoder, return_unused_kwargs=True
+        )
+        config = config_class.from_encoder_decoder_configs(encoder_config, decoder_config, **fields)
+        # Loading arguments that the configuration's loading consumed are wanted again for the weights.
+        encoder_kwargs |= {k: v for k, v in {**loading, **encoder}.items() if not hasattr(encoder_config, k)}
+        decoder_kwargs |= {k: v for k, v in {**loading, **decoder}.items() if not hasattr(decoder_config, k)}
+        model = cls(
+            config,
+            encoder=AutoModel.from_pretrained(
+                encoder_name_or_path, config=config.encoder, dtype=dtype, **encoder_kwargs
+            ),
+            decoder=AutoModelForCausalLM.from_pretrained(
+                decoder_name_or_path, config=config.decoder, dtype=dtype, **decoder_kwargs
+            ),
+        )
+        model.injection.to(dtype)
+        if dtype == torch.float64:
+            model.posterior.to(dtype)
+        return model.eval()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.decoder.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.decoder.set_output_embeddings(new_embeddings)
+
+    def get_encoder(self, modality: str | None = None) -> PreTrainedModel:
+        return self.encoder
+
+    def get_decoder(self) -> PreTrainedModel:
+        return self.decoder
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError(
+            "A BNVAEModel has two vocabularies. Resize the one that changed: "
+            "model.encoder.resize_token_embeddings(...) or model.decoder.resize_token_embeddings(...)."
+        )
+
+    def kl_floor(self) -> torch.Tensor:
+        """The least mean KL of a training batch at the current parameters, in nats per sentence (0-dimensional)."""
+        return self.posterior.kl_floor()
+
+    def encode(
+        self, input_ids: torch.LongTensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> DiagonalGaussian:
+        """
+        The posteriors of sentences.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids of the encoder's vocabulary.
+            attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
+            **kwargs: Further arguments of the encoder (`token_type_ids`, ...).
+
+        Returns:
+            [`DiagonalGaussian`]: with `mean` and `logvar`, each `(batch, latent_size)`, `sample()`, `mode()`, `kl()`.
+        """
+        outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+        return self.posterior(self._pool(outputs, attention_mask))
+
+    def _pool(self, outputs: ModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """One vector per sentence, `(batch, hidden_size)`."""
+        if self.config.pooling == "pooler":
+            return outputs.pooler_output
+        hidden_states = getattr(outputs, "last_hidden_state", None)
+        if hidden_states is None:
+            raise ValueError(f"The encoder {type(self.encoder).__name__} returns no hidden states to pool.")
+        if attention_mask is None:
+            return hidden_states[:, 0] if self.config.pooling == "cls" else hidden_states.mean(1)
+        if self.config.pooling == "cls":
+            # The first real token, wherever the padding is.
+            first = attention_mask.long().argmax(1)
+            return hidden_states[torch.arange(len(first), device=first.device), first]
+        weights = attention_mask.to(hidden_states.dtype).unsqueeze(-1)
+        return (hidden_states * weights).sum(1) / weights.sum(1)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        noise: torch.FloatTensor | None = None,
+        latents: torch.FloatTensor | None = None,
+        output_logits: bool = False,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> BNVAEOutput:
+        r"""
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
+                Token ids of the encoder's vocabulary. Not needed where `latents` are given.
+            attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
+            labels (`torch.LongTensor` of shape `(batch, target_length)`, *optional*):
+                Token ids of the decoder's vocabulary, ending in EOS, without BOS, padded on the right with -100.
+                `decoder_start_token_id` is prepended for the decoder's input, and every label is scored.
+            noise (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*):
+                Standard normal noise of the reparameterisation; drawn if not given, in training and in evaluation.
+            latents (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*):
+                Latents to decode in place of a sample of the posterior.
+            output_logits (`bool`, *optional*, defaults to `False`): Return logits although `labels` are given.
+            decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values, use_cache, logits_to_keep:
+                What [`~transformers.GenerationMixin.generate`] passes; `encoder_outputs.last_hidden_state` holds the
+                latents as a sequence of length one.
+            **kwargs: Further arguments of the encoder, or with the prefix `decoder_` of the decoder.
+
+        Returns:
+            [`BNVAEOutput`]
+        """
+        decoder_kwargs = {k.removeprefix("decoder_"): v for k, v in kwargs.items() if k.startswith("decoder_")}
+        encoder_kwargs = {k: v for k, v in kwargs.items() if not k.startswith("decoder_") and k != "return_dict"}
+        posterior = None
+        if encoder_outputs is not None:
+            latents = encoder_outputs[0].squeeze(1)
+        if input_ids is not None:
+            posterior = self.encode(input_ids, attention_mask, **encoder_kwargs)
+            if latents is None:
+                latents = posterior.sample(noise)
+        if latents is None:
+            raise ValueError("Pass the sentences as input_ids, or the latents to decode as latents.")
+
+        kl = None if posterior is None else posterior.kl()
+        loss = reconstruction_nll = logits = cache = None
+        if labels is not None:
+            scored = labels.ne(IGNORE_INDEX)
+            scored_logits, _ = self.decode(
+                latents, self.prepare_decoder_input_ids_from_labels(labels), logits_to_keep=scored, **decoder_kwargs
+            )
+            reconstruction_nll = _sentence_nll(scored_logits, labels, scored)
+            if kl is not None:
+                loss = (reconstruction_nll + kl.sum(-1)).mean()
+            if output_logits:
+                logits = scored_logits.new_zeros(*labels.shape, scored_logits.shape[-1])
+                logits = logits.masked_scatter(scored.unsqueeze(-1), scored_logits)
+        elif decoder_input_ids is not None:
+            logits, cache = self.decode(
+                latents,
+                decoder_input_ids,
+                attention_mask=decoder_attention_mask,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+                logits_to_keep=logits_to_keep,
+                **decoder_kwargs,
+            )
+        return BNVAEOutput(
+            loss=loss,
+            reconstruction_nll=reconstruction_nll,
+            kl=kl,
+            mean=None if posterior is None else posterior.mean,
+            logvar=None if posterior is None else posterior.logvar,
+            latents=latents,
+            logits=logits,
+            past_key_values=cache,
+        )
+
+    def decode(
+        self,
+        latents: torch.FloatTensor,
+        decoder_input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> tuple[torch.FloatTensor, Cache | None]:
+        """
+        Logits of the decoder under given latents.
+
+        Args:
+            latents (`torch.FloatTensor` of shape `(batch, latent_size)`): The latents.
+            decoder_input_ids (`torch.LongTensor` of shape `(batch, target_length)`):
+                Token ids of the decoder's vocabulary, from `decoder_start_token_id` on.
+            attention_mask (`torch.Tensor`, *optional*): The decoder's mask, memory slot included. Not needed for
+                padding on the right, which a causal decoder does not see.
+            past_key_values (`Cache`, *optional*): A cache that already holds the memory slot.
+            use_cache (`bool`, *optional*): Whether the decoder returns the cache.
+            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Which positions' logits to compute;
+                0 for all, a boolean `(batch, target_length)` mask for those it marks.
+
+        Returns:
+            `tuple`: logits, `(batch, target_length, vocab_size)` or `(marked, vocab_size)`, and the cache or `None`.
+        """
+        self._check_latents(latents, len(decoder_input_ids))
+        inputs_embeds = self.decoder.get_input_embeddings()(decoder_input_ids)
+        inputs_embeds = self.injection.add_embedding(inputs_embeds, latents)
+        if past_key_values is None:
+            past_key_values, use_cache = self.injection.prefix_cache(latents), False
+        elif isinstance(past_key_values, EncoderDecoderCache):
+            past_key_values = past_key_values.self_attention_cache
+        outputs = self.decoder(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
+            **kwargs,
+        )
+        return outputs.logits, outputs.past_key_values if use_cache else None
+
+    def _check_latents(self, latents: torch.Tensor, batch_size: int) -> None:
+        expected = (batch_size, self.config.latent_size)
+        if tuple(latents.shape) != expected:
+            raise ValueError(
+                f"latents must have the shape (batch, latent_size) = {expected}, got {tuple(latents.shape)}."
+            )
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
+        """The decoder's input for `labels`, both `(batch, target_length)`: `decoder_start_token_id`, then all labels
+        but the last one.
+
+        Raises:
+            ValueError: for labels with -100 ahead of a token, or if no `decoder_start_token_id` is known.
+        """
+        if self.config.decoder_start_token_id is None:
+            raise ValueError(
+                "decoder_start_token_id is not set and the decoder's configuration has neither BOS nor EOS. Set "
+                "config.decoder_start_token_id to the token that starts every text."
+            )
+        scored = labels.ne(IGNORE_INDEX)
+        if bool((scored[:, 1:] & ~scored[:, :-1]).any()):
+            raise ValueError("labels must be padded with -100 on the right only; a -100 stands ahead of a token.")
+        # What stands in the place of padding is never scored and never seen by what is.
+        inputs = labels.masked_fill(~scored, self.config.decoder_start_token_id).roll(1, dims=1)
+        inputs[:, 0] = self.config.decoder_start_token_id
+        return inputs
+
+    # ------------------------------------------------------------------------------------------------------------
+    # Generation. For `GenerationMixin` this is an encoder-decoder whose encoded sequence is the latent, of length one.
+    # ------------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        latents: torch.FloatTensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """
+        Text from latents, with all that [`~transformers.GenerationMixin.generate`] offers.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Sentences for the encoder; the
+                latents are then the modes of their posteriors.
+            attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
+            latents (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*): Latents to decode instead.
+            **kwargs: Generation arguments (`max_new_tokens`, `do_sample`, `num_beams`, ...).
+
+        Returns:
+            `torch.LongTensor` of shape `(batch * num_return_sequences, length)`: decoder token ids, from
+            `decoder_start_token_id` on, or what `return_dict_in_generate=True` asks for.
+        """
+        if (input_ids is None) == (latents is None):
+            raise ValueError("Pass either input_ids or latents.")
+        if latents is None:
+            latents = self.encode(input_ids, attention_mask).mode()
+        self._check_latents(latents, len(latents))
+        kwargs.setdefault("decoder_start_token_id", self.config.decoder_start_token_id)
+        kwargs["encoder_outputs"] = BaseModelOutput(last_hidden_state=latents.unsqueeze(1))
+        return super().generate(**kwargs)
+
+    def _prepare_cache_for_generation(
+        self,
+        generation_config: Any,
+        model_kwargs: dict[str, Any],
+        generation_mode: Any,
+        batch_size: int,
+        max_cache_length: int,
+    ) -> None:
+        """The decoder's cache, with the latents' memory slots already in it."""
+        slots = self.injection.num_slots
+        super()._prepare_cache_for_generation(
+            generation_config, model_kwargs, generation_mode, batch_size, max_cache_length + slots
+        )
+        cache = model_kwargs.get("past_key_values")
+        if isinstance(cache, EncoderDecoderCache):
+            cache = model_kwargs["past_key_values"] = cache.self_attention_cache
+        if cache is None or slots == 0:
+            return
+        latents = model_kwargs["encoder_outputs"].last_hidden_state.squeeze(1)
+        for layer, slot in enumerate(self.injection.memory_slots(latents)):
+            slot = slot.to(self.decoder.dtype)
+            cache.update(slot, slot, layer)
+        mask = model_kwargs.get("decoder_attention_mask")
+        if mask is not None:
+            model_kwargs["decoder_attention_mask"] = F.pad(mask, (slots, 0), value=1)
+
+
+def _sentence_nll(scored_logits: torch.Tensor, labels: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """-log p of each sentence in nats, `(batch,)`, from the logits `(scored, vocab_size)` of the scored labels."""
+    if scored_logits.dtype != torch.float64:
+        scored_logits = scored_logits.float()
+    token_nll = F.cross_entropy(scored_logits, labels[scored], reduction="none")
+    return token_nll.new_zeros(labels.shape).masked_scatter(scored, token_nll).sum(-1)
+
+
+__all__ = ["BNVAEModel", "BNVAEOutput", "BNVAEPreTrainedModel"]

@@ -1,0 +1,72 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The training objective: reconstruction + beta * KL, with a schedule for beta and free bits for the KL.
+
+Pure functions. The model's own loss is always the negative ELBO; what a training adds to it is composed here.
+"""
+
+import math
+from typing import Literal
+
+import torch
+
+BetaSchedule = Literal["constant", "linear", "cyclical"]
+FreeBitsMode = Literal["batch", "optimus"]
+
+
+def beta_at_step(
+    step: int,
+    total_steps: int,
+    schedule: BetaSchedule = "constant",
+    beta: float = 1.0,
+    zero_ratio: float = 0.25,
+    increase_ratio: float = 0.25,
+    num_cycles: int = 1,
+) -> float:
+    """
+    The weight of the KL at an optimiser step.
+
+    Args:
+        step (`int`): The step, from 0.
+        total_steps (`int`): Length of the whole training in steps.
+        schedule (`str`, *optional*, defaults to `"constant"`): `"constant"`; `"linear"`, one cycle over the whole
+            training (Bowman et al., CoNLL 2016); `"cyclical"`, `num_cycles` of them (Fu et al., NAACL 2019).
+        beta (`float`, *optional*, defaults to 1.0): The weight that is held, or reached.
+        zero_ratio, increase_ratio (`float`, *optional*, default to 0.25): In each cycle, the share of steps at 0, and
+            the share over which the weight then rises linearly. The rest stays at `beta`. The defaults are Optimus'.
+        num_cycles (`int`, *optional*, defaults to 1): Number of cycles of `"cyclical"`.
+
+    Returns:
+        `float`: The weight. After the last cycle it stays at `beta`.
+    """
+    if schedule == "constant":
+        return beta
+    if step >= total_steps:
+        return beta
+    period = total_steps / (num_cycles if schedule == "cyclical" else 1)
+    position = math.fmod(step, period) / period
+    if position < zero_ratio:
+        return 0.0
+    if increase_ratio == 0 or position >= zero_ratio + increase_ratio:
+        return beta
+    return beta * (position - zero_ratio) / increase_ratio
+
+
+def free_bits_kl(kl: torch.Tensor, free_bits: float = 0.0, mode: FreeBitsMode = "batch") -> torch.Tensor:
+    """
+    The KL term of the objective in nats per sentence, with a share of each dimension for free.
+
+    Args:
+        kl (`torch.Tensor` of shape `(batch, latent_size)`): KL per sentence and dimension, in nats.
+        free_bits (`float`, *optional*, defaults to 0): lambda, in nats per dimension.
+        mode (`str`, *optional*, defaults to `"batch"`): `"batch"`: sum_j max(mean over the batch of KL_j, lambda)
+            (Kingma et al., NeurIPS 2016, eq. 15). `"optimus"`: a sentence's dimension counts only if its KL is above
+            lambda, and counts 0 otherwise (the mask of Li et al., EMNLP 2020).
+
+    Returns:
+        `torch.Tensor`: 0-dimensional.
+    """
+    if free_bits == 0:
+        return kl.sum(-1).mean()
+    if mode == "optimus":
+        return (kl * kl.gt(free_bits)).sum(-1).mean()
+    return kl.mean(0).clamp_min(free_bits).sum()

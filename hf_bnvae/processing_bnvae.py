@@ -1,0 +1,167 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The processor: one text in, the encoder's token ids and the decoder's labels out, and ids back to text."""
+
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.utils import logging
+
+from .configuration_bnvae import BNVAEConfig
+
+logger = logging.get_logger(__name__)
+
+IGNORE_INDEX = -100
+
+
+class BNVAEProcessor(ProcessorMixin):
+    r"""
+    The tokenizers of a [`BNVAEModel`]'s two halves in one.
+
+    The decoder's is called `tokenizer` and saved at the root of a folder, since `Trainer` and `generate` look for the
+    decoder's special tokens there; the encoder's is saved in the sub-folder `encoder_tokenizer`.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): The decoder's tokenizer. It needs an EOS token, which is also used for
+            padding if it has no token for that.
+        encoder_tokenizer (`PreTrainedTokenizerBase`): The encoder's tokenizer.
+
+    Example:
+
+    ```python
+    >>> batch = processor(["The food was great ."], return_tensors="pt")  # input_ids, attention_mask, labels
+    >>> posterior = model.encode(batch["input_ids"], batch["attention_mask"])
+    >>> texts = processor.batch_decode(model.generate(latents=posterior.mode()), skip_special_tokens=True)
+    ```
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, encoder_tokenizer: PreTrainedTokenizerBase, **kwargs: Any
+    ) -> None:
+        super().__init__(tokenizer, encoder_tokenizer, **kwargs)
+        if tokenizer.eos_token_id is None:
+            raise ValueError(
+                "The decoder's tokenizer has no EOS token, but every text must end in one so that generation stops. "
+                "Set tokenizer.eos_token."
+            )
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        if encoder_tokenizer.pad_token_id is None:
+            raise ValueError("The encoder's tokenizer has no padding token. Set encoder_tokenizer.pad_token.")
+
+    @classmethod
+    def from_encoder_decoder_pretrained(
+        cls,
+        encoder_name_or_path: str,
+        decoder_name_or_path: str,
+        config: BNVAEConfig | None = None,
+        **kwargs: Any,
+    ) -> "BNVAEProcessor":
+        """
+        A processor from the tokenizers of a pretrained encoder and a pretrained decoder.
+
+        Args:
+            encoder_name_or_path, decoder_name_or_path (`str`): Hub names or folders.
+            config ([`BNVAEConfig`], *optional*): The model's configuration, to know how long texts may be. The two
+                models' own are loaded if it is not given.
+            **kwargs: Arguments of both tokenizers' loading (`token`, `cache_dir`, ...).
+        """
+        encoder_tokenizer = AutoTokenizer.from_pretrained(encoder_name_or_path, **kwargs)
+        tokenizer = AutoTokenizer.from_pretrained(decoder_name_or_path, **kwargs)
+        encoder_config = (
+            AutoConfig.from_pretrained(encoder_name_or_path, **kwargs) if config is None else config.encoder
+        )
+        decoder_config = (
+            AutoConfig.from_pretrained(decoder_name_or_path, **kwargs) if config is None else config.decoder
+        )
+        processor = cls(tokenizer, encoder_tokenizer)
+        processor.limit_lengths(encoder_config, decoder_config)
+        return processor
+
+    def limit_lengths(self, encoder_config: Any, decoder_config: Any) -> None:
+        """Lower both tokenizers' `model_max_length` to what the two networks have positions for."""
+        for tokenizer, config in ((self.encoder_tokenizer, encoder_config), (self.tokenizer, decoder_config)):
+            positions = getattr(config, "max_position_embeddings", None)
+            if positions is None:
+                continue
+            if tokenizer is self.encoder_tokenizer and tokenizer.model_max_length > positions + 1:
+                # RoBERTa's kin number positions from pad_token_id + 1 on. Their tokenizers usually know; one that
+                # does not must not run over.
+                positions -= (getattr(config, "pad_token_id", None) or 0) + 1
+            tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["input_ids", "attention_mask", "labels"]
+
+    def __call__(
+        self,
+        text: str | list[str],
+        return_tensors: str | None = None,
+        return_truncated: bool = False,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """
+        Args:
+            text (`str` or `list[str]`): One text or several.
+            return_tensors (`str`, *optional*): `"pt"` for padded tensors, a batch even of one text; without it, lists.
+            return_truncated (`bool`, *optional*, defaults to `False`): Add `truncated`, whether a text was cut.
+
+        Returns:
+            [`BatchFeature`]: `input_ids` and `attention_mask` for the encoder, padded with its padding token, and
+            `labels` for the decoder: ending in EOS, without BOS, padded with -100. Longer texts are cut to the
+            tokenizers' `model_max_length`, and the first time that is said.
+        """
+        if kwargs:
+            raise ValueError(f"Unknown arguments of {type(self).__name__}: {', '.join(sorted(kwargs))}.")
+        texts = [text] if isinstance(text, str) else list(text)
+        if not all(isinstance(item, str) for item in texts):
+            wrong = next(item for item in texts if not isinstance(item, str))
+            raise ValueError(f"text must be a string or a list of strings, got an element {wrong!r}.")
+
+        encoded = self.encoder_tokenizer(texts, truncation=True)
+        # One position less: the latent's memory slot takes one.
+        max_labels = self.tokenizer.model_max_length - 1
+        targets = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        labels = [[*ids[: max_labels - 1], self.tokenizer.eos_token_id] for ids in targets]
+        truncated = [
+            len(target) > max_labels - 1 or was_cut
+            for target, was_cut in zip(targets, self._encoder_truncated(encoded), strict=True)
+        ]
+        if any(truncated) and not return_truncated:
+            logger.warning_once(
+                f"{sum(truncated)} of {len(texts)} texts were longer than the model has positions for and were cut "
+                f"(encoder: {self.encoder_tokenizer.model_max_length} tokens, decoder: {max_labels})."
+            )
+        features = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "labels": labels}
+        if return_tensors is not None:
+            features = self.pad(features)
+            return BatchFeature(features, tensor_type=return_tensors)
+        if return_truncated:
+            features["truncated"] = truncated
+        if isinstance(text, str):
+            features = {name: values[0] for name, values in features.items()}
+        return BatchFeature(features)
+
+    def pad(
+        self, features: dict[str, list[list[int]]], pad_to_multiple_of: int | None = None
+    ) -> dict[str, list[list[int]]]:
+        """`input_ids`, `attention_mask` and, where given, `labels` of several texts, each padded on the right to its
+        longest: with the encoder's padding token, 0 and -100."""
+        padding = {"input_ids": self.encoder_tokenizer.pad_token_id, "attention_mask": 0, "labels": IGNORE_INDEX}
+        padded = {}
+        for name, value in padding.items():
+            if name in features:
+                longest = max(len(row) for row in features[name])
+                if pad_to_multiple_of:
+                    longest = -(-longest // pad_to_multiple_of) * pad_to_multiple_of
+                padded[name] = [list(row) + [value] * (longest - len(row)) for row in features[name]]
+        return padded
+
+    def _encoder_truncated(self, encoded: Any) -> list[bool]:
+        if encoded.encodings is not None:
+            return [bool(encoding.overflowing) for encoding in encoded.encodings]
+        # A tokenizer in Python does not tell; a text that just fits counts as cut.
+        return [len(ids) >= self.encoder_tokenizer.model_max_length for ids in encoded["input_ids"]]
+
+
+__all__ = ["BNVAEProcessor"]

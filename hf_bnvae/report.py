@@ -1,0 +1,133 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The report at the end of a run: a table of figures, and texts that show what the latent space does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .evaluation.evaluator import EvaluationResult
+from .modeling_bnvae import BNVAEModel
+from .processing_bnvae import BNVAEProcessor
+
+MAX_NEW_TOKENS = 40
+
+
+@dataclass(frozen=True)
+class Examples:
+    """
+    Texts that a model makes, all by greedy decoding.
+
+    Args:
+        reconstructions (`list[tuple[str, str]]`): Texts and what is decoded from their posteriors' means.
+        samples (`list[str]`): Decoded from draws of the prior.
+        interpolation (`list[str]`): Decoded along the line between two texts' means, both ends included.
+    """
+
+    reconstructions: list[tuple[str, str]]
+    samples: list[str]
+    interpolation: list[str]
+
+
+@torch.no_grad()
+def make_examples(
+    model: BNVAEModel,
+    processor: BNVAEProcessor,
+    texts: Sequence[str],
+    num_samples: int = 5,
+    steps: int = 7,
+    seed: int = 0,
+) -> Examples:
+    """
+    Reconstructions of `texts`, samples of the prior, and an interpolation between the first two texts.
+
+    Args:
+        model ([`BNVAEModel`]): The model, in evaluation mode.
+        processor ([`BNVAEProcessor`]): Its processor.
+        texts (`Sequence[str]`): At least two texts.
+        num_samples (`int`, *optional*, defaults to 5): How many draws of the prior.
+        steps (`int`, *optional*, defaults to 7): Points of the interpolation.
+        seed (`int`, *optional*, defaults to 0): Seed of the draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    batch = processor(list(texts), return_tensors="pt").to(model.device)
+    means = model.encode(batch["input_ids"], batch["attention_mask"]).mode()
+    prior = torch.randn(num_samples, model.config.latent_size, generator=generator).to(means)
+    weights = torch.linspace(0, 1, steps).to(means).unsqueeze(-1)
+    line = torch.lerp(means[0], means[1], weights)
+    return Examples(
+        reconstructions=list(zip(texts, _decode(model, processor, means), strict=True)),
+        samples=_decode(model, processor, prior),
+        interpolation=_decode(model, processor, line),
+    )
+
+
+def _decode(model: BNVAEModel, processor: BNVAEProcessor, latents: torch.Tensor) -> list[str]:
+    # Every decoded token takes a position, and the memory slot and the start token one each.
+    positions = getattr(model.config.decoder, "max_position_embeddings", None) or MAX_NEW_TOKENS + 2
+    ids = model.generate(latents=latents, max_new_tokens=min(MAX_NEW_TOKENS, positions - 2), do_sample=False)
+    return [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
+
+
+def render_figures(result: EvaluationResult) -> str:
+    """The figures as a table in Markdown, readable as it is in a terminal, with the verdict below."""
+    missing = "-"
+    bound = " (near log N: a lower bound)" if result.mutual_information > result.log_num_sentences - 1 else ""
+    rows = [
+        ("reconstruction", f"{result.reconstruction_nll:.2f}", "-log p(x|z), one sample"),
+        ("KL", f"{result.kl:.2f}", "from the prior"),
+        ("KL floor", f"{result.kl_floor:.2f}", "of a training batch"),
+        ("ELBO", f"{result.elbo:.2f}", "-(reconstruction + KL)"),
+        (
+            "IW-NLL",
+            f"{result.iw_nll:.2f} ± {result.iw_nll_error:.2f}",
+            f"-log p(x), {result.iw_nll_num_samples} samples, {result.iw_nll_num_sentences} sentences",
+        ),
+        (
+            "mutual information",
+            f"{result.mutual_information:.2f} ± {result.mutual_information_error:.2f}",
+            f"log N = {result.log_num_sentences:.2f}{bound}",
+        ),
+        ("marginal KL", f"{result.marginal_kl:.2f}", "aggregated posterior from the prior"),
+        ("active units", f"{result.active_units} of {result.latent_size}", "Var[mu] >= 0.01"),
+        ("E[mu], root mean square", f"{result.aggregate_mean:.3f}", "0 for the prior"),
+        ("E[mu² + sigma²]", f"{result.aggregate_second_moment:.3f}", "1 for the prior"),
+        ("E[mu²] over promised", _number(result.mean_moment_ratio, missing), "1: evaluation sees what training saw"),
+        ("E[sigma²] over promised", _number(result.variance_moment_ratio, missing), "likewise"),
+    ]
+    lines = _table(("figure", "nats per sentence, or as named", "note"), rows)
+    verdict = result.diagnosis or "The latent space is alive."
+    return "\n".join([f"{result.num_sentences} held-out sentences", "", *lines, "", verdict])
+
+
+def render_examples(examples: Examples) -> str:
+    """The texts, in Markdown."""
+    lines = ["Reconstructions (text, then what is decoded from its mean)", ""]
+    for original, decoded in examples.reconstructions:
+        lines += [f"- {original}", f"  {decoded}"]
+    lines += ["", "Samples of the prior", "", *(f"- {text}" for text in examples.samples)]
+    steps = (f"{number}. {text}" for number, text in enumerate(examples.interpolation, 1))
+    lines += ["", "From the first text to the second", "", *steps]
+    return "\n".join(lines)
+
+
+def loading_lines(path: str) -> str:
+    """Python that loads what was saved at `path`."""
+    return "\n".join(
+        [
+            "import hf_bnvae",
+            "from transformers import AutoModel, AutoProcessor",
+            f"model, processor = AutoModel.from_pretrained({path!r}), AutoProcessor.from_pretrained({path!r})",
+        ]
+    )
+
+
+def _number(value: float | None, missing: str) -> str:
+    return missing if value is None else f"{value:.3f}"
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [header, *rows]]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    return [lines[0], f"|{'|'.join('-' * (width + 2) for width in widths)}|", *lines[1:]]

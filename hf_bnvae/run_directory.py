@@ -1,0 +1,95 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""What a run's folder holds: nothing, a run to resume, a finished one to leave alone, or somebody's files."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer_utils import get_last_checkpoint
+
+RUN_FILE = "run.json"
+
+
+class RunDirectory:
+    """
+    The output folder of one training run. A file `run.json` in it says with what settings the run was started and
+    whether it has finished.
+
+    Args:
+        path (`str`): The folder.
+        settings (`dict[str, Any]`): What makes the run what it is (model, data, seed, ...), as JSON values.
+    """
+
+    def __init__(self, path: str, settings: dict[str, Any]) -> None:
+        self.path = Path(path)
+        self.settings = json.loads(json.dumps(settings, default=str))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a run was finished here."""
+        return self._recorded().get("finished", False)
+
+    def start(self) -> str | None:
+        """
+        Begin a run here, or go on with an unfinished one.
+
+        Returns:
+            `str` or `None`: The checkpoint to resume from, `None` to start from the beginning.
+
+        Raises:
+            ValueError: if the folder holds files that no run made, or an unfinished run with other settings.
+        """
+        recorded = self._recorded()
+        if recorded:
+            self._require_same_settings(recorded.get("settings", {}))
+            return get_last_checkpoint(str(self.path))
+        strangers = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
+        if strangers:
+            raise ValueError(
+                f"The output folder {self.path} is not empty and was not made by this script (it holds "
+                f"{', '.join(strangers[:5])}{', ...' if len(strangers) > 5 else ''}). Nothing was touched. Choose "
+                "another --output_dir."
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._record(finished=False)
+        return None
+
+    def finish(self) -> None:
+        """Mark the run as finished; everything must have been written before."""
+        self._record(finished=True)
+
+    def differences(self) -> list[str]:
+        """The settings in which the recorded run differs from this one, as "name: recorded, not asked"."""
+        recorded = self._recorded().get("settings", {})
+        names = sorted({*recorded, *self.settings})
+        return [
+            f"{name}: {recorded.get(name)!r}, not {self.settings.get(name)!r}"
+            for name in names
+            if recorded.get(name) != self.settings.get(name)
+        ]
+
+    def _require_same_settings(self, recorded: dict[str, Any]) -> None:
+        differences = self.differences()
+        if recorded and differences:
+            raise ValueError(
+                f"{self.path} holds an unfinished run with other settings ({'; '.join(differences)}). Resume it with "
+                "the settings that it was started with, or choose another --output_dir."
+            )
+
+    def _recorded(self) -> dict[str, Any]:
+        file = self.path / RUN_FILE
+        if not file.is_file():
+            return {}
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{file} is damaged ({error}), so the run cannot be resumed. Choose another --output_dir."
+            ) from error
+
+    def _record(self, finished: bool) -> None:
+        text = json.dumps({"finished": finished, "settings": self.settings}, indent=2, sort_keys=True)
+        partial = self.path / f"{RUN_FILE}.partial"
+        partial.write_text(text + "\n", encoding="utf-8")
+        os.replace(partial, self.path / RUN_FILE)

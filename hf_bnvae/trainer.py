@@ -1,0 +1,326 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""`Trainer` for a BN-VAE: its objective, its figures, and a word when the latent space dies."""
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
+from transformers.utils import logging
+
+from .calibration import recalibrate_posterior
+from .data_collator import BNVAEDataCollator
+from .evaluation.aggregate import aggregate_moments, corpus_figures
+from .evaluation.diagnosis import diagnose
+from .evaluation.evaluator import require_estimated_statistics
+from .objective import beta_at_step, free_bits_kl
+from .posterior_bnvae import SMALL_BATCH, PosteriorHead
+from .processing_bnvae import BNVAEProcessor
+from .training_args import BNVAETrainingArguments
+
+logger = logging.get_logger(__name__)
+
+# In the order in which `Trainer.prediction_step` hands on the model's outputs.
+_GATHERED = ("reconstruction_nll", "kl", "mean", "logvar")
+
+
+class BNVAETrainer(Trainer):
+    r"""
+    Trains a [`BNVAEModel`].
+
+    Beyond `Trainer`: the objective `reconstruction + beta * KL` with schedules and free bits; a learning rate of its
+    own for the latent's parameters; reconstruction, KL, floor, beta and moments in the logs; evaluation over the
+    whole corpus with running statistics refreshed from training batches; their exact recalibration at the end; a
+    warning, once, when the latent space is dead or dying; a stop at the first loss that is not finite.
+
+    Args:
+        model ([`BNVAEModel`]): The model.
+        args ([`BNVAETrainingArguments`]): The settings.
+        processing_class ([`BNVAEProcessor`], *optional*): The processor; it is saved with the model, and its collator
+            pads the batches if `data_collator` is not given.
+        **kwargs: All other arguments of `Trainer`.
+
+    Raises:
+        ValueError: for length-grouped sampling or several GPUs in one process with a batch-normalised posterior.
+    """
+
+    args: BNVAETrainingArguments
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: BNVAETrainingArguments | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: BNVAEProcessor | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = BNVAETrainingArguments() if args is None else args
+        if data_collator is None and processing_class is not None:
+            data_collator = BNVAEDataCollator(processing_class)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        if self.head.uses_batch:
+            self._require_random_batches()
+        # What the trainer logs between two log lines, kept on the device until then.
+        self._window: list[dict[str, torch.Tensor]] = []
+        self._has_warned = False
+        # The step at which the running statistics were refreshed; `None` once the weights have moved on.
+        self._statistics_step: int | None = None
+
+    def _require_random_batches(self) -> None:
+        strategy = self.args.train_sampling_strategy
+        if strategy != "random" and strategy != "sequential":
+            raise ValueError(
+                f"train_sampling_strategy={strategy!r} puts sentences of like length into one batch. A "
+                "batch-normalised posterior would then be normalised by the statistics of that length, which "
+                "evaluation does not know. Use train_sampling_strategy='random'."
+            )
+        if self.args.n_gpu > 1:
+            raise ValueError(
+                f"{self.args.n_gpu} GPUs are visible to one process, so Trainer would use nn.DataParallel, which "
+                "splits a batch and its statistics among them. Start one process per GPU: torchrun "
+                f"--nproc_per_node={self.args.n_gpu} <script>, or let one GPU be seen (CUDA_VISIBLE_DEVICES=0)."
+            )
+
+    @property
+    def head(self) -> PosteriorHead:
+        """The model's posterior head."""
+        return self.accelerator.unwrap_model(self.model).posterior
+
+    # -- optimiser ---------------------------------------------------------------------------------------------------
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        free = {id(p) for m in model.modules() if isinstance(m, PosteriorHead) for p in m.set_parameters()}
+        excluded = {name for name, parameter in model.named_parameters() if id(parameter) in free}
+        return [name for name in super().get_decay_parameter_names(model) if name not in excluded]
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """`Trainer`'s optimiser, with the latent's parameters moved to groups of their own learning rate."""
+        if self.optimizer is not None or self.args.latent_learning_rate is None:
+            return super().create_optimizer(model)
+        optimizer = super().create_optimizer(model)
+        own = self.accelerator.unwrap_model(self.model if model is None else model)
+        latent = {id(p) for module in (own.posterior, own.injection) for p in module.parameters()}
+        for group in list(optimizer.param_groups):
+            moved = [p for p in group["params"] if id(p) in latent]
+            if moved:
+                group["params"] = [p for p in group["params"] if id(p) not in latent]
+                settings = {name: value for name, value in group.items() if name != "params"}
+                optimizer.add_param_group({**settings, "params": moved, "lr": self.args.latent_learning_rate})
+        return optimizer
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As `Trainer.train`, and then the running statistics are recomputed from the whole training set."""
+        output = super().train(*args, **kwargs)
+        self.recalibrate(None if has_length(self.train_dataset) else self.args.num_statistics_batches)
+        return output
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As `Trainer`'s, without a last batch that is too small to normalise by; that is said."""
+        drop_last = self.args.dataloader_drop_last
+        if self.head.uses_batch and has_length(self.train_dataset) and not drop_last:
+            batch_size = self.args.train_batch_size * self.args.world_size
+            left_over = len(self.train_dataset) % batch_size
+            if 0 < left_over < SMALL_BATCH and len(self.train_dataset) > batch_size:
+                logger.warning_once(
+                    f"The last batch of an epoch would have {left_over} sentences, too few to normalise by, and is "
+                    f"skipped. Other sentences are left over in each epoch, drawn at random."
+                )
+                drop_last = True
+        with self._drop_last(drop_last):
+            return super().get_train_dataloader()
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """As `Trainer`'s, but `dataloader_drop_last` is about training: every sentence is evaluated."""
+        with self._drop_last(False):
+            return super().get_eval_dataloader(eval_dataset)
+
+    @contextmanager
+    def _drop_last(self, drop_last: bool) -> Iterator[None]:
+        before = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = drop_last
+        try:
+            yield
+        finally:
+            self.args.dataloader_drop_last = before
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self._statistics_step = None
+        loss = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss became {loss.item()} at step {self.state.global_step + 1}, so the training stops; the "
+                f"parameters were not updated with it. The last good checkpoint is {self._last_checkpoint()}. Lower "
+                "learning_rate or latent_learning_rate, clip gradients (max_grad_norm), or use bf16 in place of fp16."
+            )
+        return loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """reconstruction + beta * KL, with free bits, in training; the negative ELBO in evaluation."""
+        outputs = model(**inputs)
+        loss = outputs.loss
+        if model.training:
+            beta = self.current_beta()
+            regulariser = free_bits_kl(outputs.kl, self.args.free_bits, self.args.free_bits_mode)
+            loss = outputs.reconstruction_nll.mean() + beta * regulariser
+            keys = ("reconstruction_nll", "kl", "mean", "logvar")
+            self._window.append({name: getattr(outputs, name).detach() for name in keys})
+        return (loss, outputs) if return_outputs else loss
+
+    def current_beta(self) -> float:
+        """The KL's weight at the current step."""
+        args = self.args
+        return beta_at_step(
+            self.state.global_step,
+            max(self.state.max_steps, 1),
+            schedule=args.beta_schedule,
+            beta=args.beta,
+            zero_ratio=args.beta_zero_ratio,
+            increase_ratio=args.beta_increase_ratio,
+            num_cycles=args.beta_num_cycles,
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._window:
+            logs.update(self._window_figures())
+        super().log(logs, start_time)
+
+    def _window_figures(self) -> dict[str, float]:
+        """The figures of the training batches since the last log line."""
+        tensors = {name: torch.cat([entry[name] for entry in self._window]) for name in self._window[0]}
+        self._window.clear()
+        return {
+            "reconstruction_nll": tensors["reconstruction_nll"].mean().item(),
+            "kl": tensors["kl"].sum(-1).mean().item(),
+            "kl_floor": self.head.kl_floor().item(),
+            "beta": self.current_beta(),
+            **aggregate_moments(tensors["mean"], tensors["logvar"], self.head.promised_moments()),
+        }
+
+    # -- running statistics ------------------------------------------------------------------------------------------
+
+    def recalibrate(self, num_batches: int | None = None) -> None:
+        """Recompute the posterior's running statistics from training batches, all of them or `num_batches` drawn at
+        random. The random state is left as it was."""
+        if self.train_dataset is None or not self.head.uses_batch:
+            return
+        with _preserved_random_state(self.args.seed):
+            batches = islice(self._statistics_dataloader(), num_batches)
+            recalibrate_posterior(self.accelerator.unwrap_model(self.model), batches)
+        self._statistics_step = self.state.global_step
+
+    def _statistics_dataloader(self) -> DataLoader:
+        dataset = self.train_dataset
+        sampler = None
+        if hasattr(dataset, "column_names") and hasattr(dataset, "remove_columns"):
+            dataset = self._remove_unused_columns(dataset)
+        if not isinstance(dataset, IterableDataset):
+            sampler = RandomSampler(dataset, generator=torch.Generator().manual_seed(self.args.seed))
+        return DataLoader(
+            dataset, batch_size=self.args.train_batch_size, sampler=sampler, collate_fn=self.data_collator
+        )
+
+    # -- evaluation --------------------------------------------------------------------------------------------------
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As `Trainer.evaluate`, with figures of the whole corpus (see [`~evaluation.corpus_figures`]). Running
+        statistics are first refreshed from `num_statistics_batches` training batches, with dropout as in training,
+        unless that was done at this very step; noise is drawn from `args.seed`, and the random state restored.
+
+        Raises:
+            ValueError: if the running statistics were never estimated and there is no training set to do it from.
+        """
+        if self._statistics_step is None:
+            self.recalibrate(self.args.num_statistics_batches)
+        require_estimated_statistics(self.accelerator.unwrap_model(self.model))
+        with _preserved_random_state(self.args.seed):
+            metrics = super().evaluate(*args, **kwargs)
+        return metrics
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        # Per-sentence values are gathered even where nobody asked for predictions: Trainer's own eval_loss is a mean
+        # of batch means, which weights a short last batch as much as a full one.
+        output = super().evaluation_loop(dataloader, description, False, ignore_keys, metric_key_prefix)
+        if output.predictions is None or len(output.predictions) < len(_GATHERED):
+            return output
+        tensors = {
+            name: torch.as_tensor(np.asarray(value))
+            for name, value in zip(_GATHERED, output.predictions, strict=False)
+        }
+        figures = corpus_figures(**tensors, head=self.head)
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in figures.items()})
+        self._warn_once(figures)
+        return output
+
+    def _warn_once(self, figures: dict[str, float]) -> None:
+        message = diagnose(figures)
+        if message is not None and not self._has_warned:
+            self._has_warned = True
+            logger.warning(message)
+
+    # -- saving ------------------------------------------------------------------------------------------------------
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        broken = next((n for n, p in model.named_parameters() if not torch.isfinite(p).all()), None)
+        if broken is not None:
+            raise FloatingPointError(
+                f"The parameter {broken} is not finite at step {self.state.global_step}, so the model is not saved. "
+                f"The last good checkpoint is {self._last_checkpoint()}."
+            )
+        super()._save(output_dir, state_dict)
+        # Trainer leaves a pickle of its arguments. Nothing here reads it, and nobody should have to trust it.
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        settings = json.dumps(self.args.to_sanitized_dict(), indent=2, sort_keys=True)
+        (folder / "training_args.json").write_text(settings + "\n", encoding="utf-8")
+
+    def _last_checkpoint(self) -> str:
+        folder = Path(self.args.output_dir)
+        return (get_last_checkpoint(str(folder)) if folder.is_dir() else None) or "none: nothing was saved yet"
+
+
+@contextmanager
+def _preserved_random_state(seed: int) -> Iterator[None]:
+    """Random numbers from `seed` inside, and every generator as it was afterwards."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])

@@ -1,0 +1,75 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""What a BN-VAE's training can be told beyond `TrainingArguments`."""
+
+from dataclasses import dataclass, field, fields
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class BNVAETrainingArguments(TrainingArguments):
+    r"""
+    `TrainingArguments` with the objective of a VAE.
+
+    Args:
+        latent_learning_rate (`float`, *optional*, defaults to 1e-3):
+            Learning rate of the posterior head and the injection maps, which start from nothing while the two networks
+            may be pretrained. `None` means `learning_rate`. Scale and shift parameters take no weight decay.
+        beta (`float`, *optional*, defaults to 1.0): Weight of the KL, or the one that its schedule reaches.
+        beta_schedule (`str`, *optional*, defaults to `"constant"`): `"constant"`, `"linear"` or `"cyclical"`.
+        beta_zero_ratio, beta_increase_ratio (`float`, *optional*, default to 0.25): Shares of a cycle at 0 and rising.
+        beta_num_cycles (`int`, *optional*, defaults to 4): Number of cycles of the cyclical schedule.
+        free_bits (`float`, *optional*, defaults to 0): KL in nats that each dimension has for free.
+        free_bits_mode (`str`, *optional*, defaults to `"batch"`):
+            `"batch"`: max(batch mean of KL_j, lambda) in each dimension; `"optimus"`: a mask per sentence and
+            dimension.
+        num_statistics_batches (`int`, *optional*, defaults to 64):
+            How many training batches an evaluation during training refreshes the posterior's running statistics from.
+            At the end of the training they are recomputed from the whole training set.
+    """
+
+    latent_learning_rate: float | None = field(
+        default=1e-3,
+        metadata={"help": "Learning rate of the posterior head and the injection maps; learning_rate if None."},
+    )
+    beta: float = field(default=1.0, metadata={"help": "Weight of the KL, or the one that its schedule reaches."})
+    beta_schedule: str = field(
+        default="constant",
+        metadata={"help": "Schedule of the KL's weight.", "choices": ["constant", "linear", "cyclical"]},
+    )
+    beta_zero_ratio: float = field(default=0.25, metadata={"help": "Share of a cycle in which the weight is 0."})
+    beta_increase_ratio: float = field(default=0.25, metadata={"help": "Share of a cycle in which the weight rises."})
+    beta_num_cycles: int = field(default=4, metadata={"help": "Number of cycles of the cyclical schedule."})
+    free_bits: float = field(default=0.0, metadata={"help": "KL in nats that each latent dimension has for free."})
+    free_bits_mode: str = field(
+        default="batch",
+        metadata={
+            "help": "Free bits of the batch mean of a dimension, or Optimus' mask per sentence and dimension.",
+            "choices": ["batch", "optimus"],
+        },
+    )
+    num_statistics_batches: int = field(
+        default=64,
+        metadata={"help": "Training batches from which an evaluation refreshes the posterior's running statistics."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for own in fields(BNVAETrainingArguments):
+            choices, value = own.metadata.get("choices"), getattr(self, own.name)
+            if own.name in ("beta_schedule", "free_bits_mode") and value not in choices:
+                raise ValueError(f"{own.name} must be one of {', '.join(choices)}, got {value!r}.")
+        for name in ("beta", "free_bits"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        ratios = (self.beta_zero_ratio, self.beta_increase_ratio)
+        if min(ratios) < 0 or sum(ratios) > 1:
+            raise ValueError(
+                "beta_zero_ratio and beta_increase_ratio are shares of a cycle: not negative and at most 1 together, "
+                f"got {ratios[0]} and {ratios[1]}."
+            )
+        for name in ("beta_num_cycles", "num_statistics_batches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.latent_learning_rate is not None and self.latent_learning_rate < 0:
+            raise ValueError(f"latent_learning_rate must not be negative, got {self.latent_learning_rate}.")
