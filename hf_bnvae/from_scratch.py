@@ -92,6 +92,10 @@ def small_configs(
         n_layer=num_layers,
         n_head=num_heads,
         n_positions=tokenizer.model_max_length,
+        # A few epochs over tens of thousands of sentences do not overfit.
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -87,7 +87,14 @@ class BNVAEPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _keep_in_fp32_modules_strict = ["posterior"]
+    # All of the posterior but its counters of batches, which are integers: loading would turn them into floats.
+    _keep_in_fp32_modules_strict = [
+        "posterior.*projection",
+        "posterior.*running",
+        "posterior.scale.theta",
+        "posterior.scale.allocation",
+        "posterior.shift",
+    ]
     # The trainer must not scale the loss by label tokens: it is a mean over sentences.
     accepts_loss_kwargs = False
 

@@ -36,11 +36,12 @@ def importance_weighted_nll(
         raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
     batch, latent_size = posterior.mean.shape
     samples_per_pass = max(1, rows_per_pass // batch)
+    # Drawn at once, so that the samples do not depend on how they are cut into passes.
+    noise = torch.randn(num_samples, batch, latent_size, generator=generator, dtype=posterior.mean.dtype)
     log_weights = []
-    for start in range(0, num_samples, samples_per_pass):
-        repeats = min(samples_per_pass, num_samples - start)
-        noise = torch.randn(repeats, batch, latent_size, generator=generator, dtype=posterior.mean.dtype)
-        latents = posterior.mean + posterior.std * noise.to(posterior.mean.device)
+    for part in noise.split(samples_per_pass):
+        repeats = len(part)
+        latents = posterior.mean + posterior.std * part.to(posterior.mean.device)
         with torch.no_grad():
             nll = model(latents=latents.flatten(0, 1), labels=labels.repeat(repeats, 1)).reconstruction_nll
         log_weights.append(prior_log_prob(latents) - posterior.log_prob(latents) - nll.view(repeats, batch))

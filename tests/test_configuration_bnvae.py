@@ -1,0 +1,185 @@
+"""The configuration: what it refuses and how it says so, floors, dropouts of any encoder, saving and loading."""
+
+import json
+import math
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import (
+    AutoConfig,
+    BertConfig,
+    CLIPConfig,
+    GPT2Config,
+    LlamaConfig,
+    T5Config,
+)
+
+from hf_bnvae import POSTERIOR_HEADS, BNVAEConfig, BNVAEModel
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"bn_tau": 0.0}, "bn_tau must lie strictly between 0 and 1, got 0.0"),
+        ({"bn_tau": 1}, "bn_tau must lie strictly between 0 and 1, got 1"),
+        ({"posterior": "bn_mean", "bn_gamma": 0}, "bn_gamma must lie strictly between 0 and 1, got 0"),
+        ({"posterior": "bn_mean", "bn_gamma": 1.2}, "posterior hole"),
+        ({"rate": 0}, "positive number of nats"),
+        ({"rate": float("nan")}, "positive number of nats"),
+        ({"rate": 4, "bn_tau": 0.5}, "give only one"),
+        ({"posterior": "bn_mean", "rate": 4, "bn_gamma": 0.5}, "give only one"),
+        ({"posterior": "gaussian", "rate": 4}, "no floor"),
+        ({"posterior": "bn_mean", "rate": 16, "latent_size": 32}, "below latent_size / 2 = 16.0"),
+        ({"posterior": "ln", "latent_size": 1}, "latent_size=1 leaves nothing"),
+        ({"latent_size": 0}, "latent_size must be at least 1, got 0"),
+        ({"encoder_dropout": 1.0}, r"encoder_dropout must lie in \[0, 1\), got 1.0"),
+        ({"decoder": BertConfig()}, "attends in both directions"),
+        ({"decoder": T5Config()}, "'t5' is not a causal language model"),
+        ({"encoder": T5Config()}, "one hidden state per token"),
+        ({"encoder": CLIPConfig()}, "one hidden state per token"),
+        ({"encoder": GPT2Config()}, "sees nothing of the sentence"),
+    ],
+)
+def test_bad_settings_are_refused_with_the_reason(fields, message):
+    with pytest.raises(ValueError, match=message):
+        BNVAEConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("field", "allowed"),
+    [
+        ("posterior", ["bn", "bn_rms", "bn_mean", "ln", "gaussian"]),
+        ("pooling", ["cls", "mean", "pooler"]),
+        ("latent_injection", ["both", "memory", "embedding"]),
+    ],
+)
+def test_unknown_choices_are_refused_and_the_allowed_ones_listed(field, allowed):
+    with pytest.raises(StrictDataclassError) as error:
+        BNVAEConfig(**{field: "unheard_of"})
+    assert all(repr(choice) in str(error.value) for choice in allowed) and "unheard_of" in str(error.value)
+
+
+def test_posterior_choices_are_the_heads():
+    literal = BNVAEConfig.__dataclass_fields__["posterior"].type
+    assert set(POSTERIOR_HEADS) == set(literal.__args__)
+
+
+def test_settings_changed_while_loading_are_checked_too(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    with pytest.raises(Exception, match="bn_tau must lie strictly between 0 and 1, got 2"):
+        BNVAEModel.from_pretrained(tmp_path, bn_tau=2)
+
+
+def test_a_scale_of_another_head_warns(caplog):
+    BNVAEConfig(posterior="bn_mean", bn_tau=0.3)
+    assert "bn_tau=0.3 has no effect with posterior='bn_mean'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "floor"),
+    [
+        ({}, 16 * math.log(2)),
+        ({"posterior": "bn_rms", "bn_tau": 0.3, "latent_size": 10}, -5 * math.log(0.7)),
+        ({"posterior": "ln", "bn_tau": 0.3, "latent_size": 10}, -5 * math.log(0.7)),
+        ({"posterior": "bn_mean"}, 16 * 0.36),
+        ({"posterior": "bn_mean", "bn_gamma": 0.5, "latent_size": 10}, 1.25),
+        ({"posterior": "bn_mean", "rate": 7}, 7),
+        ({"posterior": "bn", "rate": 7}, 7),
+        ({"posterior": "gaussian"}, 0),
+    ],
+)
+def test_kl_floor(fields, floor):
+    assert BNVAEConfig(**fields).kl_floor == pytest.approx(floor)
+
+
+@pytest.mark.parametrize("fields", [{}, {"rate": 5}, {"posterior": "bn_mean"}, {"posterior": "ln", "bn_tau": 0.2}])
+def test_guaranteed_floor_is_the_infimum_of_the_models(make_model, fields):
+    """Whatever is learnt: random parameters stay above, and theta -> -infinity reaches it."""
+    model = make_model(**fields)
+    for _ in range(20):
+        with torch.no_grad():
+            for parameter in model.posterior.set_parameters():
+                parameter.normal_(std=3)
+        assert model.kl_floor().item() >= model.config.kl_floor - 1e-4
+    with torch.no_grad():
+        for parameter in model.posterior.set_parameters():
+            parameter.fill_(-60.0 if "bn_mean" not in fields.values() else 0.0)
+    assert model.kl_floor().item() == pytest.approx(model.config.kl_floor, rel=1e-5)
+
+
+# Small configurations of encoders whose dropouts have different names.
+ENCODERS = {
+    "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "roberta": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+    "electra": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "embedding_size": 16},
+    "deberta-v2": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "mpnet": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "albert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "modernbert": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "mlp_dropout": 0.1,
+        "attention_dropout": 0.1,
+        "embedding_dropout": 0.1,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "cls_token_id": 1,
+        "sep_token_id": 2,
+    },
+}
+
+
+@pytest.mark.parametrize("model_type", ENCODERS)
+def test_encoder_is_deterministic_whatever_it_calls_its_dropouts(model_type, decoder_config):
+    encoder = AutoConfig.for_model(model_type, vocab_size=60, **ENCODERS[model_type])
+    features = {}
+    for dropout in (0, 0.3):
+        config = BNVAEConfig(encoder=encoder, decoder=decoder_config, latent_size=4, encoder_dropout=dropout)
+        model = BNVAEModel(config).train()
+        ids = torch.randint(5, 60, (8, 12))
+        features[dropout] = [model.encoder(ids).last_hidden_state for _ in range(2)]
+    assert torch.equal(*features[0])
+    assert not torch.equal(*features[0.3])
+
+
+def test_the_callers_configurations_stay_as_they_are(encoder_config, decoder_config):
+    before = encoder_config.to_dict(), decoder_config.to_dict()
+    config = BNVAEConfig.from_encoder_decoder_configs(encoder_config, decoder_config, latent_size=4)
+    assert config.encoder.hidden_dropout_prob == 0 and encoder_config.hidden_dropout_prob == 0.1
+    assert config.encoder is not encoder_config
+    assert (encoder_config.to_dict(), decoder_config.to_dict()) == before
+
+
+def test_special_tokens_come_from_the_decoder():
+    config = BNVAEConfig(decoder=GPT2Config())
+    ids = config.pad_token_id, config.bos_token_id, config.eos_token_id, config.decoder_start_token_id
+    assert ids == (50256, 50256, 50256, 50256)
+    llama = LlamaConfig(bos_token_id=1, eos_token_id=[2, 3], num_hidden_layers=1)
+    config = BNVAEConfig(decoder=llama)
+    assert (config.pad_token_id, config.eos_token_id, config.decoder_start_token_id) == (2, 2, 1)
+
+
+def test_configuration_round_trips_through_auto_config(tmp_path, encoder_config, decoder_config):
+    config = BNVAEConfig.from_encoder_decoder_configs(
+        encoder_config, decoder_config, latent_size=5, posterior="bn_rms", rate=3, pooling="mean", encoder_dropout=0.2
+    )
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert type(loaded) is BNVAEConfig
+    assert loaded.to_json_string() == config.to_json_string()
+    assert loaded.encoder.hidden_dropout_prob == 0.2
+
+
+def test_a_truncated_configuration_file_is_refused(tmp_path):
+    BNVAEConfig().save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    text = file.read_text()
+    json.loads(text)
+    file.write_text(text[: len(text) // 2])
+    with pytest.raises(OSError, match="not a valid JSON file"):
+        AutoConfig.from_pretrained(tmp_path)
