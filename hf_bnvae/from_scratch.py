@@ -3,18 +3,20 @@
 
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import BertConfig, GPT2Config, PreTrainedTokenizerFast
 
 from .processing_bnvae import BNVAEProcessor
 
 MAX_LENGTH = 64
+ENCODER_SPECIALS = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+DECODER_SPECIALS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
 
 
 def train_processor(texts: Iterable[str], vocab_size: int = 4096, max_length: int = MAX_LENGTH) -> BNVAEProcessor:
     """
-    A processor whose tokenizers are trained on `texts`: WordPieces for the encoder (Devlin et al. 2019), byte-level
-    BPE for the decoder (Radford et al. 2019), which can spell any text.
+    A processor whose tokenizers are trained on `texts`, both as byte-level BPE (Radford et al. 2019), which can spell
+    any text; the encoder's frames a text with [CLS] and [SEP] as BERT does.
 
     Args:
         texts (iterable of `str`): The texts.
@@ -22,48 +24,35 @@ def train_processor(texts: Iterable[str], vocab_size: int = 4096, max_length: in
         max_length (`int`, *optional*, defaults to 64): Longest text in tokens.
     """
     texts = list(texts)
+    # Not WordPiece: the training of that numbers its pieces in another order each time, so no run could be repeated.
+    encoder_bpe = _train_bpe(texts, vocab_size, list(ENCODER_SPECIALS.values()))
+    encoder_bpe.post_processor = processors.BertProcessing(
+        *((token, encoder_bpe.token_to_id(token)) for token in ("[SEP]", "[CLS]"))
+    )
+    decoder_bpe = _train_bpe(texts, vocab_size, list(DECODER_SPECIALS.values()))
     return BNVAEProcessor(
-        tokenizer=_train_bpe(texts, vocab_size, max_length),
-        encoder_tokenizer=_train_wordpiece(texts, vocab_size, max_length),
+        tokenizer=PreTrainedTokenizerFast(
+            tokenizer_object=decoder_bpe, model_max_length=max_length, **DECODER_SPECIALS
+        ),
+        encoder_tokenizer=PreTrainedTokenizerFast(
+            tokenizer_object=encoder_bpe, model_max_length=max_length, **ENCODER_SPECIALS
+        ),
     )
 
 
-def _train_wordpiece(texts: list[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
-    special = {
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "mask_token": "[MASK]",
-    }
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=list(special.values()), show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.BertProcessing(
-        ("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]"))
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **special)
-
-
-def _train_bpe(texts: list[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
-    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+def _train_bpe(texts: list[str], vocab_size: int, special_tokens: list[str]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     # With a space ahead of every word, the first one included, a word is one token wherever it stands.
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(special.values()),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=special_tokens,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **special)
+    return tokenizer
 
 
 def small_configs(

@@ -128,13 +128,14 @@ class TrainingJob:
         self._hashes = {f"corpus_{name}_sha256": corpus_hash(split) for name, split in self._texts.items()}
         # A corpus that has changed under a run, the embedded one by a new package for example, is another run.
         self.directory.settings |= self._hashes
-        self.checkpoint = self.directory.start()
+        self.checkpoint = self.directory.find_checkpoint()
         if self.checkpoint is not None:
             print(f"Resuming the unfinished run in {self.path} from {Path(self.checkpoint).name}.")
         self._load_model_and_processor()
         workers = self.data_args.preprocessing_num_workers
         self.train_dataset = tokenize_texts(self._texts["train"], self.processor, "training", workers)
         self.eval_dataset = tokenize_texts(self._texts["validation"], self.processor, "validation", workers)
+        self.directory.start()
         print(
             f"{len(self.train_dataset)} sentences to train on, {len(self.eval_dataset)} held out; "
             f"{self.model.num_parameters() / 1e6:.1f} million parameters; posterior {self.model.config.posterior!r}, "

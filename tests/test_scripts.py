@@ -1,0 +1,186 @@
+"""The training script as a user runs it: own files, own mistakes, a second time, from a pretrained pair."""
+
+import json
+import math
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoProcessor, BertModel, GPT2LMHeadModel
+
+from hf_bnvae import BNVAEModel
+
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "run_bnvae.py"
+LINES = [f"This is sentence number {i} of my own file ." for i in range(20)]
+
+# Small enough for seconds; the file's own 20 lines make one batch an epoch.
+QUICK = {
+    "hidden_size": 32,
+    "num_layers": 1,
+    "latent_size": 4,
+    "vocab_size": 300,
+    "num_train_epochs": 3,
+    "num_importance_samples": 2,
+    "warmup_steps": 0,
+    "disable_tqdm": "true",
+    "use_cpu": "true",
+}
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """A function that runs the script in `tmp_path` with options as keywords."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_script(*arguments: str, **options):
+        flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments, *flags])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+
+    return run_script
+
+
+@pytest.fixture
+def my_files(tmp_path):
+    (tmp_path / "mine.txt").write_text("\n".join(LINES))
+    (tmp_path / "mine.csv").write_text("id,review\n" + "\n".join(f"{i},{line}" for i, line in enumerate(LINES)))
+    (tmp_path / "mine.jsonl").write_text("\n".join(json.dumps({"sentence": line}) for line in LINES))
+
+
+def results(folder: str = "out") -> dict:
+    return json.loads(Path(folder, "all_results.json").read_text())
+
+
+@pytest.mark.parametrize(("file", "column"), [("mine.txt", None), ("mine.csv", "review"), ("mine.jsonl", "sentence")])
+def test_my_own_file_is_trained_on(run, my_files, capsys, file, column):
+    run(train_file=file, output_dir="out", **QUICK, **({"text_column": column} if column else {}))
+    printed = capsys.readouterr().out
+    for piece in (
+        "18 sentences to train on, 2 held out",
+        "| IW-NLL",
+        "Reconstructions",
+        "AutoModel.from_pretrained('out')",
+    ):
+        assert piece in printed
+    figures = results()
+    for name in ("reconstruction_nll", "kl", "kl_floor", "elbo", "iw_nll", "mutual_information", "active_units"):
+        assert math.isfinite(figures[f"eval_{name}"]), name
+    assert len(figures["eval_corpus_train_sha256"]) == 64 and figures["torch_version"] == torch.__version__
+    assert figures["eval_log_num_sentences"] == pytest.approx(math.log(2))
+    assert Path("out/report.md").read_text().strip() in printed
+    model, processor = AutoModel.from_pretrained("out"), AutoProcessor.from_pretrained("out")
+    assert type(model) is BNVAEModel and model.posterior.is_estimated
+    batch = processor(LINES[:3], return_tensors="pt")
+    assert model.encode(batch["input_ids"], batch["attention_mask"]).mean.shape == (3, 4)
+    assert not list(Path("out").rglob("training_args.bin"))
+
+
+def test_a_second_run_leaves_a_finished_one_alone(run, my_files, capsys):
+    run(train_file="mine.txt", output_dir="out", **QUICK)
+    before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}
+    capsys.readouterr()
+    run(train_file="mine.txt", output_dir="out", **QUICK)
+    printed = capsys.readouterr().out
+    assert "finished. Nothing was done" in printed
+    assert all(word in printed for word in ("look at it", "go on from it", "train anew"))
+    with pytest.raises(SystemExit, match=r"other settings \(posterior: None, not 'ln'\)"):
+        run(train_file="mine.txt", output_dir="out", posterior="ln", **QUICK)
+    assert {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")} == before
+
+
+def test_an_unfinished_run_is_resumed_and_ends_as_if_never_stopped(run, my_files, capsys, monkeypatch):
+    options = {"train_file": "mine.txt", **QUICK}
+    run(output_dir="whole", **options)
+
+    def stop_after_two_epochs(self, *args, **kwargs):
+        if self.state.global_step == 2:
+            raise KeyboardInterrupt
+
+    from hf_bnvae import BNVAETrainer
+
+    original = BNVAETrainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        stop_after_two_epochs(self)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(BNVAETrainer, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(output_dir="stopped", **options)
+    monkeypatch.setattr(BNVAETrainer, "training_step", original)
+    capsys.readouterr()
+    with pytest.raises(ValueError, match=r"unfinished run with other settings \(latent_size: 4, not 5\)"):
+        run(output_dir="stopped", **{**options, "latent_size": 5})
+    run(output_dir="stopped", **options)
+    assert "Resuming the unfinished run in stopped from checkpoint-2" in capsys.readouterr().out
+    whole, resumed = BNVAEModel.from_pretrained("whole"), BNVAEModel.from_pretrained("stopped")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    figures = [{k: v for k, v in results(f).items() if k.startswith("eval_")} for f in ("whole", "stopped")]
+    assert figures[0] == figures[1]
+
+
+def test_a_trained_model_is_gone_on_with(run, my_files):
+    run(train_file="mine.txt", output_dir="out", **QUICK)
+    run(train_file="mine.txt", model_name_or_path="out", output_dir="more", **{**QUICK, "latent_size": 4})
+    first, second = BNVAEModel.from_pretrained("out"), BNVAEModel.from_pretrained("more")
+    assert not torch.equal(first.decoder.lm_head.weight, second.decoder.lm_head.weight)
+    with pytest.raises(ValueError, match=r"its own latent_size \(4\), which cannot be changed"):
+        run(train_file="mine.txt", model_name_or_path="out", output_dir="wider", **{**QUICK, "latent_size": 6})
+
+
+def test_a_trained_model_is_evaluated_without_training(run, my_files):
+    run(train_file="mine.txt", output_dir="out", **QUICK)
+    run("--do_eval", train_file="mine.txt", model_name_or_path="out", output_dir="evaluated", **QUICK)
+    assert results("evaluated")["eval_kl"] == results("out")["eval_kl"]
+    assert "train_loss" not in results("evaluated")
+
+
+def test_a_pretrained_pair_is_fine_tuned_from_a_file_of_options(
+    run, my_files, processor, encoder_config, decoder_config
+):
+    torch.manual_seed(3)
+    for name, model, tokenizer in (
+        ("encoder", BertModel(encoder_config), processor.encoder_tokenizer),
+        ("decoder", GPT2LMHeadModel(decoder_config), processor.tokenizer),
+    ):
+        model.save_pretrained(name)
+        tokenizer.save_pretrained(name)
+    options = {
+        "encoder_name_or_path": "encoder",
+        "decoder_name_or_path": "decoder",
+        "train_file": "mine.txt",
+        "output_dir": "out",
+        "posterior": "bn_rms",
+        "rate": 3.0,
+        "latent_size": 6,
+        "max_steps": 2,
+        "disable_tqdm": True,
+        "num_importance_samples": 2,
+    }
+    Path("options.json").write_text(json.dumps(options))
+    run("options.json")
+    model = BNVAEModel.from_pretrained("out")
+    assert (model.config.posterior, model.config.kl_floor) == ("bn_rms", 3.0)
+    assert results()["eval_kl_floor"] == pytest.approx(3.0, rel=1e-5)
+    with pytest.raises(ValueError, match="'bert', no BNVAE"):
+        run(train_file="mine.txt", model_name_or_path="encoder", output_dir="other")
+
+
+def test_mistakes_are_told_before_anything_is_written(run, my_files, tmp_path):
+    for options, message in (
+        ({"train_file": "mine.csv"}, "Its columns: id, review"),
+        ({"train_file": "mine.txt", "bn_tau": 3}, "bn_tau must lie strictly between 0 and 1, got 3"),
+        ({"train_file": "mine.txt", "posterior": "gaussian", "rate": 3}, "no floor"),
+        ({"train_file": "mine.txt", "max_train_samples": 1}, "At least two training texts"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(output_dir="out", **{**QUICK, **options})
+        assert not (tmp_path / "out").exists()
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="not made by this script"):
+        run(train_file="mine.txt", output_dir="thesis", **QUICK)
+    assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
