@@ -98,6 +98,23 @@ class BNVAEPreTrainedModel(PreTrainedModel):
     # The trainer must not scale the loss by label tokens: it is a mean over sentences.
     accepts_loss_kwargs = False
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> "BNVAEPreTrainedModel":
+        """As [`~transformers.PreTrainedModel.from_pretrained`].
+
+        Raises:
+            OSError: also for a weights file that is damaged or was cut off.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except Exception as error:
+            if type(error).__name__ != "SafetensorError":
+                raise
+            raise OSError(
+                f"The weights file of {pretrained_model_name_or_path} is damaged or was cut off ({error}). Copy or "
+                "download it again (force_download=True), or use an earlier checkpoint."
+            ) from error
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # Called for every module of ours that holds a tensor, but not for this container and not inside the two

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
+import torch.distributed._functional_collectives as funcol
 from torch import nn
 from torch.nn import functional as F
 from transformers.utils import logging
@@ -106,12 +108,25 @@ class PromisedMoments(NamedTuple):
 # --------------------------------------------------------------------------------------------------------------------
 
 
+def num_processes() -> int:
+    """How many processes share a posterior batch."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _sum_over_processes(values: torch.Tensor) -> torch.Tensor:
+    """The sum of a tensor over all processes, differentiable: the gradient is summed as well. On any backend."""
+    if num_processes() == 1:
+        return values
+    return funcol.all_reduce(values, "sum", dist.group.WORLD)
+
+
 class BatchStatistics(nn.Module):
     """Base of the two batch normalisations: running statistics and the exact ones of a whole data set.
 
-    In training the statistics are the batch's own, and running averages of them are kept (momentum 0.1, as torch's
-    `BatchNorm`); in evaluation the running ones are used. Inside [`population_statistics`] the forward pass
-    accumulates sums instead, in float64, and on leaving they become the running statistics.
+    In training the statistics are those of the batch, over all processes where there are several, and running
+    averages of them are kept (momentum 0.1, as torch's `BatchNorm`); in evaluation the running ones are used. Inside
+    [`population_statistics`] the forward pass accumulates sums instead, in float64, and on leaving they become the
+    running statistics.
     """
 
     num_batches_tracked: torch.Tensor
@@ -140,6 +155,14 @@ class BatchStatistics(nn.Module):
     def _set_population(self, sums: torch.Tensor) -> None:
         raise NotImplementedError
 
+    def _batch_mean(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean of `values` over the posterior batch, `(size,)`, and the number of its sentences."""
+        sums = torch.cat([values.sum(0), values.new_full((1,), len(values))])
+        if self._population is None:
+            # While a population is accumulated, processes may see different numbers of batches.
+            sums = _sum_over_processes(sums)
+        return sums[:-1] / sums[-1], sums[-1].detach()
+
     def _blend(self, running: torch.Tensor, batch_value: torch.Tensor) -> None:
         running.lerp_(batch_value.detach().to(running.dtype), MOMENTUM)
 
@@ -167,16 +190,16 @@ class BatchStandardization(BatchStatistics):
         if not self.training:
             mean, variance = self.running_mean.to(values.dtype), self.running_var.to(values.dtype)
             return (values - mean) * torch.rsqrt(variance + EPSILON)
-        mean = values.mean(0)
+        mean, count = self._batch_mean(values)
         centred = values - mean
-        variance = centred.square().mean(0)
+        variance, _ = self._batch_mean(centred.square())
         if self._population is not None:
             exact = values.detach().double()
-            count = torch.full_like(exact[0], len(exact))
-            self._population.append(torch.stack([count, exact.sum(0), exact.square().sum(0)]))
+            counts = torch.full_like(exact[0], len(exact))
+            self._population.append(torch.stack([counts, exact.sum(0), exact.square().sum(0)]))
         else:
             self._blend(self.running_mean, mean)
-            self._blend(self.running_var, variance * (len(values) / (len(values) - 1)))
+            self._blend(self.running_var, variance * (count / (count - 1)))
             self.num_batches_tracked += 1
         return centred * torch.rsqrt(variance + EPSILON)
 
@@ -204,7 +227,12 @@ class BatchRootMeanSquare(BatchStatistics):
         """Logarithms of positive values, `(batch, size)`, to those of the values scaled to unit mean square."""
         if not self.training:
             return log_values - 0.5 * self.running_mean_square.to(log_values.dtype).log()
-        log_mean_square = torch.logsumexp(2 * log_values, 0) - math.log(len(log_values))
+        # The log of a mean of exponentials, around the greatest value of the batch.
+        peak = 2 * log_values.detach().amax(0)
+        if self._population is None and num_processes() > 1:
+            peak = funcol.all_reduce(peak, "max", dist.group.WORLD)
+        mean_square, _ = self._batch_mean(torch.exp(2 * log_values - peak))
+        log_mean_square = peak + mean_square.log()
         if self._population is not None:
             squares = torch.exp(2 * log_values.detach().double())
             self._population.append(torch.stack([torch.full_like(squares[0], len(squares)), squares.sum(0)]))
@@ -395,6 +423,7 @@ class PosteriorHead(nn.Module):
             )
         if self.training:
             accumulating = any(m._population is not None for m in self.modules() if isinstance(m, BatchStatistics))
+            batch_size *= num_processes()
             if batch_size == 1 and not accumulating:
                 raise ValueError(
                     "A batch-normalised posterior needs at least two sentences in a training batch, got one: its "

@@ -95,7 +95,7 @@ def render_figures(result: EvaluationResult) -> str:
         ("E[mu²] over promised", _number(result.mean_moment_ratio, missing), "1: evaluation sees what training saw"),
         ("E[sigma²] over promised", _number(result.variance_moment_ratio, missing), "likewise"),
     ]
-    lines = _table(("figure", "nats per sentence, or as named", "note"), rows)
+    lines = markdown_table(("figure", "nats per sentence, or as named", "note"), rows)
     verdict = result.diagnosis or "The latent space is alive."
     return "\n".join([f"{result.num_sentences} held-out sentences", "", *lines, "", verdict])
 
@@ -126,7 +126,8 @@ def _number(value: float | None, missing: str) -> str:
     return missing if value is None else f"{value:.3f}"
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    """The lines of a table in Markdown, its columns aligned so that it can be read as it is."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [header, *rows]]
     lines = [f"| {' | '.join(row)} |" for row in cells]

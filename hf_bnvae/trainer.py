@@ -50,7 +50,8 @@ class BNVAETrainer(Trainer):
         **kwargs: All other arguments of `Trainer`.
 
     Raises:
-        ValueError: for length-grouped sampling or several GPUs in one process with a batch-normalised posterior.
+        ValueError: for an empty data set, and, with a batch-normalised posterior, for length-grouped sampling or
+            several GPUs in one process.
     """
 
     args: BNVAETrainingArguments
@@ -66,6 +67,9 @@ class BNVAETrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         args = BNVAETrainingArguments() if args is None else args
+        for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
+            if dataset is not None and has_length(dataset) and len(dataset) == 0:
+                raise ValueError(f"{name} is empty: it holds no sentence.")
         if data_collator is None and processing_class is not None:
             data_collator = BNVAEDataCollator(processing_class)
         super().__init__(

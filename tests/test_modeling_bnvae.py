@@ -246,7 +246,7 @@ def test_a_truncated_weights_file_is_refused(make_model, tmp_path):
     make_model().save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(Exception, match=r"(?i)incomplete|header|invalid|truncated"):
+    with pytest.raises(OSError, match=r"is damaged or was cut off .* Copy or download it again"):
         BNVAEModel.from_pretrained(tmp_path)
 
 

@@ -305,6 +305,13 @@ def test_a_healthy_latent_space_is_left_in_peace(make_trainer, caplog, posterior
     assert "latent space" not in caplog.text
 
 
+def test_empty_data_sets_are_refused(make_trainer, dataset):
+    with pytest.raises(ValueError, match="train_dataset is empty"):
+        make_trainer(train=dataset.select([]))
+    with pytest.raises(ValueError, match="eval_dataset is empty"):
+        make_trainer(evaluation=dataset.select([]))
+
+
 @pytest.mark.parametrize("strategy", ["group_by_length", "batch_rebalance"])
 def test_length_grouped_batches_are_refused_for_batch_heads(make_trainer, strategy):
     with pytest.raises(ValueError, match=f"train_sampling_strategy='{strategy}'"):

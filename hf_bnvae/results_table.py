@@ -1,0 +1,104 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""A table of several runs, rendered from what they left in their folders, and kept in step with the README."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .job import RESULTS_FILE
+from .report import markdown_table
+from .run_directory import RUN_FILE
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+# The settings of a run that its command names, where they are not the defaults.
+_COMMAND_OPTIONS = (
+    "encoder_name_or_path",
+    "decoder_name_or_path",
+    "dataset_name",
+    "train_file",
+    "posterior",
+    "bn_tau",
+    "bn_gamma",
+    "rate",
+    "latent_size",
+    "encoder_dropout",
+)
+
+
+def collect_runs(folders: Iterable[str]) -> list[dict[str, Any]]:
+    """
+    What identifies each finished run and what came out of it.
+
+    Args:
+        folders (iterable of `str`): Output folders of a training script.
+
+    Returns:
+        `list[dict]`: For each run `command` and `results` (its `eval_...` figures and the versions).
+
+    Raises:
+        ValueError: for a folder without a finished run.
+    """
+    runs = []
+    for folder in map(Path, folders):
+        record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8")) if (folder / RUN_FILE).is_file() else {}
+        if not record.get("finished"):
+            raise ValueError(f"{folder} holds no finished run.")
+        settings = record["settings"]
+        options = [f"--{name} {settings[name]}" for name in _COMMAND_OPTIONS if settings.get(name) is not None]
+        results = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+        kept = {k: v for k, v in results.items() if k.startswith("eval_") or k.endswith("_version")}
+        runs.append({"command": " ".join(["python scripts/run_bnvae.py", *options]), "results": kept})
+    return runs
+
+
+def render_runs(runs: list[dict[str, Any]]) -> str:
+    """The table in Markdown, with what all of its rows share below it."""
+    header = (
+        "options",
+        "-ELBO",
+        "reconstruction",
+        "KL",
+        "floor",
+        "IW-NLL",
+        "MI",
+        "marginal KL",
+        "active",
+        "E[mu²+sigma²]",
+    )
+    rows = []
+    for run in runs:
+        r = run["results"]
+        rows.append(
+            (
+                f"`{run['command'].removeprefix('python scripts/run_bnvae.py').strip() or '(none)'}`",
+                f"{-r['eval_elbo']:.1f}",
+                f"{r['eval_reconstruction_nll']:.1f}",
+                f"{r['eval_kl']:.2f}",
+                f"{r['eval_kl_floor']:.2f}",
+                f"{r['eval_iw_nll']:.1f} ± {r['eval_iw_nll_error']:.1f}",
+                f"{r['eval_mutual_information']:.2f}",
+                f"{r['eval_marginal_kl']:.2f}",
+                f"{r['eval_active_units']} of {r['eval_latent_size']}",
+                f"{r['eval_aggregate_second_moment']:.3f}",
+            )
+        )
+    first = runs[0]["results"]
+    shared = (
+        f"Nats per sentence; {first['eval_num_sentences']} held-out sentences (log N = "
+        f"{first['eval_log_num_sentences']:.2f}), IW-NLL of the first {first['eval_iw_nll_num_sentences']} with "
+        f"{first['eval_iw_nll_num_samples']} samples, ± one standard error over sentences. Seed 42. Corpus "
+        f"`{first['eval_corpus_train_sha256'][:12]}` (training) and `{first['eval_corpus_validation_sha256'][:12]}` "
+        f"(held out); torch {first['torch_version']}, transformers {first['transformers_version']}; CPU, two cores."
+    )
+    return "\n".join([*markdown_table(header, rows), "", shared])
+
+
+def update_readme(readme: str, runs: list[dict[str, Any]]) -> str:
+    """The text of a README with the table of `runs` between its two markers."""
+    before, _, rest = readme.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise ValueError(f"The README lacks the markers {BEGIN} and {END}.")
+    return f"{before}{BEGIN}\n{render_runs(runs)}\n{END}{after}"

@@ -1,0 +1,64 @@
+"""The default job in short: what each head does to real text, and when the script warns. Minutes: marked slow."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "run_bnvae.py"
+SHORT = [
+    "--max_train_samples",
+    "12800",
+    "--max_eval_samples",
+    "1000",
+    "--num_train_epochs",
+    "1",
+    "--disable_tqdm",
+    "true",
+]
+SHORT += ["--max_importance_sentences", "20", "--num_importance_samples", "10", "--use_cpu", "true"]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def job(monkeypatch, tmp_path, caplog):
+    """A function that runs the default job in short and returns its figures and its warnings about the latent space."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*options: str) -> tuple[dict[str, float], list[str]]:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--output_dir", "run", *SHORT, *options])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+        warnings = [r.message for r in caplog.records if "latent space is" in r.message]
+        return json.loads(Path("run/all_results.json").read_text()), warnings
+
+    return run
+
+
+@pytest.mark.parametrize("posterior", ["bn", "bn_rms", "bn_mean", "ln"])
+def test_normalised_heads_are_alive_and_silent(job, posterior):
+    figures, warnings = job("--posterior", posterior)
+    assert warnings == []
+    assert figures["eval_mutual_information"] > 2 and figures["eval_active_units"] >= 30
+    assert figures["eval_kl"] > 0.9 * figures["eval_kl_floor"]
+
+
+def test_the_free_head_collapses_and_is_warned_of_once(job):
+    figures, warnings = job("--posterior", "gaussian")
+    assert figures["eval_kl"] < 0.5 and figures["eval_active_units"] == 0
+    assert len(warnings) == 1 and "is dead" in warnings[0]
+
+
+def test_noise_in_the_encoder_kills_bn_and_is_warned_of_once(job):
+    figures, warnings = job("--posterior", "bn", "--encoder_dropout", "0.1")
+    assert figures["eval_mean_moment_ratio"] < 0.5
+    assert len(warnings) == 1 and "is dying" in warnings[0] and "encoder_dropout=0" in warnings[0]
+
+
+@pytest.mark.parametrize("rate", [4, 16])
+def test_the_rate_is_what_was_asked_for(job, rate):
+    figures, _ = job("--posterior", "bn_rms", "--rate", str(rate))
+    assert figures["eval_kl_floor"] == pytest.approx(rate, rel=1e-5)
+    assert figures["eval_kl"] == pytest.approx(rate, rel=0.15)

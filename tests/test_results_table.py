@@ -1,0 +1,50 @@
+"""The README's table is what the stored figures give, and the figures are those of finished runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hf_bnvae.results_table import BEGIN, END, collect_runs, render_runs, update_readme
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def stored() -> list[dict]:
+    return json.loads((ROOT / "model_cards" / "results.json").read_text(encoding="utf-8"))
+
+
+def test_the_readme_shows_the_stored_figures():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert update_readme(readme, stored()) == readme
+    changed = stored()
+    changed[0]["results"]["eval_kl"] += 1
+    assert update_readme(readme, changed) != readme
+
+
+def test_stored_figures_are_consistent():
+    """Every run: ELBO from its parts, the likelihood's bound, information below log N, KL as its two halves."""
+    for run in stored():
+        r = run["results"]
+        assert r["eval_elbo"] == pytest.approx(-r["eval_reconstruction_nll"] - r["eval_kl"])
+        assert r["eval_iw_nll"] < -r["eval_elbo"] + 3 * r["eval_iw_nll_error"]
+        assert r["eval_mutual_information"] <= r["eval_log_num_sentences"]
+        assert r["eval_kl"] == pytest.approx(r["eval_mutual_information"] + r["eval_marginal_kl"], abs=0.5)
+
+
+def test_runs_are_collected_with_their_commands(tmp_path):
+    settings = {"posterior": "bn_rms", "rate": 4.0, "bn_tau": None, "seed": 42}
+    (tmp_path / "run.json").write_text(json.dumps({"finished": True, "settings": settings}))
+    (tmp_path / "all_results.json").write_text(json.dumps({"eval_kl": 1.0, "torch_version": "x", "train_loss": 2.0}))
+    (run,) = collect_runs([str(tmp_path)])
+    assert run["command"] == "python scripts/run_bnvae.py --posterior bn_rms --rate 4.0"
+    assert run["results"] == {"eval_kl": 1.0, "torch_version": "x"}
+    (tmp_path / "run.json").write_text(json.dumps({"finished": False, "settings": settings}))
+    with pytest.raises(ValueError, match="no finished run"):
+        collect_runs([str(tmp_path)])
+
+
+def test_a_readme_without_markers_is_refused():
+    with pytest.raises(ValueError, match="lacks the markers"):
+        update_readme("# Title\n", stored())
+    assert render_runs(stored()) in update_readme(f"{BEGIN}\n{END}\n", stored())
