@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def job(monkeypatch, tmp_path, caplog):
-    """A function that runs the default job in short and returns its figures and its warnings about the latent space."""
+    """A function that runs the default job in short: its figures, and what it warned of the latent space."""
     monkeypatch.chdir(tmp_path)
 
     def run(*options: str) -> tuple[dict[str, float], list[str]]:
