@@ -185,8 +185,8 @@ class TrainingJob:
         if args.model_name_or_path is not None:
             loading["revision"] = args.revision or "main"
             self.model = AutoModel.from_pretrained(args.model_name_or_path, **loading)
-            self.processor = AutoProcessor.from_pretrained(args.model_name_or_path, **loading)
             self._require_bnvae(fields)
+            self.processor = AutoProcessor.from_pretrained(args.model_name_or_path, **loading)
         elif args.encoder_name_or_path is not None:
             names = args.encoder_name_or_path, args.decoder_name_or_path
             self.model = BNVAEModel.from_encoder_decoder_pretrained(*names, **fields, **loading)
