@@ -2,6 +2,7 @@
 """The options that the training scripts share, and how a command line or a file sets them."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -113,6 +114,11 @@ class ReportArguments:
     max_importance_sentences: int = field(default=500, metadata={"help": "Of how many texts."})
     num_examples: int = field(default=5, metadata={"help": "Reconstructions and prior samples to show."})
 
+    def __post_init__(self) -> None:
+        for name in ("num_importance_samples", "max_importance_sentences", "num_examples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+
 
 @dataclass
 class ScriptTrainingArguments(BNVAETrainingArguments):
@@ -121,7 +127,14 @@ class ScriptTrainingArguments(BNVAETrainingArguments):
     output_dir: str = field(default=DEFAULT_OUTPUT_DIR, metadata={"help": "Folder for the model and its results."})
 
     def __post_init__(self) -> None:
-        if not (self.do_train or self.do_eval or self.do_predict):
+        if self.do_predict:
+            raise ValueError("do_predict does nothing here. Use do_eval for figures and examples.")
+        if self.resume_from_checkpoint is not None:
+            raise ValueError(
+                "resume_from_checkpoint is not needed: the same command again resumes an unfinished run from its last "
+                "checkpoint. To train on from another model, give model_name_or_path and a new output_dir."
+            )
+        if not (self.do_train or self.do_eval):
             self.do_train = self.do_eval = True
         # Pinned memory is for copies to an accelerator; without one torch only warns.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
@@ -166,4 +179,11 @@ def _read_options(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} could not be read as a file of options: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path} must hold one mapping of options to values, got {type(options).__name__}.")
-    return options
+    # YAML takes 1e-3 for a string; its way of writing that number is 1.0e-3.
+    return {name: _as_number(value) for name, value in options.items()}
+
+
+def _as_number(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return float(value)
+    return value

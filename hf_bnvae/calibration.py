@@ -20,8 +20,8 @@ def recalibrate_posterior(model: PreTrainedModel, batches: Iterable[Mapping[str,
 
     Args:
         model ([`BNVAEModel`]): The model, changed in place.
-        batches (iterable of mappings): `input_ids` and, where there is padding, `attention_mask`. Other entries are
-            ignored. All sentences count alike, however they are divided.
+        batches (iterable of mappings): What the model's `forward` takes; `input_ids` is needed. All sentences count
+            alike, however they are divided.
 
     Returns:
         `int`: The number of sentences seen, 0 where there was nothing to do.
@@ -38,10 +38,15 @@ def recalibrate_posterior(model: PreTrainedModel, batches: Iterable[Mapping[str,
     try:
         with torch.no_grad(), population_statistics(model.posterior):
             for batch in batches:
-                inputs = {k: batch[k].to(device) for k in ("input_ids", "attention_mask") if k in batch}
-                model.encode(**inputs)
-                count += len(inputs["input_ids"])
+                model.encode(**{name: values.to(device) for name, values in encoder_inputs(batch).items()})
+                count += len(batch["input_ids"])
     finally:
         for module, mode in modes.items():
             module.training = mode
     return count
+
+
+def encoder_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Those entries of a batch for the model's `forward` that the encoder takes."""
+    others = ("labels", "noise", "latents")
+    return {name: values for name, values in batch.items() if name not in others and not name.startswith("decoder_")}

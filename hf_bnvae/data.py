@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Corpora: from the embedded default, files or the Hub to sentences, and from sentences to token ids."""
 
+import glob
 import hashlib
 from pathlib import Path
 
@@ -90,9 +91,14 @@ def drop_empty_texts(dataset: Dataset, name: str) -> Dataset:
     kept = dataset.filter(lambda text: isinstance(text, str) and bool(text.strip()), input_columns=TEXT)
     dropped = len(dataset) - len(kept)
     if len(kept) == 0:
-        raise ValueError(f"The {name} set holds no text ({len(dataset)} entries, all of them empty).")
+        kind = next((type(value).__name__ for value in dataset[TEXT] if value is not None), "nothing")
+        raise ValueError(
+            f"The {name} set holds no text: all of its {len(dataset)} entries are empty or no text ({kind})."
+        )
     if dropped:
-        logger.warning(f"Dropped {dropped} of {len(dataset)} entries of the {name} set: empty or only whitespace.")
+        logger.warning(
+            f"Dropped {dropped} of {len(dataset)} entries of the {name} set: empty, only whitespace, or no text."
+        )
     return kept
 
 
@@ -100,7 +106,8 @@ def tokenize_texts(
     dataset: Dataset, processor: BNVAEProcessor, name: str = "data", num_proc: int | None = None
 ) -> Dataset:
     """
-    `input_ids`, `attention_mask` and `labels` for each text, cached by `datasets`. How many were cut is logged.
+    `input_ids`, `attention_mask` and `labels` for each text, cached by `datasets`. Empty texts are dropped; how many
+    were, and how many were cut, is logged.
 
     Args:
         dataset (`Dataset`): With a column `text`.
@@ -108,6 +115,7 @@ def tokenize_texts(
         name (`str`, *optional*, defaults to `"data"`): What to call the set in messages.
         num_proc (`int`, *optional*): Number of processes.
     """
+    dataset = drop_empty_texts(dataset, name)
     tokenized = dataset.map(
         lambda batch: dict(processor(batch[TEXT], return_truncated=True)),
         batched=True,
@@ -141,9 +149,10 @@ def _load_file(path: str, text_column: str | None) -> Dataset:
         raise ValueError(f"{path}: no such file.")
     if not Path(path).read_bytes().strip():
         raise ValueError(f"{path} is empty.")
-    separator = {"sep": "\t"} if ending == "tsv" else {}
+    # A cell that says "NA" or "null" is a text as any other; only an empty one is missing.
+    table = {"csv": {"keep_default_na": False}, "tsv": {"keep_default_na": False, "sep": "\t"}}.get(ending, {})
     try:
-        dataset = load_dataset(FILE_LOADERS[ending], data_files=path, split="train", **separator)
+        dataset = load_dataset(FILE_LOADERS[ending], data_files=glob.escape(path), split="train", **table)
     except DatasetGenerationError as error:
         raise ValueError(f"{path} could not be read as .{ending}: {error.__cause__ or error}") from error
     return _text_column(dataset, text_column, path)

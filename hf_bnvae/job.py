@@ -42,6 +42,12 @@ _TRAINING_SETTINGS = (
     "latent_learning_rate",
     "weight_decay",
     "max_grad_norm",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "lr_scheduler_kwargs",
+    "train_sampling_strategy",
+    "dataloader_drop_last",
     "num_train_epochs",
     "max_steps",
     "lr_scheduler_type",
@@ -93,7 +99,7 @@ class TrainingJob:
         self.report_args, self.training_args = report_args, training_args
         self.path = Path(training_args.output_dir)
         settings = {**asdict(model_args), **asdict(data_args)}
-        del settings["token"]
+        del settings["token"], settings["preprocessing_num_workers"]
         settings |= {name: getattr(training_args, name) for name in _TRAINING_SETTINGS}
         self.directory = RunDirectory(training_args.output_dir, settings)
 
@@ -176,7 +182,10 @@ class TrainingJob:
     def finish(self) -> None:
         """Mark the run as finished, and say how to load what it saved."""
         self.directory.finish()
-        print(f"Saved to {self.path}. To load it:\n\n{loading_lines(str(self.path))}\n")
+        if self.training_args.do_train:
+            print(f"Saved to {self.path}. To load it:\n\n{loading_lines(str(self.path))}\n")
+        else:
+            print(f"The figures are in {self.path}.")
 
     def _load_model_and_processor(self) -> None:
         args = self.model_args
@@ -230,7 +239,10 @@ class TrainingJob:
                 f"{self.path} holds a finished run with other settings ({'; '.join(differences)}). Nothing was done.\n"
                 f"{advice}"
             )
-        print(f"{self.path} holds this run already, finished. Nothing was done.\n{advice}")
+        print(
+            f"{self.path} holds a run with these settings already, finished. Nothing was done, and whether the texts "
+            f"are still the same was not looked at.\n{advice}"
+        )
 
 
 def _first(dataset: Dataset, count: int | None, name: str) -> Dataset:

@@ -82,7 +82,8 @@ class BNVAEPreTrainedModel(PreTrainedModel):
     config_class = BNVAEConfig
     base_model_prefix = "bnvae"
     main_input_name = "input_ids"
-    supports_gradient_checkpointing = True
+    # The decoder's checkpointed layers would drop the cache that holds the memory slot.
+    supports_gradient_checkpointing = False
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -105,6 +106,7 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         Raises:
             OSError: also for a weights file that is damaged or was cut off.
         """
+        _refuse_encoder_dropouts(kwargs.get("encoder"))
         try:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except Exception as error:
@@ -171,6 +173,13 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.encoder = AutoModel.from_config(config.encoder) if encoder is None else encoder
         self.decoder = AutoModelForCausalLM.from_config(config.decoder) if decoder is None else decoder
+        drops = {k: v for k, v in config.encoder.to_dict().items() if "drop" in k}
+        if {k: v for k, v in self.encoder.config.to_dict().items() if "drop" in k} != drops:
+            raise ValueError(
+                f"The encoder that was passed was built with other dropouts than encoder_dropout="
+                f"{config.encoder_dropout} means ({drops}). Build it from config.encoder, or use "
+                "from_encoder_decoder_pretrained."
+            )
         for name in ("encoder", "decoder"):
             network, shared = getattr(self, name), getattr(config, name)
             shared._attn_implementation = network.config._attn_implementation
@@ -234,7 +243,10 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         """
         config_class = cls.config_class
         loading = {name: fields.pop(name) for name in _LOADING_KWARGS if name in fields}
-        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        if isinstance(dtype, str):
+            if not isinstance(getattr(torch, dtype, None), torch.dtype):
+                raise ValueError(f"dtype must name a floating-point type of torch, like 'bfloat16', got {dtype!r}.")
+            dtype = getattr(torch, dtype)
         own_fields = set(config_class.__dataclass_fields__) - {"encoder", "decoder"}
         for name in fields:
             if name not in own_fields:
@@ -245,13 +257,7 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
                     f"{', '.join(sorted(own_fields))}."
                 )
         encoder, decoder = dict(encoder or {}), dict(decoder or {})
-        drops = sorted(name for name in encoder if "drop" in name)
-        if drops:
-            raise ValueError(
-                f"encoder={{{drops[0]!r}: {encoder[drops[0]]}}} would be overwritten: all dropouts of the encoder "
-                f"follow encoder_dropout. Write encoder_dropout={encoder[drops[0]]}."
-            )
-
+        _refuse_encoder_dropouts(encoder)
         encoder_config, encoder_kwargs = AutoConfig.from_pretrained(
             encoder_name_or_path, **loading, **encoder, return_unused_kwargs=True
         )
@@ -318,6 +324,7 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         Returns:
             [`DiagonalGaussian`]: with `mean` and `logvar`, each `(batch, latent_size)`, `sample()`, `mode()`, `kl()`.
         """
+        _check_length(input_ids.shape[1], self.config.encoder, "encoder")
         outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         return self.posterior(self._pool(outputs, attention_mask))
 
@@ -437,8 +444,9 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
             latents (`torch.FloatTensor` of shape `(batch, latent_size)`): The latents.
             decoder_input_ids (`torch.LongTensor` of shape `(batch, target_length)`):
                 Token ids of the decoder's vocabulary, from `decoder_start_token_id` on.
-            attention_mask (`torch.Tensor`, *optional*): The decoder's mask, memory slot included. Not needed for
-                padding on the right, which a causal decoder does not see.
+            attention_mask (`torch.Tensor` of shape `(batch, target_length)`, *optional*): 1 for tokens, 0 for padding;
+                with a cache, or if one likes, a column for the memory slot ahead of them. Not needed for padding on
+                the right, which a causal decoder does not see.
             past_key_values (`Cache`, *optional*): A cache that already holds the memory slot.
             use_cache (`bool`, *optional*): Whether the decoder returns the cache.
             logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Which positions' logits to compute;
@@ -451,6 +459,10 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         inputs_embeds = self.decoder.get_input_embeddings()(decoder_input_ids)
         inputs_embeds = self.injection.add_embedding(inputs_embeds, latents)
         if past_key_values is None:
+            length, slots = decoder_input_ids.shape[1], self.injection.num_slots
+            _check_length(length + slots, self.config.decoder, "decoder")
+            if attention_mask is not None and attention_mask.shape[-1] == length:
+                attention_mask = F.pad(attention_mask, (slots, 0), value=1)
             past_key_values, use_cache = self.injection.prefix_cache(latents), False
         elif isinstance(past_key_values, EncoderDecoderCache):
             past_key_values = past_key_values.self_attention_cache
@@ -551,6 +563,25 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         mask = model_kwargs.get("decoder_attention_mask")
         if mask is not None:
             model_kwargs["decoder_attention_mask"] = F.pad(mask, (slots, 0), value=1)
+
+
+def _refuse_encoder_dropouts(overrides: Any) -> None:
+    """The encoder's dropouts are set by one field; an override of one of them would be overwritten silently."""
+    for name in overrides if isinstance(overrides, dict) else ():
+        if "drop" in name:
+            raise ValueError(
+                f"encoder={{{name!r}: {overrides[name]}}} would be overwritten: all dropouts of the encoder follow "
+                f"encoder_dropout. Write encoder_dropout={overrides[name]}."
+            )
+
+
+def _check_length(length: int, config: Any, name: str) -> None:
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and length > positions:
+        raise ValueError(
+            f"A text takes {length} positions of the {name}, which has {positions}. Cut texts to fit: the processor "
+            "does, once processor.limit_lengths(config.encoder, config.decoder) has told it how many there are."
+        )
 
 
 def _sentence_nll(scored_logits: torch.Tensor, labels: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,22 @@ logger = logging.get_logger(__name__)
 
 IGNORE_INDEX = -100
 
+# RoBERTa and its kin number the positions of a text from pad_token_id + 1 on, so as many of them are never used.
+OFFSET_POSITIONS = {
+    "camembert",
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+}
+
 
 class BNVAEProcessor(ProcessorMixin):
     r"""
@@ -83,9 +99,7 @@ class BNVAEProcessor(ProcessorMixin):
             positions = getattr(config, "max_position_embeddings", None)
             if positions is None:
                 continue
-            if tokenizer is self.encoder_tokenizer and tokenizer.model_max_length > positions + 1:
-                # RoBERTa's kin number positions from pad_token_id + 1 on. Their tokenizers usually know; one that
-                # does not must not run over.
+            if config.model_type in OFFSET_POSITIONS:
                 positions -= (getattr(config, "pad_token_id", None) or 0) + 1
             tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
 

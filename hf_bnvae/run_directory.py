@@ -6,9 +6,30 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 RUN_FILE = "run.json"
+
+
+def last_complete_checkpoint(folder: str | Path) -> str | None:
+    """
+    The newest checkpoint of a folder that was written to its end: `trainer_state.json`, which `Trainer` writes last,
+    is there and whole. Newer ones that were not are named in a warning.
+    """
+    found = Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    numbered = [path for path in found if path.is_dir() and path.name.rpartition("-")[2].isdigit()]
+    for path in sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        try:
+            json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            logger.warning(f"{path} was cut off while it was being written, and is left out.")
+        else:
+            return str(path)
+    return None
 
 
 class RunDirectory:
@@ -38,7 +59,7 @@ class RunDirectory:
             ValueError: if the folder holds files that no run made, or checkpoints of a run with other settings.
         """
         if self._recorded():
-            checkpoint = get_last_checkpoint(str(self.path))
+            checkpoint = last_complete_checkpoint(self.path)
             if checkpoint is not None:
                 self._require_same_settings()
             return checkpoint

@@ -5,32 +5,34 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput, has_length
 from transformers.utils import logging
 
 from .calibration import recalibrate_posterior
 from .data_collator import BNVAEDataCollator
-from .evaluation.aggregate import aggregate_moments, corpus_figures
+from .evaluation.aggregate import corpus_figures
 from .evaluation.diagnosis import diagnose
 from .evaluation.evaluator import require_estimated_statistics
 from .objective import beta_at_step, free_bits_kl
 from .posterior_bnvae import SMALL_BATCH, PosteriorHead
 from .processing_bnvae import BNVAEProcessor
+from .run_directory import last_complete_checkpoint
 from .training_args import BNVAETrainingArguments
 
 logger = logging.get_logger(__name__)
 
-# In the order in which `Trainer.prediction_step` hands on the model's outputs.
-_GATHERED = ("reconstruction_nll", "kl", "mean", "logvar")
+# What of the model's outputs the figures are made of.
+_COLLECTED = ("reconstruction_nll", "kl", "mean", "logvar")
 
 
 class BNVAETrainer(Trainer):
@@ -67,6 +69,15 @@ class BNVAETrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         args = BNVAETrainingArguments() if args is None else args
+        if not isinstance(args, BNVAETrainingArguments):
+            raise ValueError(f"args must be BNVAETrainingArguments, got {type(args).__name__}.")
+        for name, is_set in (
+            ("compute_loss_func", kwargs.get("compute_loss_func") is not None),
+            ("label_smoothing_factor", args.label_smoothing_factor != 0),
+            ("neftune_noise_alpha", args.neftune_noise_alpha is not None),
+        ):
+            if is_set:
+                raise ValueError(f"{name} has no meaning here: the objective is that of a VAE. Leave it out.")
         for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
             if dataset is not None and has_length(dataset) and len(dataset) == 0:
                 raise ValueError(f"{name} is empty: it holds no sentence.")
@@ -85,6 +96,9 @@ class BNVAETrainer(Trainer):
             self._require_random_batches()
         # What the trainer logs between two log lines, kept on the device until then.
         self._window: list[dict[str, torch.Tensor]] = []
+        self._last_figures: dict[str, float] = {}
+        # The same of an evaluation, on the CPU.
+        self._evaluated: list[dict[str, torch.Tensor]] = []
         self._has_warned = False
         # The step at which the running statistics were refreshed; `None` once the weights have moved on.
         self._statistics_step: int | None = None
@@ -135,7 +149,10 @@ class BNVAETrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As `Trainer.train`, and then the running statistics are recomputed from the whole training set."""
+        self._window.clear()
         output = super().train(*args, **kwargs)
+        # Without an evaluation the last training batches still tell whether the latent space is dead.
+        self._warn_once(self._last_figures)
         self.recalibrate(None if has_length(self.train_dataset) else self.args.num_statistics_batches)
         return output
 
@@ -193,8 +210,12 @@ class BNVAETrainer(Trainer):
             beta = self.current_beta()
             regulariser = free_bits_kl(outputs.kl, self.args.free_bits, self.args.free_bits_mode)
             loss = outputs.reconstruction_nll.mean() + beta * regulariser
-            keys = ("reconstruction_nll", "kl", "mean", "logvar")
-            self._window.append({name: getattr(outputs, name).detach() for name in keys})
+            if self.args.logging_strategy != "no":
+                self._window.append({name: getattr(outputs, name).detach() for name in _COLLECTED})
+        else:
+            values = {name: getattr(outputs, name).detach() for name in _COLLECTED}
+            gathered = self.accelerator.gather_for_metrics(values)
+            self._evaluated.append({name: value.cpu() for name, value in gathered.items()})
         return (loss, outputs) if return_outputs else loss
 
     def current_beta(self) -> float:
@@ -219,13 +240,11 @@ class BNVAETrainer(Trainer):
         """The figures of the training batches since the last log line."""
         tensors = {name: torch.cat([entry[name] for entry in self._window]) for name in self._window[0]}
         self._window.clear()
-        return {
-            "reconstruction_nll": tensors["reconstruction_nll"].mean().item(),
-            "kl": tensors["kl"].sum(-1).mean().item(),
-            "kl_floor": self.head.kl_floor().item(),
-            "beta": self.current_beta(),
-            **aggregate_moments(tensors["mean"], tensors["logvar"], self.head.promised_moments()),
-        }
+        figures = corpus_figures(**tensors, head=self.head)
+        # A moment that training itself normalises by says nothing about noise; only an evaluation does.
+        self._last_figures = {n: v for n, v in figures.items() if n in ("kl", "kl_floor", "active_units")}
+        del figures["loss"], figures["elbo"]
+        return {**figures, "beta": self.current_beta()}
 
     # -- running statistics ------------------------------------------------------------------------------------------
 
@@ -235,14 +254,19 @@ class BNVAETrainer(Trainer):
         if self.train_dataset is None or not self.head.uses_batch:
             return
         with _preserved_random_state(self.args.seed):
-            batches = islice(self._statistics_dataloader(), num_batches)
-            recalibrate_posterior(self.accelerator.unwrap_model(self.model), batches)
+            batches = iter(islice(self._statistics_dataloader(), num_batches))
+            model = self.accelerator.unwrap_model(self.model)
+            first = next(batches, None)
+            if first is None:
+                logger.warning("The training set gave no batch to recompute the running statistics from; they stay.")
+                return
+            recalibrate_posterior(model, chain([first], batches))
         self._statistics_step = self.state.global_step
 
     def _statistics_dataloader(self) -> DataLoader:
         dataset = self.train_dataset
         sampler = None
-        if hasattr(dataset, "column_names") and hasattr(dataset, "remove_columns"):
+        if isinstance(dataset, datasets.Dataset):
             dataset = self._remove_unused_columns(dataset)
         if not isinstance(dataset, IterableDataset):
             sampler = RandomSampler(dataset, generator=torch.Generator().manual_seed(self.args.seed))
@@ -260,37 +284,36 @@ class BNVAETrainer(Trainer):
         Raises:
             ValueError: if the running statistics were never estimated and there is no training set to do it from.
         """
+        self._refresh_statistics()
+        with _preserved_random_state(self.args.seed):
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """As `Trainer.predict`, with the statistics, the noise and the figures of [`~BNVAETrainer.evaluate`]."""
+        self._refresh_statistics()
+        with _preserved_random_state(self.args.seed):
+            return super().predict(*args, **kwargs)
+
+    def _refresh_statistics(self) -> None:
         if self._statistics_step is None:
             self.recalibrate(self.args.num_statistics_batches)
         require_estimated_statistics(self.accelerator.unwrap_model(self.model))
-        with _preserved_random_state(self.args.seed):
-            metrics = super().evaluate(*args, **kwargs)
-        return metrics
 
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        # Per-sentence values are gathered even where nobody asked for predictions: Trainer's own eval_loss is a mean
-        # of batch means, which weights a short last batch as much as a full one.
-        output = super().evaluation_loop(dataloader, description, False, ignore_keys, metric_key_prefix)
-        if output.predictions is None or len(output.predictions) < len(_GATHERED):
-            return output
-        tensors = {
-            name: torch.as_tensor(np.asarray(value))
-            for name, value in zip(_GATHERED, output.predictions, strict=False)
-        }
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+        self._evaluated.clear()
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if not self._evaluated:
+            return output  # a prediction without labels
+        # In place of Trainer's loss, a mean of batch means in which a short last batch weighs as much as a full one.
+        tensors = {name: torch.cat([entry[name] for entry in self._evaluated]) for name in _COLLECTED}
+        self._evaluated.clear()
         figures = corpus_figures(**tensors, head=self.head)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in figures.items()})
         self._warn_once(figures)
         return output
 
     def _warn_once(self, figures: dict[str, float]) -> None:
-        message = diagnose(figures)
+        message = diagnose(figures) if figures else None
         if message is not None and not self._has_warned:
             self._has_warned = True
             logger.warning(message)
@@ -313,8 +336,7 @@ class BNVAETrainer(Trainer):
         (folder / "training_args.json").write_text(settings + "\n", encoding="utf-8")
 
     def _last_checkpoint(self) -> str:
-        folder = Path(self.args.output_dir)
-        return (get_last_checkpoint(str(folder)) if folder.is_dir() else None) or "none: nothing was saved yet"
+        return last_complete_checkpoint(self.args.output_dir) or "none: nothing was saved yet"
 
 
 @contextmanager

@@ -12,6 +12,8 @@ class BNVAETrainingArguments(TrainingArguments):
     `TrainingArguments` with the objective of a VAE.
 
     Args:
+        per_device_train_batch_size (`int`, *optional*, defaults to 32):
+            As in `TrainingArguments`, whose 8 says too little about a batch's moments.
         latent_learning_rate (`float`, *optional*, defaults to 1e-3):
             Learning rate of the posterior head and the injection maps, which start from nothing while the two networks
             may be pretrained. `None` means `learning_rate`. Scale and shift parameters take no weight decay.
@@ -28,6 +30,9 @@ class BNVAETrainingArguments(TrainingArguments):
             At the end of the training they are recomputed from the whole training set.
     """
 
+    per_device_train_batch_size: int = field(
+        default=32, metadata={"help": "Batch size per device; the posterior is normalised over it."}
+    )
     latent_learning_rate: float | None = field(
         default=1e-3,
         metadata={"help": "Learning rate of the posterior head and the injection maps; learning_rate if None."},

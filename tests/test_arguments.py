@@ -55,6 +55,24 @@ def test_bad_files_of_options_are_refused(tmp_path):
         parse_arguments([str(tmp_path / "nowhere.yaml")])
 
 
+def test_numbers_as_yaml_misreads_them_are_numbers(tmp_path):
+    file = tmp_path / "options.yaml"
+    file.write_text("latent_learning_rate: 1e-3\nlearning_rate: 2.5E-4\n")
+    *_, training = parse_arguments([str(file)])
+    assert (training.latent_learning_rate, training.learning_rate) == (1e-3, 2.5e-4)
+
+
+def test_options_that_would_do_nothing_are_refused():
+    for arguments, message in (
+        (["--resume_from_checkpoint", "somewhere"], "the same command again resumes"),
+        (["--do_predict"], "Use do_eval"),
+        (["--num_examples", "0"], "num_examples must be at least 1, got 0"),
+        (["--num_importance_samples", "0"], "num_importance_samples must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            parse_arguments(arguments)
+
+
 def test_half_a_pair_is_refused():
     with pytest.raises(ValueError, match="or neither"):
         parse_arguments(["--encoder_name_or_path", "a"])

@@ -68,6 +68,17 @@ def test_missing_values_are_dropped(tmp_path):
     assert len(texts["train"]) + len(texts["validation"]) == 15
 
 
+def test_words_that_tables_take_for_missing_values_are_texts(tmp_path):
+    file = tmp_path / "na[1].csv"
+    file.write_text("text\n" + "\n".join(["NA", "null", "None", *LINES]) + "\n")
+    texts = load_texts(train_file=str(file))
+    assert {"NA", "null", "None"} <= {*texts["train"]["text"], *texts["validation"]["text"]}
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text("text\n1\n2\n3\n")
+    with pytest.raises(ValueError, match=r"holds no text: all of its 3 entries are empty or no text \(int\)"):
+        load_texts(train_file=str(numbers))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -107,7 +118,8 @@ def test_a_damaged_file_is_refused_by_name(tmp_path):
 
 def test_tokenized_texts_are_the_processors(processor, caplog):
     dataset = Dataset.from_dict({"text": [*LINES[:4], "word " * 100]})
-    tokenized = tokenize_texts(dataset, processor, "training")
+    with_gaps = Dataset.from_dict({"text": [" ", *dataset["text"], ""]})
+    tokenized = tokenize_texts(with_gaps, processor, "training")
     assert set(tokenized.column_names) == {"input_ids", "attention_mask", "labels"}
     expected = processor(list(dataset["text"]))
     assert all(list(tokenized[name]) == list(expected[name]) for name in tokenized.column_names)

@@ -231,6 +231,16 @@ def test_saving_and_loading_keeps_every_bit(make_model, batch, tmp_path, posteri
     assert loaded.posterior.is_estimated == model.posterior.is_estimated
 
 
+def test_settings_given_while_loading_take_effect(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    model = BNVAEModel.from_pretrained(tmp_path, encoder_dropout=0.3, decoder={"resid_pdrop": 0.25})
+    rates = [
+        {m.p for m in half.modules() if isinstance(m, torch.nn.Dropout)} for half in (model.encoder, model.decoder)
+    ]
+    assert rates[0] == {0.3} and 0.25 in rates[1]
+    assert (model.config.encoder.hidden_dropout_prob, model.config.decoder.resid_pdrop) == (0.3, 0.25)
+
+
 def test_statistics_stay_in_float32_when_loaded_in_bfloat16(make_model, batch, tmp_path):
     model = make_model()
     model.train()(**batch)
@@ -315,6 +325,45 @@ def test_misdirected_settings_are_refused_with_the_right_way(pretrained_pair, fi
     *_, encoder_path, decoder_path = pretrained_pair
     with pytest.raises(ValueError, match=message):
         BNVAEModel.from_encoder_decoder_pretrained(encoder_path, decoder_path, **fields)
+
+
+def test_an_encoder_with_other_dropouts_is_refused(make_model, encoder_config):
+    config = make_model().config
+    with pytest.raises(ValueError, match="built with other dropouts than encoder_dropout=0"):
+        BNVAEModel(config, encoder=BertModel(encoder_config))
+    BNVAEModel(config, encoder=BertModel(config.encoder))
+
+
+def test_overridden_encoder_dropouts_are_refused_while_loading(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"Write encoder_dropout=0\.3"):
+        BNVAEModel.from_pretrained(tmp_path, encoder={"hidden_dropout_prob": 0.3})
+
+
+def test_a_decoder_mask_may_leave_the_memory_slot_out(make_model):
+    model = make_model().eval()
+    latents, ids, mask = torch.randn(2, 8), torch.randint(3, 60, (2, 5)), torch.ones(2, 5, dtype=torch.long)
+    expected, _ = model.decode(latents, ids)
+    for given in (mask, torch.ones(2, 6, dtype=torch.long)):
+        torch.testing.assert_close(model.decode(latents, ids, attention_mask=given)[0], expected)
+    mask[:, 0] = 0
+    assert not torch.allclose(model.decode(latents, ids, attention_mask=mask)[0], expected)
+
+
+def test_texts_beyond_the_positions_are_refused_with_the_way_out(make_model):
+    model = make_model().eval()
+    with pytest.raises(ValueError, match=r"33 positions of the decoder, which has 32.*limit_lengths"):
+        model(latents=torch.zeros(1, 8), labels=torch.full((1, 32), 5))
+    with pytest.raises(ValueError, match="33 positions of the encoder"):
+        model.encode(torch.full((1, 33), 5))
+
+
+def test_a_decoder_without_attention_takes_the_latent_as_an_embedding_only(encoder_config):
+    from transformers import MambaConfig
+
+    decoder = MambaConfig(vocab_size=60, hidden_size=32, num_hidden_layers=1, bos_token_id=1, eos_token_id=2)
+    with pytest.raises(ValueError, match=r"'mamba' has no attention heads. Use latent_injection='embedding'"):
+        BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder_config, decoder, latent_size=8))
 
 
 def test_resizing_points_at_the_two_networks(make_model):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tokenizers import Tokenizer, models
-from transformers import AutoProcessor, BertConfig, GPT2Config, PreTrainedTokenizerFast
+from transformers import AutoProcessor, BertConfig, GPT2Config, PreTrainedTokenizerFast, RobertaConfig
 
 from hf_bnvae import BNVAEConfig, BNVAEDataCollator, BNVAEProcessor
 from hf_bnvae.from_scratch import train_processor
@@ -60,15 +60,22 @@ def test_round_trip_through_auto_processor(processor, tmp_path, encoder_config, 
 def test_pretrained_tokenizers_learn_how_many_positions_there_are(processor, tmp_path):
     fresh = train_processor(["My sister painted two green birds ."], vocab_size=300, max_length=int(1e30))
     for name, tokenizer, config in (
-        ("encoder", fresh.encoder_tokenizer, BertConfig(max_position_embeddings=40, pad_token_id=1)),
+        ("encoder", fresh.encoder_tokenizer, RobertaConfig(max_position_embeddings=40, pad_token_id=1)),
         ("decoder", fresh.tokenizer, GPT2Config(n_positions=50)),
     ):
         tokenizer.save_pretrained(tmp_path / name)
         config.save_pretrained(tmp_path / name)
     paths = str(tmp_path / "encoder"), str(tmp_path / "decoder")
     built = BNVAEProcessor.from_encoder_decoder_pretrained(*paths)
-    # RoBERTa's kin lose pad_token_id + 1 positions, and this tokenizer does not know whether its model is one.
+    # RoBERTa's kin lose pad_token_id + 1 positions, whatever their tokenizer believes; BERT's do not.
     assert (built.encoder_tokenizer.model_max_length, built.tokenizer.model_max_length) == (38, 50)
+    for believed in (39, 40, 41, 10**6):
+        built.encoder_tokenizer.model_max_length = believed
+        built.limit_lengths(RobertaConfig(max_position_embeddings=40, pad_token_id=1), GPT2Config())
+        assert built.encoder_tokenizer.model_max_length == 38
+    built.encoder_tokenizer.model_max_length = 10**6
+    built.limit_lengths(BertConfig(max_position_embeddings=40), GPT2Config())
+    assert built.encoder_tokenizer.model_max_length == 40
 
 
 def test_a_decoder_without_padding_token_pads_with_eos():

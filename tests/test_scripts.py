@@ -131,11 +131,13 @@ def test_a_trained_model_is_gone_on_with(run, my_files):
         run(train_file="mine.txt", model_name_or_path="out", output_dir="wider", **{**QUICK, "latent_size": 6})
 
 
-def test_a_trained_model_is_evaluated_without_training(run, my_files):
+def test_a_trained_model_is_evaluated_without_training(run, my_files, capsys):
     run(train_file="mine.txt", output_dir="out", **QUICK)
     run("--do_eval", train_file="mine.txt", model_name_or_path="out", output_dir="evaluated", **QUICK)
     assert results("evaluated")["eval_kl"] == results("out")["eval_kl"]
     assert "train_loss" not in results("evaluated")
+    printed = capsys.readouterr().out
+    assert "The figures are in evaluated" in printed and "Saved to evaluated" not in printed
 
 
 def test_a_pretrained_pair_is_fine_tuned_from_a_file_of_options(

@@ -271,11 +271,77 @@ def test_evaluation_without_statistics_is_refused(make_trainer):
     assert make_trainer(model={"posterior": "gaussian"}, train=None).evaluate()["eval_kl"] > 0
 
 
-def test_prediction_has_the_same_figures(make_trainer, dataset):
+def test_prediction_has_the_same_figures_and_guards(make_trainer, dataset):
     trainer = make_trainer()
     trainer.train()
-    output = trainer.predict(dataset.select(range(10)))
+    few = dataset.select(range(10))
+    output = trainer.predict(few)
     assert output.metrics["test_kl"] == pytest.approx(output.predictions[1].sum(-1).mean().item(), rel=1e-5)
+    assert (
+        output.metrics["test_loss"] == trainer.predict(few).metrics["test_loss"] == trainer.evaluate(few)["eval_loss"]
+    )
+    with pytest.raises(ValueError, match="never estimated"):
+        make_trainer(train=None).predict(few)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ignore_keys": ["kl", "mean"]},
+        {"preprocess": lambda outputs, labels: outputs[1]},
+        {"arguments": {"eval_do_concat_batches": False}},
+        {"arguments": {"batch_eval_metrics": True}},
+    ],
+    ids=["ignore_keys", "preprocess", "no_concat", "batch_metrics"],
+)
+def test_figures_do_not_depend_on_what_is_done_with_predictions(make_trainer, changes):
+    plain, changed = make_trainer(), make_trainer(**changes.get("arguments", {}))
+    changed.preprocess_logits_for_metrics = changes.get("preprocess")
+    if "preprocess" in changes:
+        changed.compute_metrics = lambda prediction: {"shape": prediction.predictions.shape[1]}
+    expected, figures = plain.evaluate(), changed.evaluate(ignore_keys=changes.get("ignore_keys"))
+    for name in ("loss", "kl", "reconstruction_nll", "active_units", "aggregate_second_moment", "mean_moment_ratio"):
+        assert figures[f"eval_{name}"] == expected[f"eval_{name}"], name
+    assert figures.get("eval_shape", 8) == 8
+
+
+def test_streamed_training_sets_are_trained_on(make_trainer, dataset):
+    trainer = make_trainer(train=dataset.to_iterable_dataset(), num_statistics_batches=3, max_steps=3)
+    trainer.train()
+    assert trainer.model.posterior.is_estimated
+
+    def once():
+        yield from dataset.select(range(64))
+
+    from datasets import IterableDataset
+
+    streamed = make_trainer(train=IterableDataset.from_generator(once), max_steps=3)
+    streamed.train()
+    assert math.isfinite(streamed.evaluate()["eval_loss"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
+        ({"neftune_noise_alpha": 5.0}, "neftune_noise_alpha"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(make_trainer, arguments, message):
+    with pytest.raises(ValueError, match=f"{message} has no meaning here"):
+        make_trainer(**arguments)
+
+
+def test_arguments_of_the_plain_trainer_are_refused(make_model, tmp_path):
+    from transformers import TrainingArguments
+
+    with pytest.raises(ValueError, match="must be BNVAETrainingArguments, got TrainingArguments"):
+        BNVAETrainer(model=make_model(), args=TrainingArguments(str(tmp_path)))
+
+
+def test_activation_checkpointing_is_refused(make_trainer):
+    with pytest.raises(ValueError, match=r"does not support (gradient|activation) checkpointing"):
+        make_trainer(activation_checkpointing=True).train()
 
 
 # --- warnings and faults ---------------------------------------------------------------------------------------------
@@ -288,6 +354,12 @@ def test_a_dead_latent_space_is_told_once(make_trainer, caplog):
             projection.weight.zero_()
     trainer.evaluate()
     trainer.evaluate()
+    assert len([r for r in caplog.records if "The latent space is dead" in r.message]) == 1
+
+
+def test_a_collapse_is_told_without_an_evaluation_too(make_trainer, caplog):
+    trainer = make_trainer(model={"posterior": "gaussian"}, max_steps=40, learning_rate=3e-3)
+    trainer.train()
     assert len([r for r in caplog.records if "The latent space is dead" in r.message]) == 1
 
 

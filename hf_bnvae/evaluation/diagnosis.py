@@ -27,8 +27,8 @@ def diagnose(figures: Mapping[str, float]) -> str | None:
             f"The latent space is dying: in evaluation {' and '.join(broken)}. Batch normalisation holds the variance "
             "of a training batch, wherever it comes from, and here most of it comes from noise that evaluation does "
             "not have, so the latents carry little of the text though the training loss looks healthy. The likely "
-            "cause is dropout in the encoder: set encoder_dropout=0. Batches that are tiny or sorted by length, or "
-            "statistics that were estimated on other data, do the same."
+            "cause is dropout in the encoder: set encoder_dropout=0. If it is 0, the encoder's features may hardly "
+            "vary yet (train longer), batches may be tiny or sorted by length, or the statistics be of other data."
         )
     if figures.get("active_units", 1) == 0 and figures["kl"] <= 1.05 * figures["kl_floor"] + 0.5:
         cause = (

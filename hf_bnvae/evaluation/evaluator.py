@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 from tqdm.auto import tqdm
 
+from ..calibration import encoder_inputs
 from ..modeling_bnvae import BNVAEModel
 from ..posterior_bnvae import DiagonalGaussian
 from .aggregate import corpus_figures
@@ -87,8 +88,8 @@ def evaluate_model(
 
     Args:
         model ([`BNVAEModel`]): The model. It is put into evaluation mode, and left as it was.
-        batches (iterable of mappings): `input_ids`, `attention_mask` and `labels` of the corpus' sentences. The
-            figures do not depend on how they are divided.
+        batches (iterable of mappings): `input_ids`, `attention_mask` and `labels` of the corpus' sentences. How
+            they are divided changes no figure but for the noise of the samples.
         num_importance_samples (`int`, *optional*, defaults to 100): Samples for each sentence's log p(x).
         max_importance_sentences (`int`, *optional*, defaults to 500): Of how many sentences, from the first on. This
             is by far the most expensive figure: one pass of the decoder for each sample.
@@ -102,17 +103,22 @@ def evaluate_model(
         ValueError: if the corpus has fewer than two sentences, or the posterior's running statistics were never
             estimated.
     """
+    if num_importance_samples < 1 or max_importance_sentences < 1:
+        raise ValueError(
+            "num_importance_samples and max_importance_sentences must be at least 1, got "
+            f"{num_importance_samples} and {max_importance_sentences}."
+        )
     require_estimated_statistics(model)
     generator = torch.Generator().manual_seed(seed)
     device = model.posterior.mean_projection.weight.device
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     collected: dict[str, list[torch.Tensor]] = {}
     iw_nll: list[torch.Tensor] = []
     try:
         for batch in tqdm(batches, desc="Evaluating", disable=not show_progress, leave=False):
             batch = {name: values.to(device) for name, values in batch.items()}
-            posterior = model.encode(batch["input_ids"], batch.get("attention_mask"))
+            posterior = model.encode(**encoder_inputs(batch))
             # Drawn on the CPU, so that the figures are the same on every device.
             noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
             nll = model(latents=posterior.sample(noise), labels=batch["labels"]).reconstruction_nll
@@ -133,7 +139,8 @@ def evaluate_model(
                     )
                 )
     finally:
-        model.train(was_training)
+        for module, mode in modes.items():
+            module.training = mode
     count = sum(map(len, collected.get("mean", [])))
     if count < 2:
         raise ValueError(f"An evaluation needs at least two sentences: moments are over the data. Got {count}.")
