@@ -90,7 +90,8 @@ def render_runs(runs: list[dict[str, Any]]) -> str:
         f"{first['eval_log_num_sentences']:.2f}), IW-NLL of the first {first['eval_iw_nll_num_sentences']} with "
         f"{first['eval_iw_nll_num_samples']} samples, ± one standard error over sentences. Seed 42. Corpus "
         f"`{first['eval_corpus_train_sha256'][:12]}` (training) and `{first['eval_corpus_validation_sha256'][:12]}` "
-        f"(held out); torch {first['torch_version']}, transformers {first['transformers_version']}; CPU, one thread each."
+        f"(held out); torch {first['torch_version']}, transformers {first['transformers_version']}; CPU, one thread "
+        "each."
     )
     return "\n".join([*markdown_table(header, rows), "", shared])
 
