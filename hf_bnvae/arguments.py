@@ -17,7 +17,7 @@ from .training_args import BNVAETrainingArguments
 
 # The scripts' defaults where a small model is trained from scratch; a pretrained pair wants Trainer's gentler ones.
 FROM_SCRATCH_DEFAULTS: dict[str, Any] = {
-    "per_device_train_batch_size": 64,
+    "per_device_train_batch_size": 32,
     "per_device_eval_batch_size": 64,
     "learning_rate": 1e-3,
     "latent_learning_rate": 1e-3,
@@ -26,7 +26,7 @@ FROM_SCRATCH_DEFAULTS: dict[str, Any] = {
     "eval_strategy": "epoch",
     "save_strategy": "epoch",
     "save_total_limit": 2,
-    "logging_steps": 50,
+    "logging_steps": 100,
 }
 
 DEFAULT_OUTPUT_DIR = "runs/bnvae"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .arguments import FROM_SCRATCH_DEFAULTS
 from .job import RESULTS_FILE
 from .report import markdown_table
 from .run_directory import RUN_FILE
@@ -24,6 +25,7 @@ _COMMAND_OPTIONS = (
     "rate",
     "latent_size",
     "encoder_dropout",
+    "per_device_train_batch_size",
 )
 
 
@@ -46,7 +48,11 @@ def collect_runs(folders: Iterable[str]) -> list[dict[str, Any]]:
         if not record.get("finished"):
             raise ValueError(f"{folder} holds no finished run.")
         settings = record["settings"]
-        options = [f"--{name} {settings[name]}" for name in _COMMAND_OPTIONS if settings.get(name) is not None]
+        options = [
+            f"--{name} {settings[name]}"
+            for name in _COMMAND_OPTIONS
+            if settings.get(name) not in (None, FROM_SCRATCH_DEFAULTS.get(name))
+        ]
         results = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
         kept = {k: v for k, v in results.items() if k.startswith("eval_") or k.endswith("_version")}
         runs.append({"command": " ".join(["python scripts/run_bnvae.py", *options]), "results": kept})
@@ -54,7 +60,14 @@ def collect_runs(folders: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def render_runs(runs: list[dict[str, Any]]) -> str:
-    """The table in Markdown, with what all of its rows share below it."""
+    """A table in Markdown for each corpus, with what its rows share below it."""
+    by_corpus: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        by_corpus.setdefault(run["results"]["eval_corpus_train_sha256"], []).append(run)
+    return "\n\n".join(_render_table(group) for group in by_corpus.values())
+
+
+def _render_table(runs: list[dict[str, Any]]) -> str:
     header = (
         "options",
         "-ELBO",
