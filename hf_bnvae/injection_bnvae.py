@@ -63,21 +63,21 @@ class LatentInjection(nn.Module):
         self, decoder_config: PreTrainedConfig, embedding_size: int, latent_size: int, latent_injection: str
     ) -> None:
         super().__init__()
-        attention_heads = getattr(decoder_config, "num_attention_heads", None)
-        if attention_heads is None and latent_injection != "embedding":
-            raise ValueError(
-                f"latent_injection={latent_injection!r} puts a slot into the keys and values of the decoder's layers, "
-                f"but {decoder_config.model_type!r} has no attention heads. Use latent_injection='embedding'."
-            )
-        if latent_injection == "embedding":
-            attention_heads = attention_heads or 1
-        self.num_layers = decoder_config.num_hidden_layers
-        self.num_heads = getattr(decoder_config, "num_key_value_heads", None) or attention_heads
-        self.head_dim = getattr(decoder_config, "head_dim", None) or decoder_config.hidden_size // attention_heads
-        memory_size = self.num_layers * self.num_heads * self.head_dim
-        has_memory, has_embedding = latent_injection != "embedding", latent_injection != "memory"
-        self.memory = nn.Linear(latent_size, memory_size, bias=False) if has_memory else None
-        self.embedding = nn.Linear(latent_size, embedding_size, bias=False) if has_embedding else None
+        self.memory = self.embedding = None
+        if latent_injection != "embedding":
+            attention_heads = getattr(decoder_config, "num_attention_heads", None)
+            if attention_heads is None:
+                raise ValueError(
+                    f"latent_injection={latent_injection!r} puts a slot into the keys and values of the decoder's "
+                    f"layers, but {decoder_config.model_type!r} has no attention heads. Use "
+                    "latent_injection='embedding'."
+                )
+            self.num_layers = decoder_config.num_hidden_layers
+            self.num_heads = getattr(decoder_config, "num_key_value_heads", None) or attention_heads
+            self.head_dim = getattr(decoder_config, "head_dim", None) or decoder_config.hidden_size // attention_heads
+            self.memory = nn.Linear(latent_size, self.num_layers * self.num_heads * self.head_dim, bias=False)
+        if latent_injection != "memory":
+            self.embedding = nn.Linear(latent_size, embedding_size, bias=False)
 
     @property
     def num_slots(self) -> int:
