@@ -1,9 +1,11 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Recomputing a posterior's running statistics from data, with the weights as they are now."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from .posterior_bnvae import population_statistics
@@ -32,18 +34,24 @@ def recalibrate_posterior(model: PreTrainedModel, batches: Iterable[Mapping[str,
     if not model.posterior.uses_batch:
         return 0
     count = 0
-    modes = {module: module.training for module in model.modules()}
     device = model.posterior.mean_projection.weight.device
-    model.train()
+    with preserved_modes(model), torch.no_grad(), population_statistics(model.posterior):
+        model.train()
+        for batch in batches:
+            model.encode(**{name: values.to(device) for name, values in encoder_inputs(batch).items()})
+            count += len(batch["input_ids"])
+    return count
+
+
+@contextmanager
+def preserved_modes(model: nn.Module) -> Iterator[None]:
+    """Every module of `model` is afterwards in training or evaluation mode as before, frozen parts among them."""
+    modes = {module: module.training for module in model.modules()}
     try:
-        with torch.no_grad(), population_statistics(model.posterior):
-            for batch in batches:
-                model.encode(**{name: values.to(device) for name, values in encoder_inputs(batch).items()})
-                count += len(batch["input_ids"])
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return count
 
 
 def encoder_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -14,9 +14,6 @@ import warnings
 from pathlib import Path
 
 import datasets
-from transformers.utils import logging
-
-logger = logging.get_logger(__name__)
 
 MIN_WORDS, MAX_WORDS = 4, 16
 # Raised whenever the extraction changes, so that no cached corpus of an older one is taken for it.

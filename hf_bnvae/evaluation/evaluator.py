@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 from tqdm.auto import tqdm
 
-from ..calibration import encoder_inputs
+from ..calibration import encoder_inputs, preserved_modes
 from ..modeling_bnvae import BNVAEModel
 from ..posterior_bnvae import DiagonalGaussian
 from .aggregate import corpus_figures
@@ -111,11 +111,10 @@ def evaluate_model(
     require_estimated_statistics(model)
     generator = torch.Generator().manual_seed(seed)
     device = model.posterior.mean_projection.weight.device
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     collected: dict[str, list[torch.Tensor]] = {}
     iw_nll: list[torch.Tensor] = []
-    try:
+    with preserved_modes(model):
+        model.eval()
         for batch in tqdm(batches, desc="Evaluating", disable=not show_progress, leave=False):
             batch = {name: values.to(device) for name, values in batch.items()}
             posterior = model.encode(**encoder_inputs(batch))
@@ -138,9 +137,6 @@ def evaluate_model(
                         model, chosen, batch["labels"][:wanted], num_importance_samples, generator=generator
                     )
                 )
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     count = sum(map(len, collected.get("mean", [])))
     if count < 2:
         raise ValueError(f"An evaluation needs at least two sentences: moments are over the data. Got {count}.")
