@@ -20,6 +20,7 @@ from .posterior_bnvae import (
     PosteriorHead,
     build_posterior_head,
     population_statistics,
+    posterior_batch_mean,
 )
 from .processing_bnvae import BNVAEProcessor
 
@@ -73,5 +74,6 @@ __all__ = [
     "__version__",
     "build_posterior_head",
     "population_statistics",
+    "posterior_batch_mean",
     "recalibrate_posterior",
 ]

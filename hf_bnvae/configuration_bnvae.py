@@ -14,6 +14,8 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging
 
+from .chunking_bnvae import check_chunk_size
+
 logger = logging.get_logger(__name__)
 
 DEFAULT_TAU = 0.5
@@ -65,6 +67,13 @@ class BNVAEConfig(PreTrainedConfig):
         encoder_dropout (`float`, *optional*, defaults to 0):
             Dropout probability of the encoder in training, for all of its dropouts. With noise in the encoder the
             batch variance that BN enforces can be filled with noise instead of information, so it is 0.
+        chunk_size (`int`, *optional*):
+            The most sentences that encoder and decoder take at once, of batches of any size; `None` for all of them.
+            In sentences, as batch sizes are, so that a chunk is what a micro-batch of gradient accumulation would be.
+            The result does not depend on it, to rounding; a call of the model may give its own.
+        checkpoint_chunks (`bool`, *optional*, defaults to `False`):
+            In training, keep no activations of a chunk and compute it a second time in the backward pass, so that the
+            batch takes the memory of one chunk. A call of the model may say otherwise.
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, *optional*):
             Special tokens of the decoder. They default to the decoder configuration's; `decoder_start_token_id`
             (prepended by the model) to its BOS, else its EOS, and `pad_token_id` to its EOS.
@@ -101,6 +110,8 @@ class BNVAEConfig(PreTrainedConfig):
     pooling: Literal["cls", "mean", "pooler"] = "cls"
     latent_injection: Literal["both", "memory", "embedding"] = "both"
     encoder_dropout: float | int = 0
+    chunk_size: int | None = None
+    checkpoint_chunks: bool = False
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | None = None
@@ -171,6 +182,7 @@ class BNVAEConfig(PreTrainedConfig):
             raise ValueError(f"latent_size must be at least 1, got {self.latent_size}.")
         if not 0 <= self.encoder_dropout < 1:
             raise ValueError(f"encoder_dropout must lie in [0, 1), got {self.encoder_dropout}.")
+        check_chunk_size(self.chunk_size)
 
     def validate_posterior_scale(self) -> None:
         """tau, gamma and rate lie in their ranges, and the head can hold them."""

@@ -2,7 +2,9 @@
 """The BN-VAE: encoder, posterior head, latent injection, decoder."""
 
 import inspect
+import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +13,11 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
+from .chunking_bnvae import check_chunk_size, count_chunks, real_lengths, run_in_chunks
 from .configuration_bnvae import BNVAEConfig
 from .injection_bnvae import LatentInjection
 from .posterior_bnvae import (
@@ -24,7 +28,10 @@ from .posterior_bnvae import (
     RateScale,
     TauScale,
     build_posterior_head,
+    posterior_batch_mean,
 )
+
+logger = logging.get_logger(__name__)
 
 IGNORE_INDEX = -100
 
@@ -47,7 +54,8 @@ class BNVAEOutput(ModelOutput):
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is given):
-            The negative ELBO in nats per sentence: `reconstruction_nll + kl.sum(-1)`, averaged over the sentences.
+            The negative ELBO in nats per sentence: `reconstruction_nll + kl.sum(-1)`, averaged over the sentences, in
+            a distributed training over those of all processes.
         reconstruction_nll (`torch.FloatTensor` of shape `(batch,)`, *optional*, returned when `labels` is given):
             -log p(x | z) in nats, summed over the labels of each sentence, EOS included.
         kl (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*):
@@ -82,8 +90,7 @@ class BNVAEPreTrainedModel(PreTrainedModel):
     config_class = BNVAEConfig
     base_model_prefix = "bnvae"
     main_input_name = "input_ids"
-    # The decoder's checkpointed layers would drop the cache that holds the memory slot.
-    supports_gradient_checkpointing = False
+    supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -306,12 +313,40 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
             "model.encoder.resize_token_embeddings(...) or model.decoder.resize_token_embeddings(...)."
         )
 
+    def _set_gradient_checkpointing(self, enable: bool = True, **kwargs: Any) -> None:
+        function = kwargs.get("gradient_checkpointing_func")
+        if enable and getattr(function, "keywords", {}).get("use_reentrant"):
+            raise ValueError(
+                "Reentrant activation checkpointing (use_reentrant=True) would lose the gradient of the latent's "
+                "memory slot, which reaches the decoder's layers through their cache. Use use_reentrant=False, the "
+                "default."
+            )
+        layers = [m for m in self.decoder.modules() if isinstance(m, GradientCheckpointingLayer)]
+        if enable and not layers:
+            raise ValueError(
+                f"The layers of {type(self.decoder).__name__} cannot be checkpointed one by one with the latent's "
+                "memory slot in their cache. Use checkpoint_chunks=True, which checkpoints whole chunks of the batch."
+            )
+        super()._set_gradient_checkpointing(enable, **kwargs)
+        for module in self.decoder.modules():
+            if not isinstance(module, GradientCheckpointingLayer) and hasattr(module, "gradient_checkpointing"):
+                # A flag of the whole network makes it drop its cache; the layers have theirs.
+                module.gradient_checkpointing = False
+        for layer in layers:
+            # Prefix caches are only read, so a second pass over a layer finds what the first one found.
+            layer._can_checkpoint_with_cache = True
+
     def kl_floor(self) -> torch.Tensor:
         """The least mean KL of a training batch at the current parameters, in nats per sentence (0-dimensional)."""
         return self.posterior.kl_floor()
 
     def encode(
-        self, input_ids: torch.LongTensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        chunk_size: int | None = None,
+        checkpoint_chunks: bool | None = None,
+        **kwargs: Any,
     ) -> DiagonalGaussian:
         """
         The posteriors of sentences.
@@ -319,14 +354,38 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids of the encoder's vocabulary.
             attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
+            chunk_size, checkpoint_chunks (*optional*): As in [`~BNVAEModel.forward`].
             **kwargs: Further arguments of the encoder (`token_type_ids`, ...).
 
         Returns:
             [`DiagonalGaussian`]: with `mean` and `logvar`, each `(batch, latent_size)`, `sample()`, `mode()`, `kl()`.
         """
+        if len(input_ids) == 0:
+            raise ValueError(
+                f"input_ids of shape {tuple(input_ids.shape)} hold no sentence. In a distributed training every "
+                "process needs one at least in each batch: drop a last batch that is too small to share out."
+            )
         _check_length(input_ids.shape[1], self.config.encoder, "encoder")
-        outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-        return self.posterior(self._pool(outputs, attention_mask))
+
+        def pooled(attention_mask: torch.Tensor | None, **inputs: Any) -> tuple[torch.Tensor]:
+            return (self._pool(self.encoder(attention_mask=attention_mask, **inputs), attention_mask),)
+
+        (features,) = run_in_chunks(
+            pooled,
+            {"input_ids": input_ids, "attention_mask": attention_mask, **kwargs},
+            lengths=None if attention_mask is None else real_lengths(attention_mask),
+            **self._chunking(len(input_ids), chunk_size, checkpoint_chunks),
+        )
+        return self.posterior(features)
+
+    def _chunking(self, batch_size: int, chunk_size: int | None, checkpoint_chunks: bool | None) -> dict[str, Any]:
+        """How a batch is run in chunks, by what the call says or else the configuration."""
+        chunk_size = self.config.chunk_size if chunk_size is None else chunk_size
+        check_chunk_size(chunk_size)
+        return {
+            "num_chunks": count_chunks(batch_size, chunk_size, self),
+            "checkpoint_chunks": self.config.checkpoint_chunks if checkpoint_chunks is None else checkpoint_chunks,
+        }
 
     def _pool(self, outputs: ModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """One vector per sentence, `(batch, hidden_size)`."""
@@ -358,6 +417,8 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        chunk_size: int | None = None,
+        checkpoint_chunks: bool | None = None,
         **kwargs: Any,
     ) -> BNVAEOutput:
         r"""
@@ -376,6 +437,14 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
             decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values, use_cache, logits_to_keep:
                 What [`~transformers.GenerationMixin.generate`] passes; `encoder_outputs.last_hidden_state` holds the
                 latents as a sequence of length one.
+            chunk_size (`int`, *optional*, defaults to `config.chunk_size`):
+                The most sentences that encoder and decoder take at once. The batch remains one posterior batch: it
+                goes through the encoder in chunks sorted by length, once through the head, and through the decoder in
+                chunks, and all outputs are in the order of the inputs. Less padding is computed, so it is faster where
+                lengths differ.
+            checkpoint_chunks (`bool`, *optional*, defaults to `config.checkpoint_chunks`):
+                Keep no activations of a chunk for the backward pass and compute it twice, so that training needs the
+                memory of one chunk only.
             **kwargs: Further arguments of the encoder, or with the prefix `decoder_` of the decoder.
 
         Returns:
@@ -387,7 +456,8 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         if encoder_outputs is not None:
             latents = encoder_outputs[0].squeeze(1)
         if input_ids is not None:
-            posterior = self.encode(input_ids, attention_mask, **encoder_kwargs)
+            self._warn_about_accumulation()
+            posterior = self.encode(input_ids, attention_mask, chunk_size, checkpoint_chunks, **encoder_kwargs)
             if latents is None:
                 latents = posterior.sample(noise)
         if latents is None:
@@ -396,16 +466,22 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         kl = None if posterior is None else posterior.kl()
         loss = reconstruction_nll = logits = cache = None
         if labels is not None:
-            scored = labels.ne(IGNORE_INDEX)
-            scored_logits, _ = self.decode(
-                latents, self.prepare_decoder_input_ids_from_labels(labels), logits_to_keep=scored, **decoder_kwargs
+            self._check_latents(latents, len(labels))
+            reconstruction_nll, *rest = run_in_chunks(
+                partial(self._reconstruct, padded_length=labels.shape[1] if output_logits else None),
+                {
+                    "labels": labels,
+                    "decoder_input_ids": self.prepare_decoder_input_ids_from_labels(labels),
+                    **decoder_kwargs,
+                },
+                lengths=real_lengths(labels.ne(IGNORE_INDEX)),
+                latents=latents,
+                **self._chunking(len(labels), chunk_size, checkpoint_chunks),
             )
-            reconstruction_nll = _sentence_nll(scored_logits, labels, scored)
+            logits = rest[0] if rest else None
             if kl is not None:
-                loss = (reconstruction_nll + kl.sum(-1)).mean()
-            if output_logits:
-                logits = scored_logits.new_zeros(*labels.shape, scored_logits.shape[-1])
-                logits = logits.masked_scatter(scored.unsqueeze(-1), scored_logits)
+                # Only in training do the processes of a distributed training make the same calls.
+                loss, _ = posterior_batch_mean(reconstruction_nll + kl.sum(-1), across_processes=self.training)
         elif decoder_input_ids is not None:
             logits, cache = self.decode(
                 latents,
@@ -426,6 +502,41 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
             logits=logits,
             past_key_values=cache,
         )
+
+    def _reconstruct(
+        self,
+        latents: torch.FloatTensor,
+        labels: torch.LongTensor,
+        decoder_input_ids: torch.LongTensor,
+        padded_length: int | None,
+        **decoder_kwargs: Any,
+    ) -> tuple[torch.Tensor, ...]:
+        """-log p(x | z) of each sentence, `(batch,)`, and with a `padded_length` the logits too, 0 where nothing is
+        scored: `(batch, padded_length, vocab_size)`."""
+        scored = labels.ne(IGNORE_INDEX)
+        scored_logits, _ = self.decode(latents, decoder_input_ids, logits_to_keep=scored, **decoder_kwargs)
+        nll = _sentence_nll(scored_logits, labels, scored)
+        if padded_length is None:
+            return (nll,)
+        scored = F.pad(scored, (0, padded_length - scored.shape[1]))
+        logits = scored_logits.new_zeros(*scored.shape, scored_logits.shape[-1])
+        return nll, logits.masked_scatter(scored.unsqueeze(-1), scored_logits)
+
+    def _warn_about_accumulation(self) -> None:
+        """Say that the batch is cut where a loop accumulates gradients over batches with statistics of their own.
+
+        Accelerate, and with it the plain `Trainer`, knows when it accumulates; were it not imported, nobody would.
+        """
+        accelerate = sys.modules.get("accelerate.state")
+        if accelerate is None or not (self.training and self.posterior.uses_batch and torch.is_grad_enabled()):
+            return
+        if not accelerate.GradientState().sync_gradients:
+            logger.warning_once(
+                "Gradients are being accumulated, and every micro-batch is normalised by its own statistics: that is "
+                "not the training with one large batch. BNVAETrainer accumulates exactly. In a loop of your own give "
+                "the model the whole batch at once, with chunk_size=<micro-batch size> and checkpoint_chunks=True: it "
+                "takes the memory of one micro-batch."
+            )
 
     def decode(
         self,

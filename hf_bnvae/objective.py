@@ -9,6 +9,8 @@ from typing import Literal
 
 import torch
 
+from .posterior_bnvae import posterior_batch_mean
+
 BetaSchedule = Literal["constant", "linear", "cyclical"]
 FreeBitsMode = Literal["batch", "optimus"]
 
@@ -58,15 +60,35 @@ def free_bits_kl(kl: torch.Tensor, free_bits: float = 0.0, mode: FreeBitsMode = 
     Args:
         kl (`torch.Tensor` of shape `(batch, latent_size)`): KL per sentence and dimension, in nats.
         free_bits (`float`, *optional*, defaults to 0): lambda, in nats per dimension.
-        mode (`str`, *optional*, defaults to `"batch"`): `"batch"`: sum_j max(mean over the batch of KL_j, lambda)
-            (Kingma et al., NeurIPS 2016, eq. 15). `"optimus"`: a sentence's dimension counts only if its KL is above
+        mode (`str`, *optional*, defaults to `"batch"`): `"batch"`: sum_j max(mean over the batch of KL_j, lambda),
+            the mean being over the whole posterior batch (Kingma et al., NeurIPS 2016, eq. 15). `"optimus"`: a sentence's dimension counts only if its KL is above
             lambda, and counts 0 otherwise (the mask of Li et al., EMNLP 2020).
 
     Returns:
         `torch.Tensor`: 0-dimensional.
     """
-    if free_bits == 0:
-        return kl.sum(-1).mean()
-    if mode == "optimus":
-        return (kl * kl.gt(free_bits)).sum(-1).mean()
-    return kl.mean(0).clamp_min(free_bits).sum()
+    if mode == "batch":
+        return posterior_batch_mean(kl)[0].clamp_min(free_bits).sum()
+    return posterior_batch_mean((kl * kl.gt(free_bits)).sum(-1))[0]
+
+
+def training_loss(
+    reconstruction_nll: torch.Tensor,
+    kl: torch.Tensor,
+    beta: float = 1.0,
+    free_bits: float = 0.0,
+    free_bits_mode: FreeBitsMode = "batch",
+) -> torch.Tensor:
+    """
+    What a training minimises: reconstruction + beta * KL with free bits, in nats per sentence of the posterior batch.
+
+    Args:
+        reconstruction_nll (`torch.Tensor` of shape `(batch,)`): -log p(x | z) of this process' sentences.
+        kl (`torch.Tensor` of shape `(batch, latent_size)`): Their KL.
+        beta, free_bits, free_bits_mode (*optional*): As above.
+
+    Returns:
+        `torch.Tensor`: 0-dimensional, the same on all processes of a distributed training.
+    """
+    reconstruction, _ = posterior_batch_mean(reconstruction_nll)
+    return reconstruction + beta * free_bits_kl(kl, free_bits, free_bits_mode)

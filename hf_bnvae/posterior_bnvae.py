@@ -113,11 +113,29 @@ def num_processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _sum_over_processes(values: torch.Tensor) -> torch.Tensor:
-    """The sum of a tensor over all processes, differentiable: the gradient is summed as well. On any backend."""
-    if num_processes() == 1:
-        return values
-    return funcol.all_reduce(values, "sum", dist.group.WORLD)
+def posterior_batch_mean(values: torch.Tensor, across_processes: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    The mean of `values` over the sentences of a posterior batch: in a distributed training those of all processes,
+    however many each of them has. Differentiable, on any backend: where gradients are then averaged over the
+    processes, as DDP and FSDP do, they are those of one process that has all the sentences.
+
+    Args:
+        values (`torch.Tensor` of shape `(batch, ...)`): One entry for each sentence of this process.
+        across_processes (`bool`, *optional*, defaults to `True`): Whether the other processes' sentences belong to
+            the batch. All of them must then make this call.
+
+    Returns:
+        `tuple`: the mean, of shape `(...)` and the same on every process, and the number of sentences, 0-dimensional.
+    """
+    sums = torch.cat([values.sum(0).flatten(), values.new_full((1,), len(values))])
+    if across_processes and num_processes() > 1:
+        sums = funcol.all_reduce(sums, "sum", dist.group.WORLD)
+    return (sums[:-1] / sums[-1]).view(values.shape[1:]), sums[-1].detach()
+
+
+def _whole(parameter: torch.Tensor) -> torch.Tensor:
+    """A parameter that FSDP has sharded, gathered from all processes; outside of a forward pass it is in parts."""
+    return parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
 
 
 class BatchStatistics(nn.Module):
@@ -127,12 +145,17 @@ class BatchStatistics(nn.Module):
     averages of them are kept (momentum 0.1, as torch's `BatchNorm`); in evaluation the running ones are used. Inside
     [`population_statistics`] the forward pass accumulates sums instead, in float64, and on leaving they become the
     running statistics.
+
+    Args:
+        size (`int`): Number of dimensions.
     """
 
     num_batches_tracked: torch.Tensor
+    num_sums: int
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
+        self.size = size
         self.register_buffer("num_batches_tracked", torch.tensor(0))
         self._population: list[torch.Tensor] | None = None
 
@@ -147,21 +170,23 @@ class BatchStatistics(nn.Module):
     def finish_population(self) -> None:
         """Replace the running statistics by those accumulated since `start_population`."""
         sums, self._population = self._population, None
-        if not sums:
+        nothing = torch.zeros(self.num_sums, self.size, dtype=torch.float64, device=self.num_batches_tracked.device)
+        total = torch.stack([nothing, *sums]).sum(0)
+        if num_processes() > 1:
+            total = funcol.all_reduce(total, "sum", dist.group.WORLD)
+        if total[0, 0] == 0:
             raise ValueError("No batch was seen while the population statistics were being estimated.")
-        self._set_population(torch.stack(sums).sum(0))
-        self.num_batches_tracked.fill_(len(sums))
+        self._set_population(total)
+        self.num_batches_tracked.fill_(max(len(sums), 1))
 
     def _set_population(self, sums: torch.Tensor) -> None:
+        """Running statistics from the sums over a population, `(num_sums, size)`, the first being counts."""
         raise NotImplementedError
 
     def _batch_mean(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean of `values` over the posterior batch, `(size,)`, and the number of its sentences."""
-        sums = torch.cat([values.sum(0), values.new_full((1,), len(values))])
-        if self._population is None:
-            # While a population is accumulated, processes may see different numbers of batches.
-            sums = _sum_over_processes(sums)
-        return sums[:-1] / sums[-1], sums[-1].detach()
+        # While a population is accumulated, processes may see different numbers of batches.
+        return posterior_batch_mean(values, across_processes=self._population is None)
 
     def _blend(self, running: torch.Tensor, batch_value: torch.Tensor) -> None:
         running.lerp_(batch_value.detach().to(running.dtype), MOMENTUM)
@@ -180,8 +205,10 @@ class BatchStandardization(BatchStatistics):
     running_mean: torch.Tensor
     running_var: torch.Tensor
 
+    num_sums = 3
+
     def __init__(self, size: int) -> None:
-        super().__init__()
+        super().__init__(size)
         self.register_buffer("running_mean", torch.zeros(size))
         self.register_buffer("running_var", torch.ones(size))
 
@@ -219,8 +246,10 @@ class BatchRootMeanSquare(BatchStatistics):
 
     running_mean_square: torch.Tensor
 
+    num_sums = 2
+
     def __init__(self, size: int) -> None:
-        super().__init__()
+        super().__init__(size)
         self.register_buffer("running_mean_square", torch.ones(size))
 
     def forward(self, log_values: torch.Tensor) -> torch.Tensor:
@@ -250,6 +279,8 @@ class BatchRootMeanSquare(BatchStatistics):
 def population_statistics(head: nn.Module) -> Iterator[None]:
     """Inside this context, training-mode passes through `head` accumulate the statistics of all that they see; on
     leaving, these exact population moments replace the running statistics. After an error the old ones stay.
+
+    In a distributed training every process enters it, each with its share of the data; the shares may be uneven.
 
     Args:
         head (`nn.Module`): A posterior head, or any module that contains one.
@@ -290,7 +321,7 @@ class TauScale(nn.Module):
 
     def forward(self, dtype: torch.dtype) -> torch.Tensor:
         """log gamma_sigma^2, `(size,)`."""
-        return self.log_remainder + F.logsigmoid(-self.theta.to(dtype))
+        return self.log_remainder + F.logsigmoid(-_whole(self.theta).to(dtype))
 
 
 class RateScale(nn.Module):
@@ -314,7 +345,7 @@ class RateScale(nn.Module):
     def forward(self, dtype: torch.dtype) -> torch.Tensor:
         """log gamma_sigma^2, `(size,)`."""
         # A share that underflows would give gamma_mu = sqrt(0), whose gradient is infinite.
-        shares = torch.softmax(self.allocation.to(dtype), 0).clamp_min(torch.finfo(dtype).tiny)
+        shares = torch.softmax(_whole(self.allocation).to(dtype), 0).clamp_min(torch.finfo(dtype).tiny)
         return -2 * self.rate * shares
 
 
@@ -570,10 +601,10 @@ class BatchNormMeanPosterior(PosteriorHead):
 
     def kl_floor(self) -> torch.Tensor:
         """1/2 sum_j (gamma^2 + beta_j^2): the variance's part of the KL is never negative (Zhu et al., eq. 7)."""
-        return 0.5 * (self.latent_size * self.gamma**2 + self.shift.square().sum())
+        return 0.5 * (self.latent_size * self.gamma**2 + _whole(self.shift).square().sum())
 
     def promised_moments(self) -> PromisedMoments:
-        shift = self.shift.detach()
+        shift = _whole(self.shift).detach()
         return PromisedMoments(shift, torch.full_like(shift, self.gamma**2), None)
 
 
@@ -680,5 +711,6 @@ __all__ = [
     "PromisedMoments",
     "build_posterior_head",
     "population_statistics",
+    "posterior_batch_mean",
     "prior_log_prob",
 ]

@@ -3,8 +3,9 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import gather_object, set_seed
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput, has_length
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput, has_length, seed_worker
 from transformers.utils import logging
 
 from .calibration import recalibrate_posterior
@@ -23,7 +26,9 @@ from .data_collator import BNVAEDataCollator
 from .evaluation.aggregate import corpus_figures
 from .evaluation.diagnosis import diagnose
 from .evaluation.evaluator import require_estimated_statistics
-from .objective import beta_at_step, free_bits_kl
+from .modeling_bnvae import IGNORE_INDEX
+from .objective import training_loss
+from .posterior_batch import PosteriorBatchSampler, divide_batch, join_batches, posterior_noise
 from .posterior_bnvae import SMALL_BATCH, PosteriorHead
 from .processing_bnvae import BNVAEProcessor
 from .run_directory import last_complete_checkpoint
@@ -40,7 +45,8 @@ class BNVAETrainer(Trainer):
     Trains a [`BNVAEModel`].
 
     Beyond `Trainer`: the objective `reconstruction + beta * KL` with schedules and free bits; a learning rate of its
-    own for the latent's parameters; reconstruction, KL, floor, beta and moments in the logs; evaluation over the
+    own for the latent's parameters; gradient accumulation and several processes that train on one posterior batch,
+    however it is cut; reconstruction, KL, floor, beta and moments in the logs; evaluation over the
     whole corpus with running statistics refreshed from training batches; their exact recalibration at the end; a
     warning, once, when the latent space is dead or dying; a stop at the first loss that is not finite.
 
@@ -94,6 +100,18 @@ class BNVAETrainer(Trainer):
         )
         if self.head.uses_batch:
             self._require_random_batches()
+        if self.is_deepspeed_enabled and args.gradient_accumulation_steps > 1:
+            raise ValueError(
+                "DeepSpeed counts the backward passes of gradient accumulation itself, while here a whole posterior "
+                "batch is one pass. Use per_device_train_batch_size="
+                f"{args.per_device_train_batch_size * args.gradient_accumulation_steps} with "
+                f"chunk_size={args.per_device_train_batch_size} and checkpoint_chunks=True: the same training in the "
+                "same memory."
+            )
+        # A posterior batch gives one loss, which is its mean already.
+        self.loss_is_scaled_for_ga = True
+        # The micro-batches of the posterior batch that is being gathered.
+        self._micro_batches: list[dict[str, torch.Tensor]] = []
         # What the trainer logs between two log lines, kept on the device until then.
         self._window: list[dict[str, torch.Tensor]] = []
         self._last_figures: dict[str, float] = {}
@@ -150,6 +168,10 @@ class BNVAETrainer(Trainer):
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As `Trainer.train`, and then the running statistics are recomputed from the whole training set."""
         self._window.clear()
+        self._micro_batches.clear()
+        if self.args.world_size > 1:
+            # Processes begin with one seed, for one model; what they drop out should differ.
+            set_seed(self.args.seed, device_specific=True)
         output = super().train(*args, **kwargs)
         # Without an evaluation the last training batches still tell whether the latent space is dead.
         self._warn_once(self._last_figures)
@@ -157,19 +179,56 @@ class BNVAETrainer(Trainer):
         return output
 
     def get_train_dataloader(self) -> DataLoader:
-        """As `Trainer`'s, without a last batch that is too small to normalise by; that is said."""
-        drop_last = self.args.dataloader_drop_last
-        if self.head.uses_batch and has_length(self.train_dataset) and not drop_last:
-            batch_size = self.args.train_batch_size * self.args.world_size
-            left_over = len(self.train_dataset) % batch_size
-            if 0 < left_over < SMALL_BATCH and len(self.train_dataset) > batch_size:
-                logger.warning_once(
-                    f"The last batch of an epoch would have {left_over} sentences, too few to normalise by, and is "
-                    f"skipped. Other sentences are left over in each epoch, drawn at random."
-                )
-                drop_last = True
-        with self._drop_last(drop_last):
+        """Batches of a [`PosteriorBatchSampler`]: without a last one that is too small to normalise by, which is said.
+        A streamed data set is batched as by `Trainer`."""
+        if self.train_dataset is None or not has_length(self.train_dataset):
             return super().get_train_dataloader()
+        args = self.args
+        sampler = PosteriorBatchSampler(
+            len(self.train_dataset),
+            args.train_batch_size,
+            accumulation_steps=args.gradient_accumulation_steps,
+            num_processes=args.world_size,
+            process_index=args.process_index,
+            least=SMALL_BATCH if self.head.uses_batch else 1,
+            drop_last=args.dataloader_drop_last,
+            shuffle=args.train_sampling_strategy != "sequential",
+            seed=args.seed if args.data_seed is None else args.data_seed,
+        )
+        if sampler.num_skipped and not args.dataloader_drop_last:
+            logger.warning_once(
+                f"The last batch of an epoch would have {sampler.num_skipped} sentences, too few to normalise by, and "
+                "is skipped. Other sentences are left over in each epoch, drawn at random."
+            )
+        worker_init_fn = partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index)
+        # The sampler has this process' share already.
+        return prepare_data_loader(
+            self._dataloader(sampler, worker_init_fn=worker_init_fn),
+            self.accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=self.accelerator.device_placement,
+        )
+
+    def _dataloader(self, batch_sampler: Iterable[list[int]], **kwargs: Any) -> DataLoader:
+        """Training sentences in the batches of `batch_sampler`."""
+        dataset, collator = self.train_dataset, self.data_collator
+        if isinstance(dataset, datasets.Dataset):
+            dataset = self._remove_unused_columns(dataset, description="Training")
+        else:
+            collator = self._get_collator_with_removed_columns(collator, description="Training")
+        return DataLoader(
+            dataset,
+            batch_sampler=batch_sampler,
+            collate_fn=collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            in_order=self.args.dataloader_in_order,
+            **kwargs,
+        )
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """As `Trainer`'s, but `dataloader_drop_last` is about training: every sentence is evaluated."""
@@ -185,9 +244,21 @@ class BNVAETrainer(Trainer):
         finally:
             self.args.dataloader_drop_last = before
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """One pass over a posterior batch. With gradient accumulation its micro-batches are gathered first, and the
+        last one brings the pass: in checkpointed chunks of a micro-batch's size, so that it takes as little memory."""
         self._statistics_step = None
-        loss = super().training_step(*args, **kwargs)
+        self._micro_batches.append(inputs)
+        if not self.accelerator.sync_gradients:
+            return torch.zeros((), device=self.args.device)
+        encoder_config = self.accelerator.unwrap_model(self.model).config.encoder
+        padding = {"input_ids": getattr(encoder_config, "pad_token_id", None) or 0, "labels": IGNORE_INDEX}
+        inputs = join_batches(self._micro_batches, padding)
+        self._micro_batches.clear()
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        # The loss is that of all processes, so that all of them stop.
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"The loss became {loss.item()} at step {self.state.global_step + 1}, so the training stops; the "
@@ -204,32 +275,35 @@ class BNVAETrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """reconstruction + beta * KL, with free bits, in training; the negative ELBO in evaluation."""
-        outputs = model(**inputs)
-        loss = outputs.loss
-        if model.training:
-            beta = self.current_beta()
-            regulariser = free_bits_kl(outputs.kl, self.args.free_bits, self.args.free_bits_mode)
-            loss = outputs.reconstruction_nll.mean() + beta * regulariser
-            if self.args.logging_strategy != "no":
-                self._window.append({name: getattr(outputs, name).detach() for name in _COLLECTED})
-        else:
+        args = self.args
+        if not model.training:
+            outputs = model(**inputs)
             values = {name: getattr(outputs, name).detach() for name in _COLLECTED}
             gathered = self.accelerator.gather_for_metrics(values)
             self._evaluated.append({name: value.cpu() for name, value in gathered.items()})
+            return (outputs.loss, outputs) if return_outputs else outputs.loss
+        if "noise" not in inputs:
+            inputs = {**inputs, "noise": self._noise(inputs["input_ids"])}
+        outputs = model(**inputs, **args.chunking())
+        loss = training_loss(
+            outputs.reconstruction_nll, outputs.kl, self.current_beta(), args.free_bits, args.free_bits_mode
+        )
+        if args.logging_strategy != "no":
+            self._window.append({name: getattr(outputs, name).detach() for name in _COLLECTED})
         return (loss, outputs) if return_outputs else loss
+
+    def _noise(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """The noise of this process' sentences at the current step."""
+        sizes = self.accelerator.gather(torch.tensor([len(input_ids)], device=self.accelerator.device)).tolist()
+        latent_size = self.accelerator.unwrap_model(self.model).config.latent_size
+        args = self.args
+        return posterior_noise(sizes, latent_size, args.process_index, args.seed, self.state.global_step).to(
+            input_ids.device
+        )
 
     def current_beta(self) -> float:
         """The KL's weight at the current step."""
-        args = self.args
-        return beta_at_step(
-            self.state.global_step,
-            max(self.state.max_steps, 1),
-            schedule=args.beta_schedule,
-            beta=args.beta,
-            zero_ratio=args.beta_zero_ratio,
-            increase_ratio=args.beta_increase_ratio,
-            num_cycles=args.beta_num_cycles,
-        )
+        return self.args.beta_at_step(self.state.global_step, self.state.max_steps)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._window:
@@ -237,9 +311,11 @@ class BNVAETrainer(Trainer):
         super().log(logs, start_time)
 
     def _window_figures(self) -> dict[str, float]:
-        """The figures of the training batches since the last log line."""
-        tensors = {name: torch.cat([entry[name] for entry in self._window]) for name in self._window[0]}
+        """The figures of the training batches since the last log line, of all processes."""
+        own = {name: torch.cat([entry[name] for entry in self._window]).cpu() for name in _COLLECTED}
         self._window.clear()
+        shares = gather_object([own])
+        tensors = {name: torch.cat([share[name] for share in shares]) for name in _COLLECTED}
         figures = corpus_figures(**tensors, head=self.head)
         # A moment that training itself normalises by says nothing about noise; only an evaluation does.
         self._last_figures = {n: v for n, v in figures.items() if n in ("kl", "kl_floor", "active_units")}
@@ -254,7 +330,7 @@ class BNVAETrainer(Trainer):
         if self.train_dataset is None or not self.head.uses_batch:
             return
         with _preserved_random_state(self.args.seed):
-            batches = iter(islice(self._statistics_dataloader(), num_batches))
+            batches = iter(self._statistics_batches(num_batches))
             model = self.accelerator.unwrap_model(self.model)
             first = next(batches, None)
             if first is None:
@@ -263,16 +339,17 @@ class BNVAETrainer(Trainer):
             recalibrate_posterior(model, chain([first], batches))
         self._statistics_step = self.state.global_step
 
-    def _statistics_dataloader(self) -> DataLoader:
-        dataset = self.train_dataset
-        sampler = None
-        if isinstance(dataset, datasets.Dataset):
-            dataset = self._remove_unused_columns(dataset)
-        if not isinstance(dataset, IterableDataset):
-            sampler = RandomSampler(dataset, generator=torch.Generator().manual_seed(self.args.seed))
-        return DataLoader(
-            dataset, batch_size=self.args.train_batch_size, sampler=sampler, collate_fn=self.data_collator
-        )
+    def _statistics_batches(self, num_batches: int | None) -> Iterable[dict[str, torch.Tensor]]:
+        """This process' share of the training set, or of the sentences of `num_batches` posterior batches."""
+        args = self.args
+        if isinstance(self.train_dataset, IterableDataset):
+            loader = DataLoader(self.train_dataset, batch_size=args.train_batch_size, collate_fn=self.data_collator)
+            return islice(loader, num_batches)
+        indices = torch.randperm(len(self.train_dataset), generator=torch.Generator().manual_seed(args.seed))
+        if num_batches is not None:
+            size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+            indices = indices[: num_batches * size]
+        return self._dataloader(divide_batch(indices, args.train_batch_size, args.world_size, args.process_index))
 
     # -- evaluation --------------------------------------------------------------------------------------------------
 

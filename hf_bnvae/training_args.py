@@ -3,7 +3,12 @@
 
 from dataclasses import dataclass, field, fields
 
+from typing import Any
+
 from transformers import TrainingArguments
+
+from .chunking_bnvae import check_chunk_size
+from .objective import beta_at_step
 
 
 @dataclass
@@ -11,9 +16,20 @@ class BNVAETrainingArguments(TrainingArguments):
     r"""
     `TrainingArguments` with the objective of a VAE.
 
+    The posterior is normalised over `per_device_train_batch_size * gradient_accumulation_steps * processes`
+    sentences, the posterior batch. How it is cut changes neither loss nor gradients, to rounding.
+
     Args:
         per_device_train_batch_size (`int`, *optional*, defaults to 32):
-            As in `TrainingArguments`, whose 8 says too little about a batch's moments.
+            As in `TrainingArguments`, whose 8 says too little about a batch's moments. With gradient accumulation it
+            is the number of sentences that are held in memory at once, 1 at least.
+        chunk_size (`int`, *optional*):
+            The most sentences that encoder and decoder take at once; `None` means `per_device_train_batch_size` with
+            gradient accumulation, and otherwise what the model's configuration says. Chunks are sorted by length, so
+            they save padding.
+        checkpoint_chunks (`bool`, *optional*, defaults to `False`):
+            Keep no activations of a chunk and compute it a second time in the backward pass. Gradient accumulation
+            always does.
         latent_learning_rate (`float`, *optional*, defaults to 1e-3):
             Learning rate of the posterior head and the injection maps, which start from nothing while the two networks
             may be pretrained. `None` means `learning_rate`. Scale and shift parameters take no weight decay.
@@ -32,6 +48,12 @@ class BNVAETrainingArguments(TrainingArguments):
 
     per_device_train_batch_size: int = field(
         default=32, metadata={"help": "Batch size per device; the posterior is normalised over it."}
+    )
+    chunk_size: int | None = field(
+        default=None, metadata={"help": "The most sentences that encoder and decoder take at once."}
+    )
+    checkpoint_chunks: bool = field(
+        default=False, metadata={"help": "Compute each chunk twice rather than keep its activations."}
     )
     latent_learning_rate: float | None = field(
         default=1e-3,
@@ -76,5 +98,24 @@ class BNVAETrainingArguments(TrainingArguments):
         for name in ("beta_num_cycles", "num_statistics_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        check_chunk_size(self.chunk_size)
         if self.latent_learning_rate is not None and self.latent_learning_rate < 0:
             raise ValueError(f"latent_learning_rate must not be negative, got {self.latent_learning_rate}.")
+
+    def chunking(self) -> dict[str, Any]:
+        """What the model's `forward` is told about chunks in training."""
+        if self.gradient_accumulation_steps > 1:
+            return {"chunk_size": self.chunk_size or self.per_device_train_batch_size, "checkpoint_chunks": True}
+        return {"chunk_size": self.chunk_size, "checkpoint_chunks": self.checkpoint_chunks or None}
+
+    def beta_at_step(self, step: int, max_steps: int) -> float:
+        """The KL's weight at an optimiser step of a training of `max_steps`."""
+        return beta_at_step(
+            step,
+            max(max_steps, 1),
+            schedule=self.beta_schedule,
+            beta=self.beta,
+            zero_ratio=self.beta_zero_ratio,
+            increase_ratio=self.beta_increase_ratio,
+            num_cycles=self.beta_num_cycles,
+        )
