@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from transformers import PreTrainedModel
 
 from .posterior_bnvae import population_statistics
@@ -20,19 +21,25 @@ def recalibrate_posterior(model: PreTrainedModel, batches: Iterable[Mapping[str,
     a part in it, evaluation (without dropout) shows it. All modules' modes are restored; heads without batch
     statistics are left alone.
 
+    In a distributed training every process makes this call, each with its share of the data, and all get the moments
+    of the whole. Shares may be uneven, but where weights are sharded (FSDP) all need as many batches.
+
     Args:
         model ([`BNVAEModel`]): The model, changed in place.
         batches (iterable of mappings): What the model's `forward` takes; `input_ids` is needed. All sentences count
             alike, however they are divided.
 
     Returns:
-        `int`: The number of sentences seen, 0 where there was nothing to do.
+        `int`: The number of sentences that this process has seen, 0 where there was nothing to do.
 
     Raises:
-        ValueError: if `batches` is empty.
+        ValueError: if `batches` is empty, on all processes.
     """
     if not model.posterior.uses_batch:
         return 0
+    if isinstance(model, FSDPModule) and "encode" not in vars(model):
+        # Sharded weights are gathered for `forward`, and for what is registered beside it.
+        register_fsdp_forward_method(model, "encode")
     count = 0
     device = model.posterior.mean_projection.weight.device
     with preserved_modes(model), torch.no_grad(), population_statistics(model.posterior):

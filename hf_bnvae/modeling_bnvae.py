@@ -203,6 +203,11 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         embedding_size = self.decoder.get_input_embeddings().embedding_dim
         self.injection = LatentInjection(config.decoder, embedding_size, config.latent_size, config.latent_injection)
         self.post_init()
+        # FSDP shards these modules and the input embeddings each by itself, so one must not contain the other, as
+        # BERT's do.
+        embeddings = self.get_input_embeddings()
+        around = {type(m).__name__ for m in self.modules() if m is not embeddings and embeddings in m.modules()}
+        self._no_split_modules = [name for name in self._no_split_modules or () if name not in around]
 
     def _prepare_pooler(self) -> None:
         """Demand the pooler where it is used, drop it where it is not: a parameter without a gradient keeps DDP from
@@ -295,8 +300,12 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.encoder.set_input_embeddings(value)
 
-    def get_output_embeddings(self) -> nn.Module:
-        return self.decoder.get_output_embeddings()
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The decoder's, or `None` where they share their weights with its input embeddings: FSDP asks for the two to
+        shard each by itself, would take the encoder's for their partner, and cut the shared tensor twice."""
+        output_embeddings = self.decoder.get_output_embeddings()
+        is_tied = getattr(output_embeddings, "weight", None) is self.decoder.get_input_embeddings().weight
+        return None if is_tied else output_embeddings
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.decoder.set_output_embeddings(new_embeddings)

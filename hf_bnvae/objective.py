@@ -61,8 +61,9 @@ def free_bits_kl(kl: torch.Tensor, free_bits: float = 0.0, mode: FreeBitsMode = 
         kl (`torch.Tensor` of shape `(batch, latent_size)`): KL per sentence and dimension, in nats.
         free_bits (`float`, *optional*, defaults to 0): lambda, in nats per dimension.
         mode (`str`, *optional*, defaults to `"batch"`): `"batch"`: sum_j max(mean over the batch of KL_j, lambda),
-            the mean being over the whole posterior batch (Kingma et al., NeurIPS 2016, eq. 15). `"optimus"`: a sentence's dimension counts only if its KL is above
-            lambda, and counts 0 otherwise (the mask of Li et al., EMNLP 2020).
+            the mean being over the whole posterior batch (Kingma et al., NeurIPS 2016, eq. 15). `"optimus"`: a
+            sentence's dimension counts only if its KL is above lambda, and counts 0 otherwise (the mask of Li et al.,
+            EMNLP 2020).
 
     Returns:
         `torch.Tensor`: 0-dimensional.

@@ -2,7 +2,6 @@
 """What a BN-VAE's training can be told beyond `TrainingArguments`."""
 
 from dataclasses import dataclass, field, fields
-
 from typing import Any
 
 from transformers import TrainingArguments
