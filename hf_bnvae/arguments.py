@@ -125,6 +125,9 @@ class ScriptTrainingArguments(BNVAETrainingArguments):
     """`BNVAETrainingArguments` with a default folder, and with both steps on where neither is asked for."""
 
     output_dir: str = field(default=DEFAULT_OUTPUT_DIR, metadata={"help": "Folder for the model and its results."})
+    log_level_replica: str = field(
+        default="error", metadata={"help": "Log level of all processes but the main one, which says it already."}
+    )
 
     def __post_init__(self) -> None:
         if self.do_predict:

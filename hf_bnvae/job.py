@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """What the training scripts share: everything but the training loop itself."""
 
+import os
 import platform
 from dataclasses import asdict
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Any
 import accelerate
 import datasets
 import torch
+import torch.distributed as dist
 import transformers
+from accelerate import PartialState
 from datasets import Dataset
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 from transformers import AutoModel, AutoProcessor, set_seed
 from transformers.utils import logging
@@ -32,38 +36,32 @@ logger = logging.get_logger(__name__)
 REPORT_FILE = "report.md"
 RESULTS_FILE = "all_results.json"
 
-# What of the training arguments makes a run what it is: it cannot be resumed with others.
-_TRAINING_SETTINGS = (
-    "seed",
-    "data_seed",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "learning_rate",
-    "latent_learning_rate",
-    "weight_decay",
-    "max_grad_norm",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "lr_scheduler_kwargs",
-    "train_sampling_strategy",
-    "dataloader_drop_last",
-    "num_train_epochs",
-    "max_steps",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "optim",
-    "beta",
-    "beta_schedule",
-    "beta_zero_ratio",
-    "beta_increase_ratio",
-    "beta_num_cycles",
-    "free_bits",
-    "free_bits_mode",
-    "bf16",
-    "fp16",
-    "world_size",
+# Training arguments that change what a run tells, keeps or takes, not what comes out of it. It cannot be resumed with
+# other values of the rest.
+_FREE_SETTINGS = (
+    "chunk_size",
+    "checkpoint_chunks",
+    "ddp_backend",
+    "ddp_timeout",
+    "disable_tqdm",
+    "do_eval",
+    "do_train",
+    "include_num_input_tokens_seen",
+    "local_rank",
+    "log_level",
+    "log_level_replica",
+    "log_on_each_node",
+    "num_statistics_batches",
+    "output_dir",
+    "per_device_eval_batch_size",
+    "project",
+    "push_to_hub",
+    "report_to",
+    "run_name",
+    "skip_memory_metrics",
+    "use_liger_kernel",
 )
+_FREE_PREFIXES = ("dataloader_num", "dataloader_p", "eval_", "hub_", "logging_", "save_", "torch_empty", "trackio_")
 
 
 class TrainingJob:
@@ -75,6 +73,9 @@ class TrainingJob:
         data_args ([`DataArguments`]): Which texts.
         report_args ([`ReportArguments`]): The final evaluation.
         training_args ([`ScriptTrainingArguments`]): The training.
+        loop (`str`): The name of the loop that trains. Checkpoints of one loop are none of the other's.
+
+    In a distributed training every process has its job; the main one alone writes, prints, and makes the report.
 
     Attributes, once [`~TrainingJob.begin`] has returned `True`:
         model ([`BNVAEModel`]), processor ([`BNVAEProcessor`]): What to train.
@@ -94,13 +95,21 @@ class TrainingJob:
         data_args: DataArguments,
         report_args: ReportArguments,
         training_args: ScriptTrainingArguments,
+        loop: str,
     ) -> None:
         self.model_args, self.data_args = model_args, data_args
         self.report_args, self.training_args = report_args, training_args
         self.path = Path(training_args.output_dir)
-        settings = {**asdict(model_args), **asdict(data_args)}
+        self.is_main = training_args.process_index == 0
+        if not self.is_main:
+            # What there is to say is said once.
+            logging.set_verbosity_error()
+            datasets.disable_progress_bars()
+        settings = {**asdict(model_args), **asdict(data_args), **_training_settings(training_args), "loop": loop}
         del settings["token"], settings["preprocessing_num_workers"]
-        settings |= {name: getattr(training_args, name) for name in _TRAINING_SETTINGS}
+        for name in ("train_file", "validation_file"):
+            # The same file wherever the command is typed.
+            settings[name] = settings[name] and str(Path(settings[name]).resolve())
         self.directory = RunDirectory(training_args.output_dir, settings)
 
     def begin(self) -> bool:
@@ -118,36 +127,46 @@ class TrainingJob:
             self._explain_finished()
             return False
         set_seed(self.training_args.seed)
-        texts = load_texts(
-            dataset_name=self.data_args.dataset_name,
-            dataset_config_name=self.data_args.dataset_config_name,
-            train_file=self.data_args.train_file,
-            validation_file=self.data_args.validation_file,
-            text_column=self.data_args.text_column,
-            validation_split_percentage=self.data_args.validation_split_percentage,
-            seed=self.training_args.seed,
-        )
-        self._texts = {
-            "train": _first(texts["train"], self.data_args.max_train_samples, "training"),
-            "validation": _first(texts["validation"], self.data_args.max_eval_samples, "validation"),
-        }
-        self._hashes = {f"corpus_{name}_sha256": corpus_hash(split) for name, split in self._texts.items()}
-        # A corpus that has changed under a run, the embedded one by a new package for example, is another run.
-        self.directory.settings |= self._hashes
-        self.checkpoint = self.directory.find_checkpoint()
+        # The main process downloads, reads and tokenises first; the others find it cached.
+        with self.training_args.main_process_first(local=False):
+            self._load_texts()
+            # A corpus that has changed under a run, the embedded one by a new package for example, is another run.
+            self.directory.settings |= self._hashes
+            self.checkpoint = self.directory.find_checkpoint()
+            self._load_model_and_processor()
+            workers = self.data_args.preprocessing_num_workers
+            self.train_dataset = tokenize_texts(self._texts["train"], self.processor, "training", workers)
+            self.eval_dataset = tokenize_texts(self._texts["validation"], self.processor, "validation", workers)
+        PartialState().wait_for_everyone()  # until all have seen what the folder held
         if self.checkpoint is not None:
-            print(f"Resuming the unfinished run in {self.path} from {Path(self.checkpoint).name}.")
-        self._load_model_and_processor()
-        workers = self.data_args.preprocessing_num_workers
-        self.train_dataset = tokenize_texts(self._texts["train"], self.processor, "training", workers)
-        self.eval_dataset = tokenize_texts(self._texts["validation"], self.processor, "validation", workers)
-        self.directory.start()
-        print(
+            self.print(f"Resuming the unfinished run in {self.path} from {Path(self.checkpoint).name}.")
+        if self.is_main:
+            self.directory.start()
+        self.print(
             f"{len(self.train_dataset)} sentences to train on, {len(self.eval_dataset)} held out; "
             f"{self.model.num_parameters() / 1e6:.1f} million parameters; posterior {self.model.config.posterior!r}, "
             f"{self.model.config.latent_size} latent dimensions, KL at least {self.model.config.kl_floor:.2f} nats."
         )
         return True
+
+    def print(self, text: str) -> None:
+        """Print on the main process."""
+        if self.is_main:
+            print(text)
+
+    def part(self) -> bool:
+        """
+        Leave the group of processes after training: what remains is the main one's to do, by itself, with the model
+        that was saved where the trained one is sharded.
+
+        Returns:
+            `bool`: Whether this is the main process.
+        """
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+        if self.is_main and isinstance(self.model, FSDPModule):
+            self.model = BNVAEModel.from_pretrained(self.path)
+        return self.is_main
 
     def evaluate(self) -> dict[str, Any]:
         """
@@ -186,6 +205,22 @@ class TrainingJob:
             print(f"Saved to {self.path}. To load it:\n\n{loading_lines(str(self.path))}\n")
         else:
             print(f"The figures are in {self.path}.")
+
+    def _load_texts(self) -> None:
+        texts = load_texts(
+            dataset_name=self.data_args.dataset_name,
+            dataset_config_name=self.data_args.dataset_config_name,
+            train_file=self.data_args.train_file,
+            validation_file=self.data_args.validation_file,
+            text_column=self.data_args.text_column,
+            validation_split_percentage=self.data_args.validation_split_percentage,
+            seed=self.training_args.seed,
+        )
+        self._texts = {
+            "train": _first(texts["train"], self.data_args.max_train_samples, "training"),
+            "validation": _first(texts["validation"], self.data_args.max_eval_samples, "validation"),
+        }
+        self._hashes = {f"corpus_{name}_sha256": corpus_hash(split) for name, split in self._texts.items()}
 
     def _load_model_and_processor(self) -> None:
         args = self.model_args
@@ -239,10 +274,25 @@ class TrainingJob:
                 f"{self.path} holds a finished run with other settings ({'; '.join(differences)}). Nothing was done.\n"
                 f"{advice}"
             )
-        print(
+        self.print(
             f"{self.path} holds a run with these settings already, finished. Nothing was done, and whether the texts "
             f"are still the same was not looked at.\n{advice}"
         )
+
+
+def _training_settings(args: ScriptTrainingArguments) -> dict[str, Any]:
+    """What of the training arguments makes a run what it is."""
+    settings = {
+        name: value
+        for name, value in args.to_dict().items()
+        if name not in _FREE_SETTINGS and not name.startswith(_FREE_PREFIXES)
+    }
+    # `accelerate launch` says some things in the environment.
+    return settings | {
+        "processes": args.world_size,
+        "mixed_precision": args.mixed_precision,
+        "fsdp": bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true",
+    }
 
 
 def _first(dataset: Dataset, count: int | None, name: str) -> Dataset:

@@ -7,8 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather
 from torch.nn import functional as F
 from torch.utils.data import Sampler
+from transformers.utils import logging
+
+from .modeling_bnvae import IGNORE_INDEX
+from .posterior_bnvae import SMALL_BATCH
+from .training_args import BNVAETrainingArguments
+
+logger = logging.get_logger(__name__)
 
 
 class PosteriorBatchSampler(Sampler[list[int]]):
@@ -105,41 +114,88 @@ def _num_parts(num_sentences: int, batch_size: int, num_processes: int) -> int:
     return min(math.ceil(greatest / batch_size), least)
 
 
-def posterior_noise(
-    sizes: Sequence[int], latent_size: int, process_index: int = 0, seed: int = 0, step: int = 0
-) -> torch.Tensor:
+def training_sampler(
+    num_sentences: int, args: BNVAETrainingArguments, accumulation_steps: int, uses_batch: bool
+) -> PosteriorBatchSampler:
     """
-    The standard normal noise of the reparameterisation for one process' share of a posterior batch.
-
-    It is drawn for the whole posterior batch, from the seed and the step alone. So processes never draw alike, and
-    the noise of a sentence depends neither on their number nor on what was drawn before.
+    The sampler of a training. That a last batch is skipped, because it is too small to normalise by, is said.
 
     Args:
-        sizes (`Sequence[int]`): The number of sentences of each process.
+        num_sentences (`int`): Size of the training set.
+        args ([`BNVAETrainingArguments`]): The settings.
+        accumulation_steps (`int`): Into how many micro-batches a process' share of a posterior batch is cut.
+        uses_batch (`bool`): Whether the posterior is normalised over the batch.
+    """
+    sampler = PosteriorBatchSampler(
+        num_sentences,
+        args.train_batch_size * args.gradient_accumulation_steps // accumulation_steps,
+        accumulation_steps=accumulation_steps,
+        num_processes=args.world_size,
+        process_index=args.process_index,
+        least=SMALL_BATCH if uses_batch else 1,
+        drop_last=args.dataloader_drop_last,
+        shuffle=args.train_sampling_strategy != "sequential",
+        seed=args.seed if args.data_seed is None else args.data_seed,
+    )
+    if sampler.num_skipped and not args.dataloader_drop_last:
+        logger.warning_once(
+            f"The last batch of an epoch would have {sampler.num_skipped} sentences, too few to normalise by, and is "
+            "skipped. Other sentences are left over in each epoch, drawn at random."
+        )
+    return sampler
+
+
+def statistics_batches(
+    num_sentences: int, args: BNVAETrainingArguments, num_batches: int | None = None
+) -> list[list[int]]:
+    """
+    This process' share of the sentences from which running statistics are recomputed, in micro-batches.
+
+    Args:
+        num_sentences (`int`): Size of the training set.
+        args ([`BNVAETrainingArguments`]): The settings.
+        num_batches (`int`, *optional*): As many sentences, drawn at random, as so many posterior batches have; all of
+            them if not given.
+    """
+    indices = torch.randperm(num_sentences, generator=torch.Generator().manual_seed(args.seed))
+    if num_batches is not None:
+        posterior_batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        indices = indices[: max(num_batches * posterior_batch_size, args.world_size)]
+    return divide_batch(indices, args.train_batch_size, args.world_size, args.process_index)
+
+
+def posterior_noise(batch_size: int, latent_size: int, seed: int, step: int) -> torch.Tensor:
+    """
+    The standard normal noise of the reparameterisation for this process' share of a posterior batch.
+
+    It is drawn for the whole posterior batch, from the seed and the step alone: processes never draw alike, and the
+    noise of a sentence depends neither on their number nor on what was drawn before. All processes make this call.
+
+    Args:
+        batch_size (`int`): Sentences of this process.
         latent_size (`int`): Number of latent dimensions.
-        process_index (`int`, *optional*, defaults to 0): Which process this is.
-        seed, step (`int`, *optional*): Of the training.
+        seed (`int`): Seed of the training.
+        step (`int`): The step.
 
     Returns:
-        `torch.Tensor` of shape `(sizes[process_index], latent_size)`, on the CPU.
+        `torch.Tensor` of shape `(batch_size, latent_size)`, on the CPU.
     """
+    state = PartialState()
+    sizes = gather(torch.tensor([batch_size], device=state.device)).tolist()
     generator = torch.Generator().manual_seed(_mix(seed, step))
-    noise = torch.randn(sum(sizes), latent_size, generator=generator)
-    return noise.split(list(sizes))[process_index]
+    return torch.randn(sum(sizes), latent_size, generator=generator).split(sizes)[state.process_index]
 
 
-def join_batches(
-    batches: Sequence[Mapping[str, torch.Tensor]], padding: Mapping[str, int] | None = None
-) -> dict[str, torch.Tensor]:
+def join_batches(batches: Sequence[Mapping[str, torch.Tensor]], pad_token_id: int = 0) -> dict[str, torch.Tensor]:
     """
     Micro-batches as one batch, each tensor padded on the right to the greatest length.
 
     Args:
-        batches (sequence of mappings): With the same entries, each with a row for each sentence. Where none has an
+        batches (sequence of mappings): With the same entries, each with a row for each sentence. Where they have no
             `attention_mask` but their lengths differ, one is made.
-        padding (mapping, *optional*): The value that pads each entry, 0 for those without.
+        pad_token_id (`int`, *optional*, defaults to 0): What pads `input_ids`; -100 pads `labels`, 0 all others.
     """
-    batches, padding = [dict(batch) for batch in batches], padding or {}
+    batches, padding = [dict(batch) for batch in batches], {"input_ids": pad_token_id, "labels": IGNORE_INDEX}
     if len({batch["input_ids"].shape[1] for batch in batches}) > 1:
         for batch in batches:
             batch.setdefault("attention_mask", torch.ones_like(batch["input_ids"]))
@@ -148,9 +204,8 @@ def join_batches(
         parts = [batch[name] for batch in batches]
         if parts[0].dim() > 1:
             width = max(part.shape[1] for part in parts)
-            fill = padding.get(name, 0)
             pads = [(0, 0) * (part.dim() - 2) + (0, width - part.shape[1]) for part in parts]
-            parts = [F.pad(part, pad, value=fill) for part, pad in zip(parts, pads, strict=True)]
+            parts = [F.pad(part, pad, value=padding.get(name, 0)) for part, pad in zip(parts, pads, strict=True)]
         joined[name] = torch.cat(parts)
     return joined
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
@@ -13,6 +14,7 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 RUN_FILE = "run.json"
+PARTIAL_RUN_FILE = "run.json.partial"
 
 
 def last_complete_checkpoint(folder: str | Path) -> str | None:
@@ -30,6 +32,31 @@ def last_complete_checkpoint(folder: str | Path) -> str | None:
         else:
             return str(path)
     return None
+
+
+def describe_last_checkpoint(folder: str | Path) -> str:
+    """The path of the last complete checkpoint, or that there is none, for messages."""
+    return last_complete_checkpoint(folder) or "none: nothing was saved yet"
+
+
+def require_finite_loss(loss: torch.Tensor, step: int, folder: str | Path) -> None:
+    """
+    Stop a training whose loss is no number.
+
+    Args:
+        loss (`torch.Tensor`): The loss, 0-dimensional.
+        step (`int`): The step that it belongs to, from 1.
+        folder (`str`): The run's folder.
+
+    Raises:
+        FloatingPointError: with the last good checkpoint, and what may help.
+    """
+    if not torch.isfinite(loss):
+        raise FloatingPointError(
+            f"The loss became {loss.item()} at step {step}, so the training stops; the parameters were not updated "
+            f"with it. The last good checkpoint is {describe_last_checkpoint(folder)}. Lower learning_rate or "
+            "latent_learning_rate, clip gradients (max_grad_norm), or use bf16 in place of fp16."
+        )
 
 
 class RunDirectory:
@@ -63,7 +90,8 @@ class RunDirectory:
             if checkpoint is not None:
                 self._require_same_settings()
             return checkpoint
-        strangers = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
+        found = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
+        strangers = [name for name in found if name != PARTIAL_RUN_FILE]
         if strangers:
             raise ValueError(
                 f"The output folder {self.path} is not empty and was not made by this script (it holds "
@@ -112,6 +140,6 @@ class RunDirectory:
 
     def _record(self, finished: bool) -> None:
         text = json.dumps({"finished": finished, "settings": self.settings}, indent=2, sort_keys=True)
-        partial = self.path / f"{RUN_FILE}.partial"
+        partial = self.path / PARTIAL_RUN_FILE
         partial.write_text(text + "\n", encoding="utf-8")
         os.replace(partial, self.path / RUN_FILE)

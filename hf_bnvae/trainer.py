@@ -2,7 +2,6 @@
 """`Trainer` for a BN-VAE: its objective, its figures, and a word when the latent space dies."""
 
 import json
-import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import gather_object, set_seed
@@ -21,17 +19,17 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput, has_length, seed_worker
 from transformers.utils import logging
 
-from .calibration import recalibrate_posterior
+from .calibration import preserved_random_state, recalibrate_posterior
 from .data_collator import BNVAEDataCollator
 from .evaluation.aggregate import corpus_figures
 from .evaluation.diagnosis import diagnose
 from .evaluation.evaluator import require_estimated_statistics
-from .modeling_bnvae import IGNORE_INDEX
 from .objective import training_loss
-from .posterior_batch import PosteriorBatchSampler, divide_batch, join_batches, posterior_noise
-from .posterior_bnvae import SMALL_BATCH, PosteriorHead
+from .optimization import decayed_parameter_names, optimizer_class_and_kwargs
+from .posterior_batch import join_batches, posterior_noise, statistics_batches, training_sampler
+from .posterior_bnvae import PosteriorHead
 from .processing_bnvae import BNVAEProcessor
-from .run_directory import last_complete_checkpoint
+from .run_directory import describe_last_checkpoint, require_finite_loss
 from .training_args import BNVAETrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -100,6 +98,8 @@ class BNVAETrainer(Trainer):
         )
         if self.head.uses_batch:
             self._require_random_batches()
+        if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1:
+            raise ValueError("FSDP of version 1 flattens the posterior head's parameters. Set fsdp_version: 2.")
         if self.is_deepspeed_enabled and args.gradient_accumulation_steps > 1:
             raise ValueError(
                 "DeepSpeed counts the backward passes of gradient accumulation itself, while here a whole posterior "
@@ -144,24 +144,14 @@ class BNVAETrainer(Trainer):
     # -- optimiser ---------------------------------------------------------------------------------------------------
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        free = {id(p) for m in model.modules() if isinstance(m, PosteriorHead) for p in m.set_parameters()}
-        excluded = {name for name, parameter in model.named_parameters() if id(parameter) in free}
-        return [name for name in super().get_decay_parameter_names(model) if name not in excluded]
+        return decayed_parameter_names(model)
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """`Trainer`'s optimiser, with the latent's parameters moved to groups of their own learning rate."""
-        if self.optimizer is not None or self.args.latent_learning_rate is None:
-            return super().create_optimizer(model)
-        optimizer = super().create_optimizer(model)
-        own = self.accelerator.unwrap_model(self.model if model is None else model)
-        latent = {id(p) for module in (own.posterior, own.injection) for p in module.parameters()}
-        for group in list(optimizer.param_groups):
-            moved = [p for p in group["params"] if id(p) in latent]
-            if moved:
-                group["params"] = [p for p in group["params"] if id(p) not in latent]
-                settings = {name: value for name, value in group.items() if name != "params"}
-                optimizer.add_param_group({**settings, "params": moved, "lr": self.args.latent_learning_rate})
-        return optimizer
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(
+        args: BNVAETrainingArguments, model: nn.Module | None = None
+    ) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+        """`Trainer`'s, with the latent's parameters in groups of their own learning rate."""
+        return optimizer_class_and_kwargs(args, model)
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -184,22 +174,9 @@ class BNVAETrainer(Trainer):
         if self.train_dataset is None or not has_length(self.train_dataset):
             return super().get_train_dataloader()
         args = self.args
-        sampler = PosteriorBatchSampler(
-            len(self.train_dataset),
-            args.train_batch_size,
-            accumulation_steps=args.gradient_accumulation_steps,
-            num_processes=args.world_size,
-            process_index=args.process_index,
-            least=SMALL_BATCH if self.head.uses_batch else 1,
-            drop_last=args.dataloader_drop_last,
-            shuffle=args.train_sampling_strategy != "sequential",
-            seed=args.seed if args.data_seed is None else args.data_seed,
+        sampler = training_sampler(
+            len(self.train_dataset), args, args.gradient_accumulation_steps, self.head.uses_batch
         )
-        if sampler.num_skipped and not args.dataloader_drop_last:
-            logger.warning_once(
-                f"The last batch of an epoch would have {sampler.num_skipped} sentences, too few to normalise by, and "
-                "is skipped. Other sentences are left over in each epoch, drawn at random."
-            )
         worker_init_fn = partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index)
         # The sampler has this process' share already.
         return prepare_data_loader(
@@ -254,17 +231,11 @@ class BNVAETrainer(Trainer):
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         encoder_config = self.accelerator.unwrap_model(self.model).config.encoder
-        padding = {"input_ids": getattr(encoder_config, "pad_token_id", None) or 0, "labels": IGNORE_INDEX}
-        inputs = join_batches(self._micro_batches, padding)
+        inputs = join_batches(self._micro_batches, getattr(encoder_config, "pad_token_id", None) or 0)
         self._micro_batches.clear()
         loss = super().training_step(model, inputs, num_items_in_batch)
         # The loss is that of all processes, so that all of them stop.
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"The loss became {loss.item()} at step {self.state.global_step + 1}, so the training stops; the "
-                f"parameters were not updated with it. The last good checkpoint is {self._last_checkpoint()}. Lower "
-                "learning_rate or latent_learning_rate, clip gradients (max_grad_norm), or use bf16 in place of fp16."
-            )
+        require_finite_loss(loss, self.state.global_step + 1, self.args.output_dir)
         return loss
 
     def compute_loss(
@@ -283,7 +254,9 @@ class BNVAETrainer(Trainer):
             self._evaluated.append({name: value.cpu() for name, value in gathered.items()})
             return (outputs.loss, outputs) if return_outputs else outputs.loss
         if "noise" not in inputs:
-            inputs = {**inputs, "noise": self._noise(inputs["input_ids"])}
+            config = self.accelerator.unwrap_model(self.model).config
+            noise = posterior_noise(len(inputs["input_ids"]), config.latent_size, args.seed, self.state.global_step)
+            inputs = {**inputs, "noise": noise.to(args.device)}
         outputs = model(**inputs, **args.chunking())
         loss = training_loss(
             outputs.reconstruction_nll, outputs.kl, self.current_beta(), args.free_bits, args.free_bits_mode
@@ -291,15 +264,6 @@ class BNVAETrainer(Trainer):
         if args.logging_strategy != "no":
             self._window.append({name: getattr(outputs, name).detach() for name in _COLLECTED})
         return (loss, outputs) if return_outputs else loss
-
-    def _noise(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """The noise of this process' sentences at the current step."""
-        sizes = self.accelerator.gather(torch.tensor([len(input_ids)], device=self.accelerator.device)).tolist()
-        latent_size = self.accelerator.unwrap_model(self.model).config.latent_size
-        args = self.args
-        return posterior_noise(sizes, latent_size, args.process_index, args.seed, self.state.global_step).to(
-            input_ids.device
-        )
 
     def current_beta(self) -> float:
         """The KL's weight at the current step."""
@@ -329,7 +293,7 @@ class BNVAETrainer(Trainer):
         random. The random state is left as it was."""
         if self.train_dataset is None or not self.head.uses_batch:
             return
-        with _preserved_random_state(self.args.seed):
+        with preserved_random_state(self.args.seed):
             batches = iter(self._statistics_batches(num_batches))
             model = self.accelerator.unwrap_model(self.model)
             first = next(batches, None)
@@ -345,11 +309,7 @@ class BNVAETrainer(Trainer):
         if isinstance(self.train_dataset, IterableDataset):
             loader = DataLoader(self.train_dataset, batch_size=args.train_batch_size, collate_fn=self.data_collator)
             return islice(loader, num_batches)
-        indices = torch.randperm(len(self.train_dataset), generator=torch.Generator().manual_seed(args.seed))
-        if num_batches is not None:
-            size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-            indices = indices[: num_batches * size]
-        return self._dataloader(divide_batch(indices, args.train_batch_size, args.world_size, args.process_index))
+        return self._dataloader(statistics_batches(len(self.train_dataset), args, num_batches))
 
     # -- evaluation --------------------------------------------------------------------------------------------------
 
@@ -362,13 +322,13 @@ class BNVAETrainer(Trainer):
             ValueError: if the running statistics were never estimated and there is no training set to do it from.
         """
         self._refresh_statistics()
-        with _preserved_random_state(self.args.seed):
+        with preserved_random_state(self.args.seed):
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
         """As `Trainer.predict`, with the statistics, the noise and the figures of [`~BNVAETrainer.evaluate`]."""
         self._refresh_statistics()
-        with _preserved_random_state(self.args.seed):
+        with preserved_random_state(self.args.seed):
             return super().predict(*args, **kwargs)
 
     def _refresh_statistics(self) -> None:
@@ -393,17 +353,27 @@ class BNVAETrainer(Trainer):
         message = diagnose(figures) if figures else None
         if message is not None and not self._has_warned:
             self._has_warned = True
-            logger.warning(message)
+            if self.is_world_process_zero():
+                logger.warning(message)
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer.save_model`, whole also where FSDP saves its checkpoints in parts."""
+        if self.is_fsdp_enabled:
+            self._save(output_dir, state_dict=self.accelerator.get_state_dict(self.model))
+        else:
+            super().save_model(output_dir, _internal_call)
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        model = self.accelerator.unwrap_model(self.model)
-        broken = next((n for n, p in model.named_parameters() if not torch.isfinite(p).all()), None)
+        if not self.args.should_save:
+            return
+        tensors = self.accelerator.unwrap_model(self.model).state_dict() if state_dict is None else state_dict
+        broken = next((n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()), None)
         if broken is not None:
             raise FloatingPointError(
                 f"The parameter {broken} is not finite at step {self.state.global_step}, so the model is not saved. "
-                f"The last good checkpoint is {self._last_checkpoint()}."
+                f"The last good checkpoint is {describe_last_checkpoint(self.args.output_dir)}."
             )
         super()._save(output_dir, state_dict)
         # Trainer leaves a pickle of its arguments. Nothing here reads it, and nobody should have to trust it.
@@ -412,18 +382,7 @@ class BNVAETrainer(Trainer):
         settings = json.dumps(self.args.to_sanitized_dict(), indent=2, sort_keys=True)
         (folder / "training_args.json").write_text(settings + "\n", encoding="utf-8")
 
-    def _last_checkpoint(self) -> str:
-        return last_complete_checkpoint(self.args.output_dir) or "none: nothing was saved yet"
-
-
-@contextmanager
-def _preserved_random_state(seed: int) -> Iterator[None]:
-    """Random numbers from `seed` inside, and every generator as it was afterwards."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # Next comes the state, which says that the checkpoint is complete: it must wait for all processes' files.
+        self.accelerator.wait_for_everyone()

@@ -12,7 +12,7 @@ from hf_bnvae.trainer import BNVAETrainer
 
 
 def main() -> None:
-    job = TrainingJob(*parse_arguments())
+    job = TrainingJob(*parse_arguments(), loop="Trainer")
     if not job.begin():
         return
     trainer = BNVAETrainer(
@@ -28,6 +28,8 @@ def main() -> None:
         trainer.log_metrics("train", output.metrics)
         trainer.save_metrics("train", output.metrics)
         trainer.save_state()
+    if not job.part():
+        return
     if job.training_args.do_eval:
         trainer.save_metrics("eval", job.evaluate())
     job.finish()

@@ -1,0 +1,241 @@
+#!/usr/bin/env python
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Train and evaluate a BN-VAE with a loop of one's own on Accelerate: the job of `run_bnvae.py`, for those who want to
+change the loop. Start it by itself or with `accelerate launch`.
+
+`--help` lists the options; a JSON or YAML file of them can be given in their place.
+"""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, skip_first_batches
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import gather_object, set_seed
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import TrainerControl, TrainerState, get_scheduler
+from transformers.trainer_callback import DefaultFlowCallback
+from transformers.trainer_utils import rotate_checkpoints
+
+from hf_bnvae import BNVAEDataCollator, recalibrate_posterior
+from hf_bnvae.arguments import parse_arguments
+from hf_bnvae.calibration import preserved_random_state
+from hf_bnvae.evaluation import corpus_figures, diagnose
+from hf_bnvae.job import TrainingJob
+from hf_bnvae.objective import training_loss
+from hf_bnvae.optimization import optimizer_class_and_kwargs
+from hf_bnvae.posterior_batch import posterior_noise, statistics_batches, training_sampler
+from hf_bnvae.run_directory import require_finite_loss
+
+COLLECTED = ("reconstruction_nll", "kl", "mean", "logvar")
+
+
+class Loop:
+    """The training of one job."""
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.job, self.args = job, job.training_args
+        args = self.args
+        self.accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=args.use_cpu)
+        self.collator = BNVAEDataCollator(job.processor)
+        # One pass for a whole posterior batch: gradient accumulation only sets the size of its chunks.
+        sampler = training_sampler(len(job.train_dataset), args, 1, job.model.posterior.uses_batch)
+        self.train_loader = prepare_data_loader(
+            # Its own generator: the loader must not draw from the one that a resumed run has to find as it was.
+            DataLoader(
+                job.train_dataset,
+                batch_sampler=sampler,
+                collate_fn=self.collator,
+                num_workers=args.dataloader_num_workers,
+                generator=torch.Generator(),
+            ),
+            self.accelerator.device,
+            num_processes=1,  # the sampler has this process' share already
+            process_index=0,
+            put_on_device=True,
+        )
+        eval_loader = DataLoader(
+            job.eval_dataset, batch_size=args.per_device_eval_batch_size, collate_fn=self.collator
+        )
+        optimizer_class, kwargs = optimizer_class_and_kwargs(args, job.model)
+        optimizer = optimizer_class(kwargs.pop("params"), **kwargs)
+        self.model, self.optimizer, self.eval_loader = self.accelerator.prepare(job.model, optimizer, eval_loader)
+        self.bare_model = self.accelerator.unwrap_model(self.model)
+        max_steps = args.max_steps
+        if max_steps <= 0:
+            max_steps = math.ceil(args.num_train_epochs * len(self.train_loader))
+        self.scheduler = get_scheduler(
+            args.lr_scheduler_type,
+            self.optimizer,
+            num_warmup_steps=args.get_warmup_steps(max_steps),
+            num_training_steps=max_steps,
+            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+        )
+        self.accelerator.register_for_checkpointing(self.scheduler)
+        self.state = TrainerState(max_steps=max_steps, num_train_epochs=math.ceil(max_steps / len(self.train_loader)))
+        self.state.compute_steps(args, max_steps)
+        # When to log, evaluate and save is decided as `Trainer` does.
+        self.flow, self.control = DefaultFlowCallback(), TrainerControl()
+        self.window: list[dict[str, torch.Tensor]] = []
+        self.has_warned = False
+
+    def run(self) -> None:
+        """Train to the end, from the job's checkpoint where there is one."""
+        args, steps_per_epoch = self.args, len(self.train_loader)
+        if self.accelerator.num_processes > 1:
+            set_seed(args.seed, device_specific=True)
+        if self.job.checkpoint is not None:
+            self.accelerator.load_state(self.job.checkpoint)
+            self.state = TrainerState.load_from_json(Path(self.job.checkpoint, "trainer_state.json"))
+        first_epoch, done = divmod(self.state.global_step, steps_per_epoch)
+        progress = tqdm(
+            total=self.state.max_steps,
+            initial=self.state.global_step,
+            disable=args.disable_tqdm or not self.accelerator.is_main_process,
+        )
+        for epoch in range(first_epoch, self.state.num_train_epochs):
+            if self.state.global_step >= self.state.max_steps:
+                break
+            self.train_loader.set_epoch(epoch)
+            batches = skip_first_batches(self.train_loader, done) if done else self.train_loader
+            done = 0
+            for batch in batches:
+                self.step(batch)
+                self.state.epoch = self.state.global_step / steps_per_epoch
+                progress.update()
+                self.log_evaluate_save(self.flow.on_step_end(args, self.state, self.control))
+                if self.control.should_training_stop:
+                    break
+            self.log_evaluate_save(self.flow.on_epoch_end(args, self.state, self.control))
+        progress.close()
+        if self.state.log_history:
+            self.warn_once(self.state.log_history[-1])
+        self.recalibrate()
+        self.save_model(self.job.path)
+
+    def step(self, batch: dict[str, torch.Tensor]) -> None:
+        """One step of the optimiser, on one posterior batch."""
+        args, step = self.args, self.state.global_step
+        self.model.train()
+        noise = posterior_noise(len(batch["input_ids"]), self.bare_model.config.latent_size, args.seed, step)
+        with self.accelerator.autocast():
+            outputs = self.model(**batch, noise=noise.to(self.accelerator.device), **args.chunking())
+            beta = args.beta_at_step(step, self.state.max_steps)
+            loss = training_loss(outputs.reconstruction_nll, outputs.kl, beta, args.free_bits, args.free_bits_mode)
+        self.accelerator.backward(loss)
+        require_finite_loss(loss.detach(), step + 1, self.job.path)
+        if args.max_grad_norm > 0:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), args.max_grad_norm)
+        self.optimizer.step()
+        if not self.optimizer.step_was_skipped:
+            self.scheduler.step()
+        self.optimizer.zero_grad()
+        self.state.global_step += 1
+        self.window.append({name: getattr(outputs, name).detach() for name in COLLECTED})
+
+    def log_evaluate_save(self, control: TrainerControl) -> None:
+        """Do what the control asks for."""
+        if control.should_log and self.window:
+            figures = self.corpus_figures(gather_object([joined(self.window)]))
+            self.window.clear()
+            figures["learning_rate"] = self.scheduler.get_last_lr()[0]
+            self.log(figures)
+        if control.should_evaluate:
+            self.log({f"eval_{name}": value for name, value in self.evaluate().items()})
+        if control.should_save:
+            self.save_checkpoint()
+        control.should_log = control.should_evaluate = control.should_save = False
+
+    def log(self, figures: dict[str, float]) -> None:
+        figures = {**figures, "epoch": self.state.epoch}
+        self.state.log_history.append({**figures, "step": self.state.global_step})
+        self.job.print({name: f"{value:.4g}" for name, value in figures.items()})
+
+    def corpus_figures(self, shares: list[dict[str, torch.Tensor]]) -> dict[str, float]:
+        return corpus_figures(**joined(shares), head=self.bare_model.posterior)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The figures of the held-out texts, with running statistics refreshed from training texts."""
+        with preserved_random_state(self.args.seed):
+            self.recalibrate(self.args.num_statistics_batches)
+            self.model.eval()
+            shares = []
+            for batch in self.eval_loader:
+                outputs = self.model(**batch)
+                values = {name: getattr(outputs, name) for name in COLLECTED}
+                shares.append(self.accelerator.gather_for_metrics(values))
+        figures = self.corpus_figures(shares)
+        self.warn_once(figures)
+        return figures
+
+    def recalibrate(self, num_batches: int | None = None) -> None:
+        """Recompute the running statistics from the whole training set, or as much as `num_batches` hold."""
+        share = statistics_batches(len(self.job.train_dataset), self.args, num_batches)
+        batches = DataLoader(
+            self.job.train_dataset, batch_sampler=share, collate_fn=self.collator, generator=torch.Generator()
+        )
+        with preserved_random_state(self.args.seed):
+            recalibrate_posterior(self.bare_model, batches)
+
+    def warn_once(self, figures: dict[str, float]) -> None:
+        """Say once if the latent space is dead or dying."""
+        message = diagnose(figures) if "kl" in figures else None
+        if message is not None and not self.has_warned:
+            self.has_warned = True
+            self.job.print(message)
+
+    def save_model(self, folder: Path) -> None:
+        """Write what `from_pretrained` loads."""
+        self.bare_model.save_pretrained(
+            folder,
+            state_dict=self.accelerator.get_state_dict(self.model),
+            is_main_process=self.accelerator.is_main_process,
+        )
+        if self.accelerator.is_main_process:
+            self.job.processor.save_pretrained(folder)
+            self.state.save_to_json(folder / "trainer_state.json")
+
+    def save_checkpoint(self) -> None:
+        """Write what `from_pretrained` loads and what a resumed run needs. The state comes last: with it the
+        checkpoint is complete."""
+        folder = self.job.path / f"checkpoint-{self.state.global_step}"
+        if self.accelerator.is_main_process and folder.exists():
+            shutil.rmtree(folder)  # cut off while it was written, or it would have been resumed from
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(folder)
+        if self.accelerator.is_main_process:
+            self.bare_model.config.save_pretrained(folder)
+            self.job.processor.save_pretrained(folder)
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self.state.save_to_json(folder / "trainer_state.json")
+            rotate_checkpoints(str(self.job.path), self.args.save_total_limit, use_mtime=True)
+
+
+def joined(shares: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {name: torch.cat([share[name].cpu() for share in shares]) for name in COLLECTED}
+
+
+def main() -> None:
+    job = TrainingJob(*parse_arguments(), loop="Accelerate")
+    if job.training_args.load_best_model_at_end:
+        raise ValueError("load_best_model_at_end is something that scripts/run_bnvae.py can do, and this loop cannot.")
+    if not job.begin():
+        return
+    if job.training_args.do_train:
+        Loop(job).run()
+    if not job.part():
+        return
+    if job.training_args.do_eval:
+        results = job.evaluate()
+        (job.path / "all_results.json").write_text(json.dumps(results, indent=4, sort_keys=True) + "\n")
+    job.finish()
+
+
+if __name__ == "__main__":
+    main()
