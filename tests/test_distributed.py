@@ -1,78 +1,79 @@
-"""Batch statistics across processes (gloo): two halves of a batch give what the whole gives in one process."""
+"""One posterior batch in several processes (gloo), under DDP and FSDP2: what one process gives with all sentences."""
 
 import os
-from datetime import timedelta
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from torch.nn.parallel import DistributedDataParallel
+from cuts import BATCH, STEPS, Setting, deviation, gradient_error, train_by_hand
 
-from hf_bnvae import build_posterior_head
+from hf_bnvae import recalibrate_posterior
+from hf_bnvae.posterior_batch import posterior_noise
 
-BATCH, FEATURES, LATENTS = 12, 6, 4
-
-
-class Objective(torch.nn.Module):
-    """A head and a loss that depends on every output, as the model's does: a mean over the process' sentences."""
-
-    def __init__(self, posterior: str) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.head = build_posterior_head(posterior, FEATURES, LATENTS).double()
-
-    def forward(self, features: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        posterior = self.head(features)
-        return (posterior.sample(noise).pow(3).sum(-1) + posterior.kl().sum(-1)).mean()
+WORKER = Path(__file__).parent / "distributed" / "worker.py"
 
 
-def data() -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(2)
-    features = torch.randn(BATCH, FEATURES, generator=generator).double()
-    return features.cumsum(0), torch.randn(BATCH, LATENTS, generator=generator).double()
+def run_workers(kind: str, folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    finished = subprocess.run(
+        [*command, str(WORKER), kind, str(folder)], env=environment, capture_output=True, text=True, timeout=400
+    )
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return torch.load(folder / "found.pt", weights_only=True)
 
 
-def outcome(module: Objective, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-    gradients = {f"grad.{n}": p.grad for n, p in module.named_parameters()}
-    return {"loss": loss.detach(), **gradients, **dict(module.named_buffers())}
+@pytest.fixture(scope="module")
+def setting() -> Setting:
+    return Setting()
 
 
-def worker(rank: int, address: str, posterior: str, queue: mp.SimpleQueue) -> None:
-    torch.set_num_threads(1)
-    # A collective that not every process joins ends in an error, not in half an hour of waiting.
-    timeout = timedelta(seconds=60)
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2, timeout=timeout)
-    module = Objective(posterior)
-    parallel = DistributedDataParallel(module)
-    features, noise = (part.chunk(2)[rank] for part in data())
-    loss = parallel(features, noise)
-    loss.backward()
-    dist.all_reduce(loss.data)
-    if rank == 0:
-        queue.put({name: tensor.numpy().copy() for name, tensor in outcome(module, loss / 2).items()})
-    dist.barrier()
-    dist.destroy_process_group()
-    os._exit(0)  # gloo's threads sometimes keep an interpreter from ending
+@pytest.fixture(scope="module")
+def ddp(tmp_path_factory):
+    return run_workers("ddp", tmp_path_factory.mktemp("ddp"))
+
+
+@pytest.fixture(scope="module")
+def fsdp(tmp_path_factory):
+    return run_workers("fsdp", tmp_path_factory.mktemp("fsdp"))
 
 
 @pytest.mark.parametrize("posterior", ["bn", "bn_rms", "bn_mean"])
-def test_two_processes_share_one_posterior_batch(posterior, tmp_path):
-    context = mp.get_context("spawn")
-    queue = context.SimpleQueue()
-    mp.spawn(worker, (f"file://{tmp_path}/rendezvous", posterior, queue), nprocs=2, join=True)
-    together = {name: torch.from_numpy(array) for name, array in queue.get().items()}
+@pytest.mark.parametrize("with_free_bits", [False, True], ids=["", "free_bits"])
+@pytest.mark.parametrize("first", [16, 20], ids=["even", "uneven"])
+def test_two_processes_train_on_one_batch(setting, ddp, posterior, with_free_bits, first):
+    free_bits = setting.free_bits(posterior) if with_free_bits else 0.0
+    whole = train_by_hand(setting, posterior, free_bits=free_bits)
+    assert deviation(ddp[f"{posterior} {first} {with_free_bits}"], whole) < 1
 
-    module = Objective(posterior)
-    features, noise = data()
-    loss = module(features, noise)
-    loss.backward()
-    alone = outcome(module, loss)
-    assert together.keys() == alone.keys()
-    for name, tensor in alone.items():
-        torch.testing.assert_close(together[name].reshape(tensor.shape), tensor, rtol=1e-9, atol=1e-11, msg=name)
 
-    # The control: statistics of each half by itself.
-    apart = Objective(posterior)
-    halves = [apart(f, n) for f, n in zip(features.chunk(2), noise.chunk(2), strict=True)]
-    assert abs(sum(halves) / 2 - loss) > 1e-3
+@pytest.mark.parametrize("case", ["uneven chunks", "trainer", "trainer accumulating"])
+def test_processes_and_other_cuts_at_once(setting, ddp, case):
+    found = ddp[f"bn {case}"]
+    assert len([name for name in found if name.startswith("loss")]) == STEPS
+    assert deviation(found, train_by_hand(setting, "bn")) < 1
+
+
+def test_statistics_of_each_process_by_itself_are_another_training(setting, ddp):
+    assert gradient_error(ddp["unsynchronised"], train_by_hand(setting, "bn")) > 1e-2
+
+
+@pytest.mark.parametrize("case", ["even", "uneven", "uneven chunks", "trainer", "trainer accumulating"])
+def test_sharded_weights_are_the_same_training(setting, fsdp, case):
+    assert deviation(fsdp[f"bn {case}"], train_by_hand(setting, "bn")) < 1
+
+
+def test_population_statistics_are_those_of_all_processes(setting, ddp):
+    model = setting.model("bn_rms")
+    recalibrate_posterior(model, [setting.batch(0, BATCH * STEPS)])
+    for name, statistic in ddp["population"].items():
+        torch.testing.assert_close(model.posterior.get_buffer(name), statistic, rtol=1e-12, atol=1e-14)
+    recalibrate_posterior(model, [setting.batch(0, 70)])  # the share of one process alone
+    assert (model.posterior.mean_norm.running_var / ddp["population"]["mean_norm.running_var"] - 1).abs().max() > 1e-3
+
+
+def test_noise_is_that_of_one_process(ddp):
+    assert torch.equal(ddp["noise"]["noise"], posterior_noise(8, 2, seed=7, step=11))
+    assert not torch.equal(ddp["noise"]["noise"], posterior_noise(8, 2, seed=7, step=12))
