@@ -42,7 +42,7 @@ def count_chunks(batch_size: int, chunk_size: int | None, model: nn.Module) -> i
     """
     count = 1 if chunk_size is None else math.ceil(batch_size / chunk_size)
     if dist.is_available() and dist.is_initialized() and any(hasattr(p, "full_tensor") for p in model.parameters()):
-        extremes = torch.tensor([count, -batch_size], device=next(model.buffers()).device)
+        extremes = torch.tensor([count, -batch_size], device=next(model.parameters()).device)
         dist.all_reduce(extremes, dist.ReduceOp.MAX)
         count, fewest = extremes[0].item(), -extremes[1].item()
         if fewest < count:

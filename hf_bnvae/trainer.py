@@ -135,6 +135,12 @@ class BNVAETrainer(Trainer):
                 "splits a batch and its statistics among them. Start one process per GPU: torchrun "
                 f"--nproc_per_node={self.args.n_gpu} <script>, or let one GPU be seen (CUDA_VISIBLE_DEVICES=0)."
             )
+        if self.args.auto_find_batch_size:
+            raise ValueError(
+                "auto_find_batch_size would change the batch over which the posterior is normalised, and with it the "
+                "training. Use gradient_accumulation_steps, or chunk_size with checkpoint_chunks=True: they save "
+                "memory and leave the batch as it is."
+            )
 
     @property
     def head(self) -> PosteriorHead:
@@ -322,13 +328,13 @@ class BNVAETrainer(Trainer):
             ValueError: if the running statistics were never estimated and there is no training set to do it from.
         """
         self._refresh_statistics()
-        with preserved_random_state(self.args.seed):
+        with preserved_random_state(self.args.seed + self.args.process_index):
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
         """As `Trainer.predict`, with the statistics, the noise and the figures of [`~BNVAETrainer.evaluate`]."""
         self._refresh_statistics()
-        with preserved_random_state(self.args.seed):
+        with preserved_random_state(self.args.seed + self.args.process_index):
             return super().predict(*args, **kwargs)
 
     def _refresh_statistics(self) -> None:

@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 from .chunking_bnvae import check_chunk_size
 from .objective import beta_at_step
+from .posterior_bnvae import num_processes
 
 
 @dataclass
@@ -98,6 +99,12 @@ class BNVAETrainingArguments(TrainingArguments):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         check_chunk_size(self.chunk_size)
+        if num_processes() != self.world_size:
+            raise ValueError(
+                f"{num_processes()} processes were started together, but each of them knows of {self.world_size} only "
+                "and would train a model of its own. Without an accelerator processes share a training only with "
+                "use_cpu=True (--use_cpu true)."
+            )
         if self.latent_learning_rate is not None and self.latent_learning_rate < 0:
             raise ValueError(f"latent_learning_rate must not be negative, got {self.latent_learning_rate}.")
 

@@ -7,6 +7,7 @@ change the loop. Start it by itself or with `accelerate launch`.
 """
 
 import json
+import logging
 import math
 import shutil
 from pathlib import Path
@@ -161,9 +162,9 @@ class Loop:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """The figures of the held-out texts, with running statistics refreshed from training texts."""
-        with preserved_random_state(self.args.seed):
-            self.recalibrate(self.args.num_statistics_batches)
-            self.model.eval()
+        self.recalibrate(self.args.num_statistics_batches)
+        self.model.eval()
+        with preserved_random_state(self.args.seed + self.accelerator.process_index):
             shares = []
             for batch in self.eval_loader:
                 outputs = self.model(**batch)
@@ -207,6 +208,8 @@ class Loop:
         if self.accelerator.is_main_process and folder.exists():
             shutil.rmtree(folder)  # cut off while it was written, or it would have been resumed from
         self.accelerator.wait_for_everyone()
+        # Accelerate says of tied weights that they were left out, and that this should be checked. It is meant so.
+        logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
         self.accelerator.save_state(folder)
         if self.accelerator.is_main_process:
             self.bare_model.config.save_pretrained(folder)

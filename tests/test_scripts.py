@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from transformers import AutoModel, AutoProcessor, BertModel, GPT2LMHeadModel
 
 from hf_bnvae import BNVAEModel
 
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "run_bnvae.py"
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+BOTH = pytest.mark.parametrize("script", ["run_bnvae", "run_bnvae_no_trainer"])
 LINES = [f"This is sentence number {i} of my own file ." for i in range(20)]
 
 # Small enough for seconds; the file's own 20 lines make one batch an epoch.
@@ -31,13 +34,13 @@ QUICK = {
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    """A function that runs the script in `tmp_path` with options as keywords."""
+    """A function that runs a script in `tmp_path` with options as keywords."""
     monkeypatch.chdir(tmp_path)
 
-    def run_script(*arguments: str, **options):
-        flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments, *flags])
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+    def run_script(*arguments: str, script: str = "run_bnvae", **options):
+        path = str(SCRIPTS / f"{script}.py")
+        monkeypatch.setattr(sys, "argv", [path, *arguments, *as_flags(options)])
+        runpy.run_path(path, run_name="__main__")
 
     return run_script
 
@@ -49,13 +52,18 @@ def my_files(tmp_path):
     (tmp_path / "mine.jsonl").write_text("\n".join(json.dumps({"sentence": line}) for line in LINES))
 
 
+def as_flags(options: dict) -> list[str]:
+    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+
 def results(folder: str = "out") -> dict:
     return json.loads(Path(folder, "all_results.json").read_text())
 
 
+@BOTH
 @pytest.mark.parametrize(("file", "column"), [("mine.txt", None), ("mine.csv", "review"), ("mine.jsonl", "sentence")])
-def test_my_own_file_is_trained_on(run, my_files, capsys, file, column):
-    run(train_file=file, output_dir="out", **QUICK, **({"text_column": column} if column else {}))
+def test_my_own_file_is_trained_on(run, my_files, capsys, script, file, column):
+    run(script=script, train_file=file, output_dir="out", **QUICK, **({"text_column": column} if column else {}))
     printed = capsys.readouterr().out
     for piece in (
         "18 sentences to train on, 2 held out",
@@ -77,16 +85,17 @@ def test_my_own_file_is_trained_on(run, my_files, capsys, file, column):
     assert not list(Path("out").rglob("training_args.bin"))
 
 
-def test_a_second_run_leaves_a_finished_one_alone(run, my_files, capsys):
-    run(train_file="mine.txt", output_dir="out", **QUICK)
+@BOTH
+def test_a_second_run_leaves_a_finished_one_alone(run, my_files, capsys, script):
+    run(script=script, train_file="mine.txt", output_dir="out", **QUICK)
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}
     capsys.readouterr()
-    run(train_file="mine.txt", output_dir="out", **QUICK)
+    run(script=script, train_file="mine.txt", output_dir="out", **QUICK)
     printed = capsys.readouterr().out
     assert "finished. Nothing was done" in printed
     assert all(word in printed for word in ("look at it", "go on from it", "train anew"))
     with pytest.raises(SystemExit, match=r"other settings \(posterior: None, not 'ln'\)"):
-        run(train_file="mine.txt", output_dir="out", posterior="ln", **QUICK)
+        run(script=script, train_file="mine.txt", output_dir="out", posterior="ln", **QUICK)
     assert {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")} == before
 
 
@@ -120,6 +129,56 @@ def test_an_unfinished_run_is_resumed_and_ends_as_if_never_stopped(run, my_files
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     figures = [{k: v for k, v in results(f).items() if k.startswith("eval_")} for f in ("whole", "stopped")]
     assert figures[0] == figures[1]
+
+
+def test_both_scripts_make_the_same_model_and_report(run, my_files):
+    options = {**QUICK, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    for script in ("run_bnvae", "run_bnvae_no_trainer"):
+        run(script=script, train_file="mine.txt", output_dir=script, **options)
+    first, second = BNVAEModel.from_pretrained("run_bnvae"), BNVAEModel.from_pretrained("run_bnvae_no_trainer")
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name]), name
+    assert Path("run_bnvae/report.md").read_text() == Path("run_bnvae_no_trainer/report.md").read_text()
+    # The control: another seed, another model.
+    run(train_file="mine.txt", output_dir="other", seed=1, **options)
+    assert Path("run_bnvae/report.md").read_text() != Path("other/report.md").read_text()
+
+
+def test_checkpoints_of_one_loop_are_none_of_the_others(run, my_files, monkeypatch):
+    from hf_bnvae.job import TrainingJob
+
+    monkeypatch.setattr(TrainingJob, "part", lambda self: False)  # ends before the run is marked as finished
+    run(train_file="mine.txt", output_dir="out", **QUICK)
+    with pytest.raises(ValueError, match=r"other settings \(loop: 'Trainer', not 'Accelerate'\)"):
+        run(script="run_bnvae_no_trainer", train_file="mine.txt", output_dir="out", **QUICK)
+
+
+@BOTH
+def test_two_processes_make_one_run(my_files, tmp_path, script):
+    """Each process has half of every posterior batch, and what is printed is printed once."""
+    options = {**QUICK, "per_device_train_batch_size": 8, "num_train_epochs": 2}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def torchrun(folder, *more, **changed):
+        flags = as_flags({**options, **changed, "train_file": "mine.txt", "output_dir": folder})
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        command += [str(SCRIPTS / f"{script}.py"), *flags, *more]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+
+    ended = torchrun("two")
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    for piece in ("18 sentences to train on", "| IW-NLL", "AutoModel.from_pretrained('two')"):
+        assert ended.stdout.count(piece) == 1, piece
+    assert (ended.stdout + ended.stderr).count("The latent space is d") <= 2  # the warning, and the report's verdict
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["finished"]
+    assert math.isfinite(json.loads((tmp_path / "two" / "all_results.json").read_text())["eval_kl"])
+    model = BNVAEModel.from_pretrained(tmp_path / "two")
+    assert model.posterior.is_estimated
+    # On the CPU a process must be told to look for others: otherwise each would write its own model over the other's.
+    if not torch.accelerator.is_available():
+        ended = torchrun("apart", use_cpu="false")
+        assert ended.returncode != 0 and "2 processes were started together" in ended.stderr
+        assert not (tmp_path / "apart").exists()
 
 
 def test_a_trained_model_is_gone_on_with(run, my_files):
