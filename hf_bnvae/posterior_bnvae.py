@@ -130,7 +130,8 @@ def posterior_batch_mean(values: torch.Tensor, across_processes: bool = True) ->
     sums = torch.cat([values.sum(0).flatten(), values.new_full((1,), len(values))])
     if across_processes and num_processes() > 1:
         sums = funcol.all_reduce(sums, "sum", dist.group.WORLD)
-    return (sums[:-1] / sums[-1]).view(values.shape[1:]), sums[-1].detach()
+    count = sums[-1]
+    return sums[:-1].view(values.shape[1:]) / count, count.detach()
 
 
 def _whole(parameter: torch.Tensor) -> torch.Tensor:
