@@ -37,6 +37,9 @@ logger = logging.get_logger(__name__)
 # What of the model's outputs the figures are made of.
 _COLLECTED = ("reconstruction_nll", "kl", "mean", "logvar")
 
+# Those that do not choose a batch's sentences by what they are.
+_SAMPLING_STRATEGIES = ("random", "sequential")
+
 
 class BNVAETrainer(Trainer):
     r"""
@@ -123,7 +126,7 @@ class BNVAETrainer(Trainer):
 
     def _require_random_batches(self) -> None:
         strategy = self.args.train_sampling_strategy
-        if strategy != "random" and strategy != "sequential":
+        if strategy not in _SAMPLING_STRATEGIES:
             raise ValueError(
                 f"train_sampling_strategy={strategy!r} puts sentences of like length into one batch. A "
                 "batch-normalised posterior would then be normalised by the statistics of that length, which "
@@ -176,42 +179,39 @@ class BNVAETrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of a [`PosteriorBatchSampler`]: without a last one that is too small to normalise by, which is said.
-        A streamed data set is batched as by `Trainer`."""
-        if self.train_dataset is None or not has_length(self.train_dataset):
+        Streamed data sets and, where no posterior depends on them, batches by length are `Trainer`'s."""
+        args, dataset = self.args, self.train_dataset
+        is_streamed = isinstance(dataset, IterableDataset) or not has_length(dataset)
+        if is_streamed or args.train_sampling_strategy not in _SAMPLING_STRATEGIES:
             return super().get_train_dataloader()
-        args = self.args
-        sampler = training_sampler(
-            len(self.train_dataset), args, args.gradient_accumulation_steps, self.head.uses_batch
+        loader = DataLoader(
+            **self._training_data(),
+            batch_sampler=training_sampler(len(dataset), args, args.gradient_accumulation_steps, self.head.uses_batch),
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            in_order=args.dataloader_in_order,
+            worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
         )
-        worker_init_fn = partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index)
         # The sampler has this process' share already.
         return prepare_data_loader(
-            self._dataloader(sampler, worker_init_fn=worker_init_fn),
+            loader,
             self.accelerator.device,
             num_processes=1,
             process_index=0,
             put_on_device=self.accelerator.device_placement,
         )
 
-    def _dataloader(self, batch_sampler: Iterable[list[int]], **kwargs: Any) -> DataLoader:
-        """Training sentences in the batches of `batch_sampler`."""
+    def _training_data(self) -> dict[str, Any]:
+        """The training set and its collator, both without what the model does not take, for a `DataLoader`."""
         dataset, collator = self.train_dataset, self.data_collator
         if isinstance(dataset, datasets.Dataset):
             dataset = self._remove_unused_columns(dataset, description="Training")
         else:
             collator = self._get_collator_with_removed_columns(collator, description="Training")
-        return DataLoader(
-            dataset,
-            batch_sampler=batch_sampler,
-            collate_fn=collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-            persistent_workers=self.args.dataloader_persistent_workers,
-            multiprocessing_context=self.args.dataloader_multiprocessing_context,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
-            in_order=self.args.dataloader_in_order,
-            **kwargs,
-        )
+        return {"dataset": dataset, "collate_fn": collator}
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """As `Trainer`'s, but `dataloader_drop_last` is about training: every sentence is evaluated."""
@@ -312,10 +312,10 @@ class BNVAETrainer(Trainer):
     def _statistics_batches(self, num_batches: int | None) -> Iterable[dict[str, torch.Tensor]]:
         """This process' share of the training set, or of the sentences of `num_batches` posterior batches."""
         args = self.args
+        data = self._training_data()
         if isinstance(self.train_dataset, IterableDataset):
-            loader = DataLoader(self.train_dataset, batch_size=args.train_batch_size, collate_fn=self.data_collator)
-            return islice(loader, num_batches)
-        return self._dataloader(statistics_batches(len(self.train_dataset), args, num_batches))
+            return islice(DataLoader(**data, batch_size=args.train_batch_size), num_batches)
+        return DataLoader(**data, batch_sampler=statistics_batches(len(self.train_dataset), args, num_batches))
 
     # -- evaluation --------------------------------------------------------------------------------------------------
 
