@@ -137,6 +137,11 @@ class ScriptTrainingArguments(BNVAETrainingArguments):
                 "resume_from_checkpoint is not needed: the same command again resumes an unfinished run from its last "
                 "checkpoint. To train on from another model, give model_name_or_path and a new output_dir."
             )
+        if self.save_only_model:
+            raise ValueError(
+                "save_only_model leaves out of a checkpoint what an unfinished run is resumed with, which the same "
+                "command again does. To keep fewer checkpoints, use save_total_limit."
+            )
         if not (self.do_train or self.do_eval):
             self.do_train = self.do_eval = True
         # Pinned memory is for copies to an accelerator; without one torch only warns.

@@ -142,6 +142,8 @@ class TrainingJob:
             self.print(f"Resuming the unfinished run in {self.path} from {Path(self.checkpoint).name}.")
         if self.is_main:
             self.directory.start()
+            # `Trainer` adds to it, and cannot read one whose writing was cut off.
+            (self.path / RESULTS_FILE).unlink(missing_ok=True)
         self.print(
             f"{len(self.train_dataset)} sentences to train on, {len(self.eval_dataset)} held out; "
             f"{self.model.num_parameters() / 1e6:.1f} million parameters; posterior {self.model.config.posterior!r}, "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import BaseFileLock, FileLock, Timeout
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
@@ -15,22 +16,46 @@ logger = logging.get_logger(__name__)
 
 RUN_FILE = "run.json"
 PARTIAL_RUN_FILE = "run.json.partial"
+LOCK_FILE = "run.lock"
+LOCK_SECONDS = 10
+CONTENTS_FILE = "contents.json"
+
+
+def record_contents(checkpoint: str | Path) -> None:
+    """
+    Write down the files of a checkpoint and their sizes. The main process does so when those of all processes are
+    written, and only `trainer_state.json` is still to come.
+    """
+    path = Path(checkpoint)
+    sizes = {file.relative_to(path).as_posix(): file.stat().st_size for file in path.rglob("*") if file.is_file()}
+    (path / CONTENTS_FILE).write_text(json.dumps(sizes, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def unmark_checkpoint(checkpoint: str | Path) -> None:
+    """Take from a folder what says that it is a complete checkpoint, before one is written into it. The main process
+    does so, the others wait."""
+    for name in (TRAINER_STATE_NAME, CONTENTS_FILE):
+        (Path(checkpoint) / name).unlink(missing_ok=True)
 
 
 def last_complete_checkpoint(folder: str | Path) -> str | None:
     """
-    The newest checkpoint of a folder that was written to its end: `trainer_state.json`, which `Trainer` writes last,
-    is there and whole. Newer ones that were not are named in a warning.
+    The newest checkpoint of a folder that was written to its end, and not half deleted since: `trainer_state.json`,
+    which is written last, is whole, and all recorded files are there in their sizes. Newer ones that are not complete
+    are named in a warning.
     """
     found = Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
     numbered = [path for path in found if path.is_dir() and path.name.rpartition("-")[2].isdigit()]
     for path in sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
         try:
             json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            sizes = json.loads((path / CONTENTS_FILE).read_text(encoding="utf-8"))
+            is_complete = all((path / name).stat().st_size == size for name, size in sizes.items())
         except (OSError, json.JSONDecodeError):
-            logger.warning(f"{path} was cut off while it was being written, and is left out.")
-        else:
+            is_complete = False
+        if is_complete:
             return str(path)
+        logger.warning(f"{path} was cut off while it was being written or deleted, and is left out.")
     return None
 
 
@@ -72,6 +97,7 @@ class RunDirectory:
     def __init__(self, path: str, settings: dict[str, Any]) -> None:
         self.path = Path(path)
         self.settings = json.loads(json.dumps(settings, default=str))
+        self._lock: BaseFileLock | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -91,7 +117,7 @@ class RunDirectory:
                 self._require_same_settings()
             return checkpoint
         found = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
-        strangers = [name for name in found if name != PARTIAL_RUN_FILE]
+        strangers = [name for name in found if name not in (PARTIAL_RUN_FILE, LOCK_FILE)]
         if strangers:
             raise ValueError(
                 f"The output folder {self.path} is not empty and was not made by this script (it holds "
@@ -101,13 +127,33 @@ class RunDirectory:
         return None
 
     def start(self) -> None:
-        """Record that a run with these settings has begun."""
+        """
+        Record that a run with these settings has begun. From now on to its end no other process can start one here.
+
+        Raises:
+            ValueError: if another process is training here. After a launcher was killed its processes may still.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
+        # One object for each file in a process, so that a notebook can start a run again.
+        self._lock = FileLock(self.path / LOCK_FILE, is_singleton=True)
+        try:
+            # Those who only live on for a moment, a data loader's workers, are waited for.
+            self._lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise ValueError(
+                f"Another process is training in {self.path} (a launcher that was killed leaves its processes). Wait "
+                "for it, end it, or choose another --output_dir."
+            ) from None
+        except NotImplementedError:
+            logger.warning(f"The file system of {self.path} has no locks: do not start a second run there meanwhile.")
         self._record(finished=False)
 
     def finish(self) -> None:
         """Mark the run as finished; everything must have been written before."""
         self._record(finished=True)
+        if self._lock is not None:
+            self._lock.release(force=True)
+        (self.path / LOCK_FILE).unlink(missing_ok=True)
 
     def differences(self) -> list[str]:
         """The settings in which the recorded run differs from this one, as "name: recorded, not asked"."""

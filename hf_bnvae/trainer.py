@@ -16,7 +16,14 @@ from accelerate.utils import gather_object, set_seed
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput, has_length, seed_worker
+from transformers.trainer_utils import (
+    PREFIX_CHECKPOINT_DIR,
+    EvalLoopOutput,
+    PredictionOutput,
+    TrainOutput,
+    has_length,
+    seed_worker,
+)
 from transformers.utils import logging
 
 from .calibration import preserved_random_state, recalibrate_posterior
@@ -29,7 +36,12 @@ from .optimization import decayed_parameter_names, optimizer_class_and_kwargs
 from .posterior_batch import join_batches, posterior_noise, statistics_batches, training_sampler
 from .posterior_bnvae import PosteriorHead
 from .processing_bnvae import BNVAEProcessor
-from .run_directory import describe_last_checkpoint, require_finite_loss
+from .run_directory import (
+    describe_last_checkpoint,
+    record_contents,
+    require_finite_loss,
+    unmark_checkpoint,
+)
 from .training_args import BNVAETrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -176,6 +188,11 @@ class BNVAETrainer(Trainer):
         self._warn_once(self._last_figures)
         self.recalibrate(None if has_length(self.train_dataset) else self.args.num_statistics_batches)
         return output
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # A run that was stopped after its last step, in the middle of an epoch, would take one more when resumed.
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of a [`PosteriorBatchSampler`]: without a last one that is too small to normalise by, which is said.
@@ -388,7 +405,16 @@ class BNVAETrainer(Trainer):
         settings = json.dumps(self.args.to_sanitized_dict(), indent=2, sort_keys=True)
         (folder / "training_args.json").write_text(settings + "\n", encoding="utf-8")
 
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.args.should_save:
+            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            unmark_checkpoint(Path(self._get_output_dir(trial=trial), folder))
+        self.accelerator.wait_for_everyone()
+        super()._save_checkpoint(model, trial)
+
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         # Next comes the state, which says that the checkpoint is complete: it must wait for all processes' files.
         self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            record_contents(output_dir)

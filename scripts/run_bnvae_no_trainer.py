@@ -9,7 +9,6 @@ change the loop. Start it by itself or with `accelerate launch`.
 import json
 import logging
 import math
-import shutil
 from pathlib import Path
 
 import torch
@@ -30,7 +29,7 @@ from hf_bnvae.job import TrainingJob
 from hf_bnvae.objective import training_loss
 from hf_bnvae.optimization import optimizer_class_and_kwargs
 from hf_bnvae.posterior_batch import posterior_noise, statistics_batches, training_sampler
-from hf_bnvae.run_directory import require_finite_loss
+from hf_bnvae.run_directory import record_contents, require_finite_loss, unmark_checkpoint
 
 COLLECTED = ("reconstruction_nll", "kl", "mean", "logvar")
 
@@ -205,8 +204,8 @@ class Loop:
         """Write what `from_pretrained` loads and what a resumed run needs. The state comes last: with it the
         checkpoint is complete."""
         folder = self.job.path / f"checkpoint-{self.state.global_step}"
-        if self.accelerator.is_main_process and folder.exists():
-            shutil.rmtree(folder)  # cut off while it was written, or it would have been resumed from
+        if self.accelerator.is_main_process:
+            unmark_checkpoint(folder)
         self.accelerator.wait_for_everyone()
         # Accelerate says of tied weights that they were left out, and that this should be checked. It is meant so.
         logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
@@ -216,6 +215,7 @@ class Loop:
             self.job.processor.save_pretrained(folder)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
+            record_contents(folder)
             self.state.save_to_json(folder / "trainer_state.json")
             rotate_checkpoints(str(self.job.path), self.args.save_total_limit, use_mtime=True)
 

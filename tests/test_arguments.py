@@ -65,6 +65,7 @@ def test_numbers_as_yaml_misreads_them_are_numbers(tmp_path):
 def test_options_that_would_do_nothing_are_refused():
     for arguments, message in (
         (["--resume_from_checkpoint", "somewhere"], "the same command again resumes"),
+        (["--save_only_model", "true"], "save_total_limit"),
         (["--do_predict"], "Use do_eval"),
         (["--num_examples", "0"], "num_examples must be at least 1, got 0"),
         (["--num_importance_samples", "0"], "num_importance_samples must be at least 1"),
