@@ -9,6 +9,7 @@ change the loop. Start it by itself or with `accelerate launch`.
 import json
 import logging
 import math
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from transformers.trainer_callback import DefaultFlowCallback
 from transformers.trainer_utils import rotate_checkpoints
 
 from hf_bnvae import BNVAEDataCollator, recalibrate_posterior
-from hf_bnvae.arguments import parse_arguments
+from hf_bnvae.arguments import ScriptTrainingArguments, parse_arguments
 from hf_bnvae.calibration import preserved_random_state
 from hf_bnvae.evaluation import corpus_figures, diagnose
 from hf_bnvae.job import TrainingJob
@@ -34,13 +35,57 @@ from hf_bnvae.run_directory import record_contents, require_finite_loss, unmark_
 COLLECTED = ("reconstruction_nll", "kl", "mean", "logvar")
 
 
+# Options of `Trainer` that this loop does not have.
+MISSING = (
+    "auto_find_batch_size",
+    "dataloader_persistent_workers",
+    "deepspeed",
+    "fsdp",
+    "full_determinism",
+    "ignore_data_skip",
+    "include_num_input_tokens_seen",
+    "label_smoothing_factor",
+    "load_best_model_at_end",
+    "neftune_noise_alpha",
+    "push_to_hub",
+    "save_only_model",
+    "torch_compile",
+    "torch_empty_cache_steps",
+    "use_liger_kernel",
+)
+
+
+def require_known_options(args: ScriptTrainingArguments) -> None:
+    """Refuse what would be passed over in silence."""
+    defaults = {field.name: field.default for field in fields(args)}
+    missing = [name for name in MISSING if getattr(args, name) not in (defaults[name], None, [], "")]
+    if args.train_sampling_strategy not in ("random", "sequential"):
+        missing.append("train_sampling_strategy")
+    if args.save_strategy == "best":
+        missing.append("save_strategy=best")
+    if missing:
+        raise ValueError(
+            f"This loop does not have {', '.join(missing)}: scripts/run_bnvae.py does. (FSDP and DeepSpeed are chosen "
+            "by accelerate launch.)"
+        )
+
+
 class Loop:
     """The training of one job."""
 
     def __init__(self, job: TrainingJob) -> None:
         self.job, self.args = job, job.training_args
         args = self.args
-        self.accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=args.use_cpu)
+        self.accelerator = Accelerator(
+            mixed_precision=args.mixed_precision,
+            cpu=args.use_cpu,
+            log_with=args.report_to or None,
+            project_dir=job.path,
+        )
+        if args.report_to:
+            self.accelerator.init_trackers("bnvae", config=job.directory.settings)
+        if args.activation_checkpointing:
+            job.model.activation_checkpointing_enable(args.activation_checkpointing_kwargs)
         self.collator = BNVAEDataCollator(job.processor)
         # One pass for a whole posterior batch: gradient accumulation only sets the size of its chunks.
         sampler = training_sampler(len(job.train_dataset), args, 1, job.model.posterior.uses_batch)
@@ -91,6 +136,8 @@ class Loop:
         if self.job.checkpoint is not None:
             self.accelerator.load_state(self.job.checkpoint)
             self.state = TrainerState.load_from_json(Path(self.job.checkpoint, "trainer_state.json"))
+        if args.eval_on_start and self.state.global_step == 0:
+            self.log_evaluate_save(TrainerControl(should_evaluate=True))
         first_epoch, done = divmod(self.state.global_step, steps_per_epoch)
         progress = tqdm(
             total=self.state.max_steps,
@@ -154,6 +201,7 @@ class Loop:
         figures = {**figures, "epoch": self.state.epoch}
         self.state.log_history.append({**figures, "step": self.state.global_step})
         self.job.print({name: f"{value:.4g}" for name, value in figures.items()})
+        self.accelerator.log(figures, step=self.state.global_step)
 
     def corpus_figures(self, shares: list[dict[str, torch.Tensor]]) -> dict[str, float]:
         return corpus_figures(**joined(shares), head=self.bare_model.posterior)
@@ -226,8 +274,7 @@ def joined(shares: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     job = TrainingJob(*parse_arguments(), loop="Accelerate")
-    if job.training_args.load_best_model_at_end:
-        raise ValueError("load_best_model_at_end is something that scripts/run_bnvae.py can do, and this loop cannot.")
+    require_known_options(job.training_args)
     if not job.begin():
         return
     if job.training_args.do_train:

@@ -153,6 +153,17 @@ def test_checkpoints_of_one_loop_are_none_of_the_others(run, my_files, monkeypat
         run(script="run_bnvae_no_trainer", train_file="mine.txt", output_dir="out", **QUICK)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [{"load_best_model_at_end": "true"}, {"train_sampling_strategy": "group_by_length"}, {"fsdp": "full_shard"}],
+)
+def test_the_own_loop_passes_over_no_option_in_silence(run, my_files, option):
+    options = {**QUICK, "posterior": "gaussian", "save_strategy": "epoch", "eval_strategy": "epoch", **option}
+    with pytest.raises(ValueError, match=f"does not have {next(iter(option))}"):
+        run(script="run_bnvae_no_trainer", train_file="mine.txt", output_dir="out", **options)
+    assert not Path("out").exists()
+
+
 @BOTH
 def test_two_processes_make_one_run(my_files, tmp_path, script):
     """Each process has half of every posterior batch, and what is printed is printed once."""
