@@ -476,13 +476,11 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         loss = reconstruction_nll = logits = cache = None
         if labels is not None:
             self._check_latents(latents, len(labels))
+            # Looked up for all chunks at once: the gradient of a lookup is as large as the vocabulary.
+            inputs_embeds = self.decoder.get_input_embeddings()(self.prepare_decoder_input_ids_from_labels(labels))
             reconstruction_nll, *rest = run_in_chunks(
                 partial(self._reconstruct, padded_length=labels.shape[1] if output_logits else None),
-                {
-                    "labels": labels,
-                    "decoder_input_ids": self.prepare_decoder_input_ids_from_labels(labels),
-                    **decoder_kwargs,
-                },
+                {"labels": labels, "inputs_embeds": inputs_embeds, **decoder_kwargs},
                 lengths=real_lengths(labels.ne(IGNORE_INDEX)),
                 latents=latents,
                 **self._chunking(len(labels), chunk_size, checkpoint_chunks),
@@ -516,14 +514,14 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         self,
         latents: torch.FloatTensor,
         labels: torch.LongTensor,
-        decoder_input_ids: torch.LongTensor,
+        inputs_embeds: torch.FloatTensor,
         padded_length: int | None,
         **decoder_kwargs: Any,
     ) -> tuple[torch.Tensor, ...]:
         """-log p(x | z) of each sentence, `(batch,)`, and with a `padded_length` the logits too, 0 where nothing is
         scored: `(batch, padded_length, vocab_size)`."""
         scored = labels.ne(IGNORE_INDEX)
-        scored_logits, _ = self.decode(latents, decoder_input_ids, logits_to_keep=scored, **decoder_kwargs)
+        scored_logits, _ = self._decode(latents, inputs_embeds, logits_to_keep=scored, **decoder_kwargs)
         nll = _sentence_nll(scored_logits, labels, scored)
         if padded_length is None:
             return (nll,)
@@ -577,9 +575,24 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         """
         self._check_latents(latents, len(decoder_input_ids))
         inputs_embeds = self.decoder.get_input_embeddings()(decoder_input_ids)
+        return self._decode(
+            latents, inputs_embeds, attention_mask, past_key_values, use_cache, logits_to_keep, **kwargs
+        )
+
+    def _decode(
+        self,
+        latents: torch.FloatTensor,
+        inputs_embeds: torch.FloatTensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> tuple[torch.FloatTensor, Cache | None]:
+        """As `decode`, from the tokens' embeddings, `(batch, target_length, embedding_size)`."""
         inputs_embeds = self.injection.add_embedding(inputs_embeds, latents)
         if past_key_values is None:
-            length, slots = decoder_input_ids.shape[1], self.injection.num_slots
+            length, slots = inputs_embeds.shape[1], self.injection.num_slots
             _check_length(length + slots, self.config.decoder, "decoder")
             if attention_mask is not None and attention_mask.shape[-1] == length:
                 attention_mask = F.pad(attention_mask, (slots, 0), value=1)
