@@ -12,16 +12,16 @@ which an earlier step has allocated; each measurement has a process of its own, 
   past PyTorch's allocator.
 
 Gradients are `kept` (`zero_grad(set_to_none=False)`), so that the baseline is there from the first moment of a step;
-the target is about these. With `--everything` also where they are `freed` (`set_to_none=True`), a plain batch reaches its peak while it has none
-yet, and the whole of the gradients is subtracted from that peak all the same.
+the target is about these. Where they are `freed` (`set_to_none=True`, with `--everything`), a plain batch reaches its
+peak while it has none yet, and the whole of the gradients is subtracted from that peak all the same.
 
 Times are CPU seconds and wall seconds of steps taken in turn, and each ratio is the median of those of the rounds.
 With the C library's heap as it comes, large blocks are `returned` to the system, and every step pays page faults for
-them: most for the plain batch, whose blocks are the largest. With `--everything` also where they are `retained`, as
-on accelerators, so that computing alone is compared. The predicted ratio is that of the matrix products with weights: each
-position of a network takes its layers' weights, each label the decoder's vocabulary projection, which is never
-computed for padding, so chunks leave it as it is. Backward costs twice what forward costs, and checkpointing computes
-forward twice.
+them: most for the plain batch, whose blocks are the largest. With a heap where they are `retained`, as on
+accelerators (with `--everything`), computing alone is compared. The predicted ratio is that of the matrix products
+with weights: each position of a network takes its layers' weights, each label the decoder's vocabulary projection,
+which is never computed for padding, so chunks leave it as it is. Backward costs twice what forward costs, and
+checkpointing computes forward twice.
 """
 
 import argparse
