@@ -27,7 +27,7 @@ def recalibrate_posterior(model: PreTrainedModel, batches: Iterable[Mapping[str,
     of the whole. Shares may be uneven, but where weights are sharded (FSDP) all need as many batches.
 
     Args:
-        model ([`BNVAEModel`]): The model, changed in place.
+        model ([`BNVAEModel`]): The model, changed in place; in a wrapper of `DistributedDataParallel` or not.
         batches (iterable of mappings): What the model's `forward` takes; `input_ids` is needed. All sentences count
             alike, however they are divided.
 
@@ -35,8 +35,9 @@ def recalibrate_posterior(model: PreTrainedModel, batches: Iterable[Mapping[str,
         `int`: The number of sentences that this process has seen, 0 where there was nothing to do.
 
     Raises:
-        ValueError: if `batches` is empty, on all processes.
+        ValueError: if `batches` hold fewer than two sentences, on all processes.
     """
+    model = getattr(model, "module", model)
     if not model.posterior.uses_batch:
         return 0
     if isinstance(model, FSDPModule) and "encode" not in vars(model):
@@ -79,4 +80,8 @@ def preserved_random_state(seed: int) -> Iterator[None]:
 def encoder_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Those entries of a batch for the model's `forward` that the encoder takes."""
     others = ("labels", "noise", "latents")
-    return {name: values for name, values in batch.items() if name not in others and not name.startswith("decoder_")}
+    return {
+        name: values
+        for name, values in batch.items()
+        if isinstance(values, torch.Tensor) and name not in others and not name.startswith("decoder_")
+    }

@@ -449,8 +449,8 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
             chunk_size (`int`, *optional*, defaults to `config.chunk_size`):
                 The most sentences that encoder and decoder take at once. The batch remains one posterior batch: it
                 goes through the encoder in chunks sorted by length, once through the head, and through the decoder in
-                chunks, and all outputs are in the order of the inputs. Less padding is computed, so it is faster where
-                lengths differ.
+                chunks, and all outputs are in the order of the inputs. Less padding is computed, which is worth more
+                the more lengths differ, while small chunks keep a device less busy.
             checkpoint_chunks (`bool`, *optional*, defaults to `config.checkpoint_chunks`):
                 Keep no activations of a chunk for the backward pass and compute it twice, so that training needs the
                 memory of one chunk only.

@@ -82,6 +82,7 @@ def training_loss(
 ) -> torch.Tensor:
     """
     What a training minimises: reconstruction + beta * KL with free bits, in nats per sentence of the posterior batch.
+    In a distributed training all processes make this call, as they do the model's.
 
     Args:
         reconstruction_nll (`torch.Tensor` of shape `(batch,)`): -log p(x | z) of this process' sentences.

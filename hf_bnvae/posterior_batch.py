@@ -139,8 +139,8 @@ def training_sampler(
     )
     if sampler.num_skipped and not args.dataloader_drop_last:
         logger.warning_once(
-            f"The last batch of an epoch would have {sampler.num_skipped} sentences, too few to normalise by, and is "
-            "skipped. Other sentences are left over in each epoch, drawn at random."
+            f"The last batch of an epoch would have {sampler.num_skipped} sentence{'s' * (sampler.num_skipped > 1)}, "
+            "too few to normalise by, and is skipped. Other sentences are left over in each epoch, drawn at random."
         )
     return sampler
 

@@ -175,8 +175,11 @@ class BatchStatistics(nn.Module):
         total = torch.stack([nothing, *sums]).sum(0)
         if num_processes() > 1:
             total = funcol.all_reduce(total, "sum", dist.group.WORLD)
-        if total[0, 0] == 0:
-            raise ValueError("No batch was seen while the population statistics were being estimated.")
+        if total[0, 0] < 2:
+            raise ValueError(
+                "Population statistics need at least two sentences, and "
+                f"{int(total[0, 0]) or 'none'} was seen while they were being estimated."
+            )
         self._set_population(total)
         self.num_batches_tracked.fill_(max(len(sums), 1))
 
@@ -459,8 +462,9 @@ class PosteriorHead(nn.Module):
             if batch_size == 1 and not accumulating:
                 raise ValueError(
                     "A batch-normalised posterior needs at least two sentences in a training batch, got one: its "
-                    "variance would be 0. Use a larger batch (32 or more), drop the last incomplete batch "
-                    "(dataloader_drop_last=True), or take posterior='ln' or 'gaussian', which need no batch."
+                    "variance would be 0. Use a larger batch (32 or more; chunk_size=1 with checkpoint_chunks=True "
+                    "holds one sentence of it in memory at once), drop the last incomplete batch of an epoch, or take "
+                    "posterior='ln' or 'gaussian', which need no batch."
                 )
             if batch_size < SMALL_BATCH and not accumulating:
                 logger.warning_once(

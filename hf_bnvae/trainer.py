@@ -28,8 +28,8 @@ from transformers.utils import logging
 
 from .calibration import preserved_random_state, recalibrate_posterior
 from .data_collator import BNVAEDataCollator
-from .evaluation.aggregate import corpus_figures
-from .evaluation.diagnosis import diagnose
+from .evaluation.aggregate import PER_SENTENCE, corpus_figures, training_figures
+from .evaluation.diagnosis import diagnose, diagnose_training
 from .evaluation.evaluator import require_estimated_statistics
 from .objective import training_loss
 from .optimization import decayed_parameter_names, optimizer_class_and_kwargs
@@ -45,9 +45,6 @@ from .run_directory import (
 from .training_args import BNVAETrainingArguments
 
 logger = logging.get_logger(__name__)
-
-# What of the model's outputs the figures are made of.
-_COLLECTED = ("reconstruction_nll", "kl", "mean", "logvar")
 
 # Those that do not choose a batch's sentences by what they are.
 _SAMPLING_STRATEGIES = ("random", "sequential")
@@ -150,6 +147,12 @@ class BNVAETrainer(Trainer):
                 "splits a batch and its statistics among them. Start one process per GPU: torchrun "
                 f"--nproc_per_node={self.args.n_gpu} <script>, or let one GPU be seen (CUDA_VISIBLE_DEVICES=0)."
             )
+        if self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size == 1:
+            raise ValueError(
+                "A batch-normalised posterior needs at least two sentences in a posterior batch, and "
+                "per_device_train_batch_size=1 makes one. Set gradient_accumulation_steps to 32, for example: that is "
+                "one posterior batch of 32 in the memory of one sentence."
+            )
         if self.args.auto_find_batch_size:
             raise ValueError(
                 "auto_find_batch_size would change the batch over which the posterior is normalised, and with it the "
@@ -179,17 +182,17 @@ class BNVAETrainer(Trainer):
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As `Trainer.train`, and then the running statistics are recomputed from the whole training set."""
         self._window.clear()
-        self._micro_batches.clear()
-        if self.args.world_size > 1:
-            # Processes begin with one seed, for one model; what they drop out should differ.
-            set_seed(self.args.seed, device_specific=True)
+        # Processes begin with one seed, for one model; what they drop out should differ.
+        set_seed(self.args.seed, device_specific=self.args.world_size > 1)
         output = super().train(*args, **kwargs)
         # Without an evaluation the last training batches still tell whether the latent space is dead.
-        self._warn_once(self._last_figures)
+        self._warn_once(diagnose_training(self._last_figures))
         self.recalibrate(None if has_length(self.train_dataset) else self.args.num_statistics_batches)
         return output
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # What a stream that has ended left over makes no posterior batch with the next pass' first sentences.
+        self._micro_batches.clear()
         # A run that was stopped after its last step, in the middle of an epoch, would take one more when resumed.
         if self.state.global_step < self.state.max_steps:
             super()._run_epoch(*args, **kwargs)
@@ -211,6 +214,8 @@ class BNVAETrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor,
             in_order=args.dataloader_in_order,
             worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
+            # Its own: dropout alone draws from the global one.
+            generator=torch.Generator(),
         )
         # The sampler has this process' share already.
         return prepare_data_loader(
@@ -272,7 +277,7 @@ class BNVAETrainer(Trainer):
         args = self.args
         if not model.training:
             outputs = model(**inputs)
-            values = {name: getattr(outputs, name).detach() for name in _COLLECTED}
+            values = {name: getattr(outputs, name).detach() for name in PER_SENTENCE}
             gathered = self.accelerator.gather_for_metrics(values)
             self._evaluated.append({name: value.cpu() for name, value in gathered.items()})
             return (outputs.loss, outputs) if return_outputs else outputs.loss
@@ -285,7 +290,7 @@ class BNVAETrainer(Trainer):
             outputs.reconstruction_nll, outputs.kl, self.current_beta(), args.free_bits, args.free_bits_mode
         )
         if args.logging_strategy != "no":
-            self._window.append({name: getattr(outputs, name).detach() for name in _COLLECTED})
+            self._window.append({name: getattr(outputs, name).detach() for name in PER_SENTENCE})
         return (loss, outputs) if return_outputs else loss
 
     def current_beta(self) -> float:
@@ -299,15 +304,12 @@ class BNVAETrainer(Trainer):
 
     def _window_figures(self) -> dict[str, float]:
         """The figures of the training batches since the last log line, of all processes."""
-        own = {name: torch.cat([entry[name] for entry in self._window]).cpu() for name in _COLLECTED}
+        own = {name: torch.cat([entry[name] for entry in self._window]).cpu() for name in PER_SENTENCE}
         self._window.clear()
         shares = gather_object([own])
-        tensors = {name: torch.cat([share[name] for share in shares]) for name in _COLLECTED}
-        figures = corpus_figures(**tensors, head=self.head)
-        # A moment that training itself normalises by says nothing about noise; only an evaluation does.
-        self._last_figures = {n: v for n, v in figures.items() if n in ("kl", "kl_floor", "active_units")}
-        del figures["loss"], figures["elbo"]
-        return {**figures, "beta": self.current_beta()}
+        tensors = {name: torch.cat([share[name] for share in shares]) for name in PER_SENTENCE}
+        self._last_figures = training_figures(**tensors, head=self.head)
+        return {**self._last_figures, "beta": self.current_beta()}
 
     # -- running statistics ------------------------------------------------------------------------------------------
 
@@ -329,7 +331,7 @@ class BNVAETrainer(Trainer):
     def _statistics_batches(self, num_batches: int | None) -> Iterable[dict[str, torch.Tensor]]:
         """This process' share of the training set, or of the sentences of `num_batches` posterior batches."""
         args = self.args
-        data = self._training_data()
+        data = {**self._training_data(), "generator": torch.Generator()}
         if isinstance(self.train_dataset, IterableDataset):
             return islice(DataLoader(**data, batch_size=args.train_batch_size), num_batches)
         return DataLoader(**data, batch_sampler=statistics_batches(len(self.train_dataset), args, num_batches))
@@ -365,15 +367,14 @@ class BNVAETrainer(Trainer):
         if not self._evaluated:
             return output  # a prediction without labels
         # In place of Trainer's loss, a mean of batch means in which a short last batch weighs as much as a full one.
-        tensors = {name: torch.cat([entry[name] for entry in self._evaluated]) for name in _COLLECTED}
+        tensors = {name: torch.cat([entry[name] for entry in self._evaluated]) for name in PER_SENTENCE}
         self._evaluated.clear()
         figures = corpus_figures(**tensors, head=self.head)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in figures.items()})
-        self._warn_once(figures)
+        self._warn_once(diagnose(figures))
         return output
 
-    def _warn_once(self, figures: dict[str, float]) -> None:
-        message = diagnose(figures) if figures else None
+    def _warn_once(self, message: str | None) -> None:
         if message is not None and not self._has_warned:
             self._has_warned = True
             if self.is_world_process_zero():

@@ -95,7 +95,8 @@ class BNVAETrainingArguments(TrainingArguments):
                 "beta_zero_ratio and beta_increase_ratio are shares of a cycle: not negative and at most 1 together, "
                 f"got {ratios[0]} and {ratios[1]}."
             )
-        for name in ("beta_num_cycles", "num_statistics_batches"):
+        sizes = ("per_device_train_batch_size", "gradient_accumulation_steps")
+        for name in (*sizes, "beta_num_cycles", "num_statistics_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         check_chunk_size(self.chunk_size)

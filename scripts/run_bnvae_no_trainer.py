@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, skip_first_batches
 from accelerate.data_loader import prepare_data_loader
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import GradientAccumulationPlugin, gather_object, set_seed
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import TrainerControl, TrainerState, get_scheduler
@@ -25,15 +25,13 @@ from transformers.trainer_utils import rotate_checkpoints
 from hf_bnvae import BNVAEDataCollator, recalibrate_posterior
 from hf_bnvae.arguments import ScriptTrainingArguments, parse_arguments
 from hf_bnvae.calibration import preserved_random_state
-from hf_bnvae.evaluation import corpus_figures, diagnose
+from hf_bnvae.evaluation.aggregate import PER_SENTENCE, corpus_figures, training_figures
+from hf_bnvae.evaluation.diagnosis import diagnose, diagnose_training
 from hf_bnvae.job import TrainingJob
 from hf_bnvae.objective import training_loss
 from hf_bnvae.optimization import optimizer_class_and_kwargs
 from hf_bnvae.posterior_batch import posterior_noise, statistics_batches, training_sampler
 from hf_bnvae.run_directory import record_contents, require_finite_loss, unmark_checkpoint
-
-COLLECTED = ("reconstruction_nll", "kl", "mean", "logvar")
-
 
 # Options of `Trainer` that this loop does not have.
 MISSING = (
@@ -55,14 +53,18 @@ MISSING = (
 )
 
 
+MISSING_CHOICES = {"save_strategy": "best", "lr_scheduler_type": "reduce_lr_on_plateau"}
+
+
 def require_known_options(args: ScriptTrainingArguments) -> None:
     """Refuse what would be passed over in silence."""
     defaults = {field.name: field.default for field in fields(args)}
     missing = [name for name in MISSING if getattr(args, name) not in (defaults[name], None, [], "")]
     if args.train_sampling_strategy not in ("random", "sequential"):
         missing.append("train_sampling_strategy")
-    if args.save_strategy == "best":
-        missing.append("save_strategy=best")
+    missing += [f"{name}={value}" for name, value in MISSING_CHOICES.items() if getattr(args, name) == value]
+    if args.n_gpu > 1:
+        missing.append(f"several GPUs in one process ({args.n_gpu} are visible: start one process for each)")
     if missing:
         raise ValueError(
             f"This loop does not have {', '.join(missing)}: scripts/run_bnvae.py does. (FSDP and DeepSpeed are chosen "
@@ -81,6 +83,8 @@ class Loop:
             cpu=args.use_cpu,
             log_with=args.report_to or None,
             project_dir=job.path,
+            # One pass is one posterior batch, whatever the launcher was told.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         )
         if args.report_to:
             self.accelerator.init_trackers("bnvae", config=job.directory.settings)
@@ -126,13 +130,15 @@ class Loop:
         # When to log, evaluate and save is decided as `Trainer` does.
         self.flow, self.control = DefaultFlowCallback(), TrainerControl()
         self.window: list[dict[str, torch.Tensor]] = []
+        self.last_figures: dict[str, float] = {}
+        self.gradient_norm: float | None = None
         self.has_warned = False
 
     def run(self) -> None:
         """Train to the end, from the job's checkpoint where there is one."""
         args, steps_per_epoch = self.args, len(self.train_loader)
-        if self.accelerator.num_processes > 1:
-            set_seed(args.seed, device_specific=True)
+        # Processes begin with one seed, for one model; what they drop out should differ.
+        set_seed(args.seed, device_specific=self.accelerator.num_processes > 1)
         if self.job.checkpoint is not None:
             self.accelerator.load_state(self.job.checkpoint)
             self.state = TrainerState.load_from_json(Path(self.job.checkpoint, "trainer_state.json"))
@@ -159,8 +165,7 @@ class Loop:
                     break
             self.log_evaluate_save(self.flow.on_epoch_end(args, self.state, self.control))
         progress.close()
-        if self.state.log_history:
-            self.warn_once(self.state.log_history[-1])
+        self.warn_once(diagnose_training(self.last_figures))
         self.recalibrate()
         self.save_model(self.job.path)
 
@@ -175,22 +180,27 @@ class Loop:
             loss = training_loss(outputs.reconstruction_nll, outputs.kl, beta, args.free_bits, args.free_bits_mode)
         self.accelerator.backward(loss)
         require_finite_loss(loss.detach(), step + 1, self.job.path)
-        if args.max_grad_norm > 0:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), args.max_grad_norm)
+        most = args.max_grad_norm if args.max_grad_norm > 0 else math.inf
+        self.gradient_norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), most))
         self.optimizer.step()
         if not self.optimizer.step_was_skipped:
             self.scheduler.step()
         self.optimizer.zero_grad()
         self.state.global_step += 1
-        self.window.append({name: getattr(outputs, name).detach() for name in COLLECTED})
+        self.window.append({name: getattr(outputs, name).detach() for name in PER_SENTENCE})
 
     def log_evaluate_save(self, control: TrainerControl) -> None:
         """Do what the control asks for."""
         if control.should_log and self.window:
-            figures = self.corpus_figures(gather_object([joined(self.window)]))
+            tensors = joined(gather_object([joined(self.window)]))
             self.window.clear()
-            figures["learning_rate"] = self.scheduler.get_last_lr()[0]
-            self.log(figures)
+            self.last_figures = training_figures(**tensors, head=self.bare_model.posterior)
+            how = {
+                "grad_norm": self.gradient_norm,
+                "learning_rate": self.scheduler.get_last_lr()[0],
+                "beta": self.args.beta_at_step(self.state.global_step, self.state.max_steps),
+            }
+            self.log({**how, **self.last_figures})
         if control.should_evaluate:
             self.log({f"eval_{name}": value for name, value in self.evaluate().items()})
         if control.should_save:
@@ -203,9 +213,6 @@ class Loop:
         self.job.print({name: f"{value:.4g}" for name, value in figures.items()})
         self.accelerator.log(figures, step=self.state.global_step)
 
-    def corpus_figures(self, shares: list[dict[str, torch.Tensor]]) -> dict[str, float]:
-        return corpus_figures(**joined(shares), head=self.bare_model.posterior)
-
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """The figures of the held-out texts, with running statistics refreshed from training texts."""
@@ -215,10 +222,10 @@ class Loop:
             shares = []
             for batch in self.eval_loader:
                 outputs = self.model(**batch)
-                values = {name: getattr(outputs, name) for name in COLLECTED}
+                values = {name: getattr(outputs, name) for name in PER_SENTENCE}
                 shares.append(self.accelerator.gather_for_metrics(values))
-        figures = self.corpus_figures(shares)
-        self.warn_once(figures)
+        figures = corpus_figures(**joined(shares), head=self.bare_model.posterior)
+        self.warn_once(diagnose(figures))
         return figures
 
     def recalibrate(self, num_batches: int | None = None) -> None:
@@ -230,9 +237,8 @@ class Loop:
         with preserved_random_state(self.args.seed):
             recalibrate_posterior(self.bare_model, batches)
 
-    def warn_once(self, figures: dict[str, float]) -> None:
-        """Say once if the latent space is dead or dying."""
-        message = diagnose(figures) if "kl" in figures else None
+    def warn_once(self, message: str | None) -> None:
+        """Say once that the latent space is dead or dying."""
         if message is not None and not self.has_warned:
             self.has_warned = True
             self.job.print(message)
@@ -269,7 +275,7 @@ class Loop:
 
 
 def joined(shares: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    return {name: torch.cat([share[name].cpu() for share in shares]) for name in COLLECTED}
+    return {name: torch.cat([share[name].cpu() for share in shares]) for name in PER_SENTENCE}
 
 
 def main() -> None:

@@ -225,7 +225,7 @@ def test_recalibration_gives_exact_moments_and_leaves_modes_alone(make_model, pr
     variance = model.posterior.mean_norm.running_var
     assert figures["mean_moment_ratio"] == pytest.approx((variance / (variance + 1e-8)).mean().item(), abs=1e-4)
     assert recalibrate_posterior(make_model(posterior="gaussian"), []) == 0
-    with pytest.raises(ValueError, match="No batch"):
+    with pytest.raises(ValueError, match="at least two sentences, and none"):
         recalibrate_posterior(model, [])
 
 

@@ -132,7 +132,7 @@ def test_an_unfinished_run_is_resumed_and_ends_as_if_never_stopped(run, my_files
 
 
 def test_both_scripts_make_the_same_model_and_report(run, my_files):
-    options = {**QUICK, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    options = {**QUICK, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "encoder_dropout": 0.1}
     for script in ("run_bnvae", "run_bnvae_no_trainer"):
         run(script=script, train_file="mine.txt", output_dir=script, **options)
     first, second = BNVAEModel.from_pretrained("run_bnvae"), BNVAEModel.from_pretrained("run_bnvae_no_trainer")
@@ -155,7 +155,12 @@ def test_checkpoints_of_one_loop_are_none_of_the_others(run, my_files, monkeypat
 
 @pytest.mark.parametrize(
     "option",
-    [{"load_best_model_at_end": "true"}, {"train_sampling_strategy": "group_by_length"}, {"fsdp": "full_shard"}],
+    [
+        {"load_best_model_at_end": "true"},
+        {"train_sampling_strategy": "group_by_length"},
+        {"fsdp": "full_shard"},
+        {"lr_scheduler_type": "reduce_lr_on_plateau"},
+    ],
 )
 def test_the_own_loop_passes_over_no_option_in_silence(run, my_files, option):
     options = {**QUICK, "posterior": "gaussian", "save_strategy": "epoch", "eval_strategy": "epoch", **option}
@@ -247,6 +252,7 @@ def test_mistakes_are_told_before_anything_is_written(run, my_files, tmp_path):
         ({"train_file": "mine.txt", "bn_tau": 3}, "bn_tau must lie strictly between 0 and 1, got 3"),
         ({"train_file": "mine.txt", "posterior": "gaussian", "rate": 3}, "no floor"),
         ({"train_file": "mine.txt", "max_train_samples": 1}, "At least two training texts"),
+        ({"train_file": "mine.txt", "gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least"),
     ):
         with pytest.raises(ValueError, match=message):
             run(output_dir="out", **{**QUICK, **options})

@@ -355,6 +355,24 @@ def test_arguments_of_the_plain_trainer_are_refused(make_model, tmp_path):
         BNVAETrainer(model=make_model(), args=TrainingArguments(str(tmp_path)))
 
 
+def test_a_posterior_batch_of_one_sentence_is_refused_before_training(make_trainer):
+    with pytest.raises(ValueError, match="Set gradient_accumulation_steps to 32"):
+        make_trainer(per_device_train_batch_size=1)
+    make_trainer(per_device_train_batch_size=1, gradient_accumulation_steps=2)
+    make_trainer(per_device_train_batch_size=1, model={"posterior": "ln"})
+
+
+def test_a_stream_makes_no_posterior_batch_of_two_passes(make_trainer, dataset):
+    sizes = []
+    stream = dataset.select(range(70)).to_iterable_dataset()
+    trainer = make_trainer(train=stream, per_device_train_batch_size=8, gradient_accumulation_steps=4, max_steps=5)
+    trainer.model.posterior.register_forward_pre_hook(
+        lambda module, args: sizes.append(len(args[0])) if torch.is_grad_enabled() else None
+    )
+    trainer.train()
+    assert sizes == [32] * 5
+
+
 # --- warnings and faults ---------------------------------------------------------------------------------------------
 
 

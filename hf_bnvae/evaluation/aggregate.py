@@ -7,6 +7,9 @@ from ..posterior_bnvae import PosteriorHead, PromisedMoments
 
 ACTIVE_UNIT_VARIANCE = 0.01
 
+# What of the model's outputs the figures of a corpus are made of.
+PER_SENTENCE = ("reconstruction_nll", "kl", "mean", "logvar")
+
 
 def active_units(mean: torch.Tensor, threshold: float = ACTIVE_UNIT_VARIANCE) -> int:
     """
@@ -78,3 +81,10 @@ def corpus_figures(
     if len(mean) > 1:
         figures["active_units"] = active_units(mean)
     return figures | aggregate_moments(mean, logvar, head.promised_moments())
+
+
+def training_figures(head: PosteriorHead, **tensors: torch.Tensor) -> dict[str, float]:
+    """What a log line says of training batches: [`corpus_figures`] but for `loss` and `elbo`, which a training's own
+    loss stands for."""
+    figures = corpus_figures(**tensors, head=head)
+    return {name: value for name, value in figures.items() if name not in ("loss", "elbo")}

@@ -43,3 +43,10 @@ def diagnose(figures: Mapping[str, float]) -> str | None:
             f"unit. {cause}"
         )
     return None
+
+
+def diagnose_training(figures: Mapping[str, float]) -> str | None:
+    """As [`diagnose`], from the figures of training batches, whose moments say nothing: training itself normalises by
+    them, and only an evaluation tells what of them is noise."""
+    known = {name: figures[name] for name in ("kl", "kl_floor", "active_units") if name in figures}
+    return diagnose(known) if "kl" in known else None
