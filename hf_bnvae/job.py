@@ -167,7 +167,7 @@ class TrainingJob:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
         if self.is_main and isinstance(self.model, FSDPModule):
-            self.model = BNVAEModel.from_pretrained(self.path)
+            self.model = BNVAEModel.from_pretrained(self.path).to(self.training_args.device)
         return self.is_main
 
     def evaluate(self) -> dict[str, Any]:
