@@ -37,11 +37,16 @@ def job(monkeypatch, tmp_path, caplog):
     return run
 
 
-@pytest.mark.parametrize("posterior", ["bn", "bn_rms", "bn_mean", "ln"])
-def test_normalised_heads_are_alive_and_silent(job, posterior):
+@pytest.mark.parametrize(
+    ("posterior", "information", "units"),
+    # Batch normalisation promises a variance in every dimension. `ln` promises none: over five seeds and two ways of
+    # drawing the noise it had 20 to 32 active units and 1.9 to 3.4 nats of information.
+    [("bn", 2, 32), ("bn_rms", 2, 32), ("bn_mean", 2, 32), ("ln", 1, 16)],
+)
+def test_normalised_heads_are_alive_and_silent(job, posterior, information, units):
     figures, warnings = job("--posterior", posterior)
     assert warnings == []
-    assert figures["eval_mutual_information"] > 2 and figures["eval_active_units"] >= 30
+    assert figures["eval_mutual_information"] > information and figures["eval_active_units"] >= units
     assert figures["eval_kl"] > 0.9 * figures["eval_kl_floor"]
 
 
