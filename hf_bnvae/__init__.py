@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from ._version import __version__
 from .configuration_bnvae import BNVAEConfig
+from .latent_space_bnvae import Neighbour, interpolate_latents
 from .modeling_bnvae import BNVAEModel, BNVAEOutput, BNVAEPreTrainedModel
 from .posterior_bnvae import (
     POSTERIOR_HEADS,
@@ -70,9 +71,11 @@ __all__ = [
     "DiagonalGaussian",
     "GaussianPosterior",
     "LayerNormPosterior",
+    "Neighbour",
     "PosteriorHead",
     "__version__",
     "build_posterior_head",
+    "interpolate_latents",
     "population_statistics",
     "posterior_batch_mean",
     "recalibrate_posterior",

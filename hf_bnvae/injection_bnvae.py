@@ -1,10 +1,12 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """How the latent enters a decoder that knows nothing of latents: as a memory slot and as an embedding (Optimus)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache, CacheLayerMixin, get_layer_types_and_kwargs
 
 MEMORY_SLOTS = 1
 
@@ -63,7 +65,7 @@ class LatentInjection(nn.Module):
         self, decoder_config: PreTrainedConfig, embedding_size: int, latent_size: int, latent_injection: str
     ) -> None:
         super().__init__()
-        self.memory = self.embedding = None
+        self.memory = self.embedding = self.window = None
         if latent_injection != "embedding":
             attention_heads = getattr(decoder_config, "num_attention_heads", None)
             if attention_heads is None:
@@ -76,6 +78,8 @@ class LatentInjection(nn.Module):
             self.num_heads = getattr(decoder_config, "num_key_value_heads", None) or attention_heads
             self.head_dim = getattr(decoder_config, "head_dim", None) or decoder_config.hidden_size // attention_heads
             self.memory = nn.Linear(latent_size, self.num_layers * self.num_heads * self.head_dim, bias=False)
+            windows = [kwargs.get("sliding_window") for kwargs in get_layer_types_and_kwargs(decoder_config)[1]]
+            self.window = min((window for window in windows if window is not None), default=None)
         if latent_injection != "memory":
             self.embedding = nn.Linear(latent_size, embedding_size, bias=False)
 
@@ -83,6 +87,12 @@ class LatentInjection(nn.Module):
     def num_slots(self) -> int:
         """How many positions of the decoder the latent takes."""
         return 0 if self.memory is None else MEMORY_SLOTS
+
+    @property
+    def slots_stay_visible(self) -> Callable[..., torch.Tensor] | None:
+        """What is added to the masks of a decoder some of whose layers see the last positions only, and would lose
+        sight of the slots; `None` for all others."""
+        return None if self.window is None else lambda batch, head, query, key: key < self.num_slots
 
     def memory_slots(self, latents: torch.Tensor) -> list[torch.Tensor]:
         """For each layer its slot, key and value alike: `(batch, heads, slots, head_dim)`.

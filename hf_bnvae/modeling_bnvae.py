@@ -10,16 +10,20 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
-from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.cache_utils import Cache
+from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput, logging
+from transformers.utils.generic import is_flash_attention_requested
 
 from .chunking_bnvae import check_chunk_size, count_chunks, real_lengths, run_in_chunks
 from .configuration_bnvae import BNVAEConfig
+from .generation_bnvae import LatentGenerationMixin, positions_of
 from .injection_bnvae import LatentInjection
+from .latent_space_bnvae import LatentSpaceMixin
 from .posterior_bnvae import (
     BatchNormMeanPosterior,
     BatchRootMeanSquare,
@@ -144,7 +148,7 @@ class BNVAEPreTrainedModel(PreTrainedModel):
             init.zeros_(module.num_batches_tracked)
 
 
-class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
+class BNVAEModel(BNVAEPreTrainedModel, LatentGenerationMixin, LatentSpaceMixin):
     """
     A variational autoencoder for text: a BERT-style encoder, a posterior head, and a causal decoder into which the
     latent is injected as a memory slot and an embedding.
@@ -597,8 +601,10 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
             if attention_mask is not None and attention_mask.shape[-1] == length:
                 attention_mask = F.pad(attention_mask, (slots, 0), value=1)
             past_key_values, use_cache = self.injection.prefix_cache(latents), False
-        elif isinstance(past_key_values, EncoderDecoderCache):
-            past_key_values = past_key_values.self_attention_cache
+        if attention_mask is None or (isinstance(attention_mask, torch.Tensor) and attention_mask.dim() == 2):
+            if attention_mask is not None and self.takes_position_ids:
+                kwargs.setdefault("position_ids", positions_of(attention_mask)[:, -inputs_embeds.shape[1] :])
+            attention_mask = self._keep_slots_visible(attention_mask, inputs_embeds, past_key_values)
         outputs = self.decoder(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -608,6 +614,33 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         return outputs.logits, outputs.past_key_values if use_cache else None
+
+    @property
+    def takes_position_ids(self) -> bool:
+        """Whether the decoder can be told positions, which padding on the left shifts."""
+        return "position_ids" in inspect.signature(self.decoder.forward).parameters
+
+    def _keep_slots_visible(
+        self, attention_mask: torch.Tensor | None, inputs_embeds: torch.Tensor, past_key_values: Cache | None
+    ) -> Any:
+        """The decoder's masks with the memory slot in sight of every token, where its windows are shorter than the
+        texts; else `attention_mask` as it is."""
+        window = self.injection.window
+        if window is None or past_key_values.get_seq_length() + inputs_embeds.shape[1] <= window:
+            return attention_mask
+        if is_flash_attention_requested(self.decoder.config):
+            raise ValueError(
+                f"Texts are longer than the decoder's window of {window} positions, and flash attention cannot keep "
+                "the latent's memory slot in sight there. Load the model with attn_implementation={'decoder': "
+                "'sdpa'}, or build it with latent_injection='embedding'."
+            )
+        return create_masks_for_generate(
+            self.decoder.config,
+            inputs_embeds,
+            attention_mask,
+            past_key_values,
+            or_mask_function=self.injection.slots_stay_visible,
+        )
 
     def _check_latents(self, latents: torch.Tensor, batch_size: int) -> None:
         expected = (batch_size, self.config.latent_size)
@@ -635,67 +668,6 @@ class BNVAEModel(BNVAEPreTrainedModel, GenerationMixin):
         inputs = labels.masked_fill(~scored, self.config.decoder_start_token_id).roll(1, dims=1)
         inputs[:, 0] = self.config.decoder_start_token_id
         return inputs
-
-    # ------------------------------------------------------------------------------------------------------------
-    # Generation. For `GenerationMixin` this is an encoder-decoder whose encoded sequence is the latent, of length one.
-    # ------------------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def generate(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        latents: torch.FloatTensor | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """
-        Text from latents, with all that [`~transformers.GenerationMixin.generate`] offers.
-
-        Args:
-            input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Sentences for the encoder; the
-                latents are then the modes of their posteriors.
-            attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
-            latents (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*): Latents to decode instead.
-            **kwargs: Generation arguments (`max_new_tokens`, `do_sample`, `num_beams`, ...).
-
-        Returns:
-            `torch.LongTensor` of shape `(batch * num_return_sequences, length)`: decoder token ids, from
-            `decoder_start_token_id` on, or what `return_dict_in_generate=True` asks for.
-        """
-        if (input_ids is None) == (latents is None):
-            raise ValueError("Pass either input_ids or latents.")
-        if latents is None:
-            latents = self.encode(input_ids, attention_mask).mode()
-        self._check_latents(latents, len(latents))
-        kwargs.setdefault("decoder_start_token_id", self.config.decoder_start_token_id)
-        kwargs["encoder_outputs"] = BaseModelOutput(last_hidden_state=latents.unsqueeze(1))
-        return super().generate(**kwargs)
-
-    def _prepare_cache_for_generation(
-        self,
-        generation_config: Any,
-        model_kwargs: dict[str, Any],
-        generation_mode: Any,
-        batch_size: int,
-        max_cache_length: int,
-    ) -> None:
-        """The decoder's cache, with the latents' memory slots already in it."""
-        slots = self.injection.num_slots
-        super()._prepare_cache_for_generation(
-            generation_config, model_kwargs, generation_mode, batch_size, max_cache_length + slots
-        )
-        cache = model_kwargs.get("past_key_values")
-        if isinstance(cache, EncoderDecoderCache):
-            cache = model_kwargs["past_key_values"] = cache.self_attention_cache
-        if cache is None or slots == 0:
-            return
-        latents = model_kwargs["encoder_outputs"].last_hidden_state.squeeze(1)
-        for layer, slot in enumerate(self.injection.memory_slots(latents)):
-            slot = slot.to(self.decoder.dtype)
-            cache.update(slot, slot, layer)
-        mask = model_kwargs.get("decoder_attention_mask")
-        if mask is not None:
-            model_kwargs["decoder_attention_mask"] = F.pad(mask, (slots, 0), value=1)
 
 
 def _refuse_encoder_dropouts(overrides: Any) -> None:

@@ -171,6 +171,28 @@ class BNVAEProcessor(ProcessorMixin):
                 padded[name] = [list(row) + [value] * (longest - len(row)) for row in features[name]]
         return padded
 
+    def encode_prompts(self, text: str | list[str], return_tensors: str = "pt") -> BatchFeature:
+        """
+        Beginnings of texts for [`~BNVAEModel.generate`] to go on from; it puts the start token ahead of them.
+
+        Args:
+            text (`str` or `list[str]`): One beginning or several.
+            return_tensors (`str`, *optional*, defaults to `"pt"`): The kind of tensors.
+
+        Returns:
+            [`BatchFeature`]: `decoder_input_ids` and `decoder_attention_mask`, `(batch, longest)`, padded on the left.
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        prompts = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        longest = max(map(len, prompts))
+        return BatchFeature(
+            {
+                "decoder_input_ids": [[self.tokenizer.pad_token_id] * (longest - len(ids)) + ids for ids in prompts],
+                "decoder_attention_mask": [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts],
+            },
+            tensor_type=return_tensors,
+        )
+
     def _encoder_truncated(self, encoded: Any) -> list[bool]:
         if encoded.encodings is not None:
             return [bool(encoding.overflowing) for encoding in encoded.encodings]

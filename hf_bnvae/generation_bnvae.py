@@ -1,0 +1,260 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Text from latents: Transformers' generation on a decoder whose cache holds the latent's memory slot.
+
+For `GenerationMixin` a BN-VAE is an encoder-decoder whose encoded sequence is the latent, of length one: it expands
+the latent for beams and for several returned sequences by itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers import GenerationMixin
+from transformers.cache_utils import DynamicLayer, EncoderDecoderCache, StaticLayer
+from transformers.masking_utils import create_masks_for_generate
+from transformers.modeling_outputs import BaseModelOutput
+
+# Where nobody says how long a text may become, and the decoder has the positions: what Transformers' pipelines take.
+DEFAULT_MAX_NEW_TOKENS = 256
+
+
+class LatentGenerationMixin(GenerationMixin):
+    """`generate` of a [`BNVAEModel`]."""
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        latents: torch.FloatTensor | None = None,
+        sample_posterior: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """
+        Text from latents, with all that [`~transformers.GenerationMixin.generate`] offers.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Sentences for the encoder.
+            attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
+            latents (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*): Latents to decode instead.
+            sample_posterior (`bool`, *optional*, defaults to `False`): With `input_ids`, decode one sample of each
+                sentence's posterior, not its mode.
+            seed (`int`, *optional*): Seed of all draws of this call, those of the posterior and of `do_sample`. The
+                global random state is then left as it was.
+            **kwargs: Generation arguments (`max_new_tokens`, `do_sample`, `num_beams`, `streamer`, ...), and a prompt
+                to continue as `decoder_input_ids` with, if it is padded, on the left, `decoder_attention_mask`, both
+                `(batch, prompt_length)` ([`~BNVAEProcessor.encode_prompts`] makes them). `decoder_start_token_id` is
+                put ahead of each prompt that does not begin with it. Where no length is given, at most 256 tokens are
+                generated, or as many as the decoder has positions for.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch * num_return_sequences, length)`: decoder token ids, from
+            `decoder_start_token_id` on, or what `return_dict_in_generate=True` asks for.
+
+        Raises:
+            ValueError: in training mode, for latents of the wrong shape or type or that are not finite, for a prompt
+                or a length beyond the decoder's positions, and for a prompt padded on the right.
+        """
+        self.require_evaluation_mode()
+        if (input_ids is None) == (latents is None):
+            raise ValueError("Pass either input_ids or latents.")
+        if sample_posterior and input_ids is None:
+            raise ValueError("sample_posterior=True needs input_ids: given latents are decoded as they are.")
+        if "past_key_values" in kwargs:
+            raise ValueError(
+                "generate makes its own cache, which holds the latent's memory slot, so past_key_values cannot be "
+                "given. To go on with a text, pass all of it as decoder_input_ids."
+            )
+        with seeded(seed):
+            if latents is None:
+                posterior = self.encode(input_ids.to(self.device), attention_mask)
+                latents = posterior.sample() if sample_posterior else posterior.mode()
+            latents = self.prepare_latents(latents)
+            kwargs["encoder_outputs"] = BaseModelOutput(last_hidden_state=latents.unsqueeze(1))
+            return super().generate(**kwargs)
+
+    def require_evaluation_mode(self) -> None:
+        """Refuse to make texts or their latents in training mode.
+
+        Raises:
+            ValueError: with the way out.
+        """
+        if self.training:
+            raise ValueError(
+                "The model is in training mode: dropout would disturb texts and latents, and a batch-normalised "
+                "posterior would depend on the other sentences of the batch. Call model.eval() first."
+            )
+
+    def prepare_latents(self, latents: Any) -> torch.FloatTensor:
+        """
+        Latents as the decoder takes them: `(batch, latent_size)`, in the posterior's type, on the model's device.
+
+        Args:
+            latents (`torch.Tensor` of shape `(batch, latent_size)`): Of any floating-point type.
+
+        Raises:
+            ValueError: for anything else, and for latents that are not finite.
+        """
+        expected = f"latents must be a floating-point tensor of shape (batch, latent_size={self.config.latent_size})"
+        if not isinstance(latents, torch.Tensor):
+            raise ValueError(f"{expected}, got {type(latents).__name__}.")
+        if not latents.is_floating_point():
+            raise ValueError(f"{expected}, got {latents.dtype}. Token ids of sentences are passed as input_ids.")
+        if latents.dim() != 2 or latents.shape[1] != self.config.latent_size or len(latents) == 0:
+            raise ValueError(f"{expected}, got shape {tuple(latents.shape)}.")
+        is_finite = latents.isfinite().all(1)
+        if not is_finite.all():
+            rows = (~is_finite).nonzero().flatten().tolist()
+            raise ValueError(
+                f"{len(rows)} of {len(latents)} latents hold NaN or infinite values, the first of them row {rows[0]}."
+            )
+        return latents.to(self.device, self.posterior.mean_projection.weight.dtype)
+
+    def _prepare_generation_config(self, generation_config: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
+        if generation_config.decoder_start_token_id is None:
+            generation_config.decoder_start_token_id = self.config.decoder_start_token_id
+        return generation_config, model_kwargs
+
+    def _prepare_decoder_input_ids_for_generation(
+        self,
+        batch_size: int,
+        model_input_name: str,
+        model_kwargs: dict[str, Any],
+        decoder_start_token_id: torch.Tensor,
+        device: torch.device | None = None,
+    ) -> tuple[torch.LongTensor, dict[str, Any]]:
+        """Prompts with their start tokens and positions; no prompt is an empty one."""
+        prompts = model_kwargs.pop("decoder_input_ids", None)
+        mask = model_kwargs.pop("decoder_attention_mask", None)
+        if prompts is None:
+            if mask is not None:
+                raise ValueError("decoder_attention_mask was given without decoder_input_ids.")
+            prompts = torch.empty(batch_size, 0, dtype=torch.long, device=device)
+        if prompts.dim() != 2 or len(prompts) != batch_size:
+            raise ValueError(
+                f"decoder_input_ids must hold one prompt for each of {batch_size} latents, got the shape "
+                f"{tuple(prompts.shape)}."
+            )
+        prompts = prompts.to(device)
+        mask = torch.ones_like(prompts) if mask is None else mask.to(prompts)
+        if mask.shape != prompts.shape:
+            raise ValueError(
+                f"decoder_attention_mask of shape {tuple(mask.shape)} does not fit decoder_input_ids of shape "
+                f"{tuple(prompts.shape)}."
+            )
+        if (mask[:, 1:] < mask[:, :-1]).any():
+            raise ValueError(
+                "Prompts must be padded on the left, so that what is generated follows their last token; "
+                "decoder_attention_mask has a 0 behind a 1. processor.encode_prompts pads so."
+            )
+        prompts, mask = _with_start_tokens(prompts, mask, decoder_start_token_id.to(prompts))
+        if not mask.all():
+            model_kwargs["decoder_attention_mask"] = mask
+        if self.takes_position_ids:
+            model_kwargs["decoder_position_ids"] = positions_of(mask) + self.injection.num_slots
+        return prompts, model_kwargs
+
+    def _prepare_generated_length(
+        self, generation_config: Any, has_default_max_length: bool, input_ids_length: int, **kwargs: Any
+    ) -> Any:
+        """As the base class, within the decoder's positions, of which the memory slot takes one and the last token
+        none."""
+        positions = getattr(self.config.decoder, "max_position_embeddings", None)
+        room = None if positions is None else positions - self.injection.num_slots - input_ids_length + 1
+        if room is not None and room < 1:
+            raise ValueError(
+                f"A prompt of {input_ids_length} tokens (its start token and padding included) does not fit into the "
+                f"decoder's {positions} positions, of which the latent takes {self.injection.num_slots}. Shorten it."
+            )
+        if has_default_max_length and generation_config.max_new_tokens is None:
+            generation_config.max_new_tokens = min(DEFAULT_MAX_NEW_TOKENS, room or DEFAULT_MAX_NEW_TOKENS)
+        generation_config = super()._prepare_generated_length(
+            generation_config=generation_config,
+            has_default_max_length=has_default_max_length,
+            input_ids_length=input_ids_length,
+            **kwargs,
+        )
+        if room is not None and generation_config.max_length - input_ids_length > room:
+            raise ValueError(
+                f"The decoder has {positions} positions: behind the latent's {self.injection.num_slots} and a prompt "
+                f"of {input_ids_length} (the start token included) there is room for max_new_tokens={room}, got "
+                f"{generation_config.max_length - input_ids_length}."
+            )
+        return generation_config
+
+    def _prepare_cache_for_generation(
+        self,
+        generation_config: Any,
+        model_kwargs: dict[str, Any],
+        generation_mode: Any,
+        batch_size: int,
+        max_cache_length: int,
+    ) -> None:
+        """The decoder's cache, with the latents' memory slots already in it."""
+        slots = self.injection.num_slots
+        super()._prepare_cache_for_generation(
+            generation_config, model_kwargs, generation_mode, batch_size, max_cache_length + slots
+        )
+        cache = model_kwargs.get("past_key_values")
+        if isinstance(cache, EncoderDecoderCache):
+            cache = model_kwargs["past_key_values"] = cache.self_attention_cache
+        if slots == 0:
+            return
+        mask = model_kwargs.get("decoder_attention_mask")
+        if mask is not None:
+            model_kwargs["decoder_attention_mask"] = F.pad(mask, (slots, 0), value=1)
+        if cache is None:
+            return
+        # A layer that keeps the last positions only would drop the slot.
+        is_static = cache.is_compileable
+        cache.layers = [
+            (StaticLayer(max_cache_length + slots) if is_static else DynamicLayer()) if layer.is_sliding else layer
+            for layer in cache.layers
+        ]
+        latents = model_kwargs["encoder_outputs"].last_hidden_state.squeeze(1)
+        for layer, slot in enumerate(self.injection.memory_slots(latents)):
+            slot = slot.to(self.decoder.dtype)
+            cache.update(slot, slot, layer)
+
+    def create_masks_for_generate(self, **kwargs: Any) -> Any:
+        """The masks of a static cache, made ahead of each pass so that it can be compiled."""
+        return create_masks_for_generate(**kwargs, or_mask_function=self.injection.slots_stay_visible)
+
+
+def _with_start_tokens(
+    prompts: torch.LongTensor, mask: torch.LongTensor, start_token_id: torch.LongTensor
+) -> tuple[torch.LongTensor, torch.LongTensor]:
+    """Prompts padded on the left, `(batch, length)`, and their masks, each behind its start token."""
+    length = prompts.shape[1]
+    start = start_token_id.reshape(-1, 1).expand(len(prompts), 1)
+    longer, longer_mask = torch.cat([start, prompts], 1), F.pad(mask, (1, 0))
+    num_tokens = mask.sum(1, keepdim=True)
+    ahead = length - num_tokens  # (batch, 1), in `longer` the position ahead of the first token
+    lacks_start = longer.gather(1, (ahead + 1).clamp(max=length)).ne(start) | num_tokens.eq(0)
+    if not lacks_start.any():
+        return prompts, mask
+    longer = longer.scatter(1, ahead, torch.where(lacks_start, start, longer.gather(1, ahead)))
+    return longer, longer_mask.scatter(1, ahead, lacks_start.to(mask))
+
+
+def positions_of(mask: torch.Tensor) -> torch.LongTensor:
+    """The position of each token among the real ones, from a mask `(batch, length)` with 0 for padding on the left."""
+    return (mask.long().cumsum(1) - 1).clamp(min=0)
+
+
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Draws of torch from `seed` inside, and the global random state as it was afterwards; `None` changes nothing."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+__all__ = ["DEFAULT_MAX_NEW_TOKENS", "LatentGenerationMixin", "positions_of", "seeded"]

@@ -1,0 +1,420 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Texts to latents and back: what one does in a latent space, on texts as they are, with the processor attached."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.nn import functional as F
+from transformers.utils import logging
+
+from .generation_bnvae import seeded
+
+# A text, or a latent `(latent_size,)`; or several, as a list or a tensor `(n, latent_size)`.
+TextsOrLatents = str | Sequence[str] | torch.Tensor | Sequence[Sequence[float]]
+
+InterpolationMethod = Literal["linear", "spherical"]
+
+# Work of fewer batches than this is done before a bar could be read.
+_MIN_BATCHES_FOR_PROGRESS = 8
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """
+    One of the nearest latents of a corpus.
+
+    Args:
+        index (`int`): Its place in the corpus.
+        distance (`float`): Its distance from the query.
+        text (`str`, *optional*): The text there, if the corpus was given as texts.
+    """
+
+    index: int
+    distance: float
+    text: str | None = None
+
+
+def interpolate_latents(
+    start: torch.Tensor, end: torch.Tensor, steps: int, method: InterpolationMethod = "linear"
+) -> torch.Tensor:
+    """
+    Points between pairs of latents, both ends included.
+
+    Args:
+        start, end (`torch.Tensor` of shape `(..., latent_size)`): The ends.
+        steps (`int`): Number of points, at least 2.
+        method (`str`, *optional*, defaults to `"linear"`): `"linear"` for equal steps on the straight line, or
+            `"spherical"` for equal angles on the arc between the directions (Shoemake 1985; White 2016), which stays
+            away from the origin, as draws of the prior do in many dimensions.
+
+    Returns:
+        `torch.Tensor` of shape `(..., steps, latent_size)`
+
+    Raises:
+        ValueError: for fewer than two steps, an unknown method, and with `"spherical"` for a latent of length zero or
+            a pair of opposite ones, between which there is no shortest arc.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
+        raise ValueError(f"steps must be a whole number of at least 2, both ends being steps, got {steps!r}.")
+    weights = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device).unsqueeze(-1)  # (steps, 1)
+    start, end = start.unsqueeze(-2), end.unsqueeze(-2)
+    if method == "linear":
+        return torch.lerp(start, end, weights)
+    if method != "spherical":
+        raise ValueError(f"method must be 'linear' or 'spherical', got {method!r}.")
+    # In float64: the arc cosine of nearly parallel directions loses half of the digits.
+    start64, end64 = start.double(), end.double()
+    cosine = F.cosine_similarity(start64, end64, dim=-1, eps=0.0).clamp(-1, 1)
+    if cosine.isnan().any():
+        raise ValueError("method='spherical' needs directions, and a latent of length zero has none. Use 'linear'.")
+    angle = torch.arccos(cosine).unsqueeze(-1)
+    if (torch.pi - angle < 1e-6).any():
+        raise ValueError("Between opposite latents there is no shortest arc. Use method='linear'.")
+    parts = (1 - weights) * angle, weights * angle
+    on_arc = (torch.sin(parts[0]) * start64 + torch.sin(parts[1]) * end64) / torch.sin(angle)
+    # Where the directions agree the arc is the line.
+    return torch.where(angle < 1e-6, torch.lerp(start64, end64, weights.double()), on_arc).to(start.dtype)
+
+
+class LatentSpaceMixin:
+    """
+    The latent space of a [`BNVAEModel`] in terms of texts.
+
+    [`~LatentSpaceMixin.attach_processor`] comes first. Wherever a method takes texts it takes latents as well: a
+    string or a latent of shape `(latent_size,)` for one, a list of strings or a tensor of shape `(n, latent_size)` for
+    several; for one it returns one result, for several a list. All methods share these arguments:
+
+        batch_size (`int`, *optional*, defaults to 32): Sentences that are encoded or decoded at once.
+        show_progress (`bool`, *optional*): Whether to draw progress bars; by default where there are many batches.
+        seed (`int`, *optional*): Seed of every draw of the call; the global random state is then left as it was.
+        **generation_kwargs: Arguments of [`~BNVAEModel.generate`] (`max_new_tokens`, `do_sample`, `num_beams`, ...).
+
+    and raise `ValueError` for a model in training mode, an empty text, and latents that are no latents of the model.
+    """
+
+    processor: Any = None
+
+    def attach_processor(self, processor: Any) -> Any:
+        """
+        Give the model the processor with which it was trained, so that it can be asked about texts.
+
+        Args:
+            processor ([`BNVAEProcessor`]): The processor.
+
+        Returns:
+            The model itself: `model = BNVAEModel.from_pretrained(path).attach_processor(processor)`.
+
+        Raises:
+            ValueError: if the sizes of its vocabularies show that it is not the model's.
+        """
+        for name, config in (("encoder_tokenizer", self.config.encoder), ("tokenizer", self.config.decoder)):
+            tokenizer = getattr(processor, name, None)
+            if tokenizer is None:
+                raise ValueError(f"The processor must be a BNVAEProcessor, got {type(processor).__name__}.")
+            # Embeddings are often padded to a round size, so they may be somewhat larger than the vocabulary.
+            if not 0.9 * config.vocab_size <= len(tokenizer) <= config.vocab_size:
+                raise ValueError(
+                    f"The processor does not belong to this model: its {name} has {len(tokenizer)} tokens, the "
+                    f"model's {config.model_type!r} embeds {config.vocab_size}. Load the processor that was saved "
+                    "with the model; after adding tokens, resize the model's embeddings."
+                )
+        self.processor = processor
+        return self
+
+    @torch.no_grad()
+    def encode_texts(
+        self,
+        texts: str | Sequence[str],
+        sample_posterior: bool = False,
+        batch_size: int = 32,
+        show_progress: bool | None = None,
+        seed: int | None = None,
+    ) -> torch.FloatTensor:
+        """
+        The latents of texts.
+
+        Args:
+            texts (`str` or sequence of `str`): One text or several.
+            sample_posterior (`bool`, *optional*, defaults to `False`): Draw from each text's posterior, rather than
+                take its mode.
+            batch_size, show_progress, seed: See [`LatentSpaceMixin`].
+
+        Returns:
+            `torch.FloatTensor` of shape `(latent_size,)` for one text, `(n, latent_size)` for several, on the CPU.
+        """
+        processor = self._require_processor()
+        items = [texts] if isinstance(texts, str) else list(texts)
+        for index, item in enumerate(items):
+            if not isinstance(item, str):
+                raise ValueError(f"texts must be strings, got {item!r} at index {index}.")
+            if not item.strip():
+                raise ValueError(f"The text at index {index} is empty: {item!r}. Leave it out.")
+        self.require_evaluation_mode()
+        # Texts of like length share a batch: less padding.
+        order = sorted(range(len(items)), key=lambda index: len(items[index]))
+        latents = torch.empty(len(items), self.config.latent_size)
+        with seeded(seed):
+            for rows in self._batches(order, batch_size, show_progress, "Encoding"):
+                batch = processor([items[row] for row in rows], return_tensors="pt").to(self.device)
+                posterior = self.encode(batch["input_ids"], batch["attention_mask"])
+                batch_latents = posterior.sample() if sample_posterior else posterior.mode()
+                latents[rows] = batch_latents.to(latents)
+        return latents[0] if isinstance(texts, str) else latents
+
+    def reconstruct(
+        self,
+        texts: TextsOrLatents,
+        sample_posterior: bool = False,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress: bool | None = None,
+        seed: int | None = None,
+        **generation_kwargs: Any,
+    ) -> str | list[Any]:
+        """
+        Texts from the latents of texts, or from latents.
+
+        Args:
+            texts (`str`, sequence of `str`, or latents): What to decode.
+            sample_posterior (`bool`, *optional*, defaults to `False`): Decode a draw from each text's posterior,
+                rather than its mode.
+            prompt (`str`, *optional*): How every text begins; the decoder goes on from there under each latent.
+            batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`].
+
+        Returns:
+            `str` for one text or latent, `list[str]` for several; a list of `num_return_sequences` texts in place of
+            each text, where that is more than one.
+
+        Example:
+
+        ```python
+        >>> model.reconstruct("The food was great .")
+        'the food was great .'
+        ```
+        """
+        with seeded(seed):
+            latents, is_single = self._as_latents(texts, batch_size, show_progress, sample_posterior)
+            decoded = self._decode_latents(latents, prompt, batch_size, show_progress, generation_kwargs)
+        return decoded[0] if is_single else decoded
+
+    def sample(
+        self,
+        n: int = 1,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress: bool | None = None,
+        seed: int | None = None,
+        **generation_kwargs: Any,
+    ) -> list[Any]:
+        """
+        Texts from draws of the prior N(0, I).
+
+        Args:
+            n (`int`, *optional*, defaults to 1): How many.
+            prompt (`str`, *optional*): How every text begins.
+            batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`]. Each draw is decoded
+                greedily unless they say otherwise.
+
+        Returns:
+            `list[str]` of length `n`.
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"n must be a positive number of texts, got {n!r}.")
+        with seeded(seed):
+            # On the CPU, so that a seed means the same latents on every device.
+            latents = torch.randn(n, self.config.latent_size)
+            return self._decode_latents(latents, prompt, batch_size, show_progress, generation_kwargs)
+
+    def interpolate(
+        self,
+        a: TextsOrLatents,
+        b: TextsOrLatents,
+        steps: int = 9,
+        method: InterpolationMethod = "linear",
+        batch_size: int = 32,
+        show_progress: bool | None = None,
+        seed: int | None = None,
+        **generation_kwargs: Any,
+    ) -> list[Any]:
+        """
+        Texts along the way from one latent to another, what both ends decode to included.
+
+        Args:
+            a, b (`str`, sequence of `str`, or latents): The ends; as many of the one as of the other.
+            steps (`int`, *optional*, defaults to 9): Number of texts, at least 2.
+            method (`str`, *optional*, defaults to `"linear"`): `"linear"` or `"spherical"`; see
+                [`interpolate_latents`].
+            batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`].
+
+        Returns:
+            `list[str]` of length `steps` for one pair, a list of such lists for several.
+        """
+        with seeded(seed):
+            start, is_single = self._as_latents(a, batch_size, show_progress)
+            end, _ = self._as_latents(b, batch_size, show_progress)
+            if len(start) != len(end):
+                raise ValueError(f"a and b must be as many, got {len(start)} and {len(end)}.")
+            points = interpolate_latents(start, end, steps, method)
+            decoded = self._decode_latents(points.flatten(0, 1), None, batch_size, show_progress, generation_kwargs)
+        lines = [decoded[first : first + steps] for first in range(0, len(decoded), steps)]
+        return lines[0] if is_single else lines
+
+    def analogy(
+        self,
+        a: TextsOrLatents,
+        b: TextsOrLatents,
+        c: TextsOrLatents,
+        degree: float = 1.0,
+        batch_size: int = 32,
+        show_progress: bool | None = None,
+        seed: int | None = None,
+        **generation_kwargs: Any,
+    ) -> str | list[Any]:
+        """
+        What is to `c` as `b` is to `a`: the text at `z_c + degree * (z_b - z_a)` (Optimus, Li et al., EMNLP 2020).
+
+        Args:
+            a, b (`str`, sequence of `str`, or latents): Before and after. One pair serves every `c`; otherwise as
+                many as of `c`.
+            c (`str`, sequence of `str`, or latents): What to change likewise.
+            degree (`float`, *optional*, defaults to 1): How far to go; 0 gives the reconstruction of `c`.
+            batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`].
+
+        Returns:
+            `str` for one `c`, `list[str]` for several.
+        """
+        with seeded(seed):
+            latents_c, is_single = self._as_latents(c, batch_size, show_progress)
+            pair = []
+            for name, ends in (("a", a), ("b", b)):
+                latents, _ = self._as_latents(ends, batch_size, show_progress)
+                if len(latents) not in (1, len(latents_c)):
+                    raise ValueError(f"{name} must be one or as many as c, {len(latents_c)}, got {len(latents)}.")
+                pair.append(latents)
+            degree = torch.tensor(degree, dtype=latents_c.dtype)
+            if not degree.isfinite():
+                raise ValueError(f"degree must be a finite number, got {degree.item()}.")
+            latents = latents_c + degree * (pair[1] - pair[0])
+            decoded = self._decode_latents(latents, None, batch_size, show_progress, generation_kwargs)
+        return decoded[0] if is_single else decoded
+
+    def neighbours(
+        self,
+        queries: TextsOrLatents,
+        corpus: TextsOrLatents,
+        k: int = 5,
+        metric: Literal["euclidean", "cosine"] = "euclidean",
+        batch_size: int = 32,
+        show_progress: bool | None = None,
+    ) -> list[Any]:
+        """
+        The nearest latents of a corpus.
+
+        Args:
+            queries (`str`, sequence of `str`, or latents): What to look for.
+            corpus (sequence of `str`, or latents): Where to look. To search one corpus often, pass the latents that
+                [`~LatentSpaceMixin.encode_texts`] gave once.
+            k (`int`, *optional*, defaults to 5): How many neighbours, at most as many as the corpus holds.
+            metric (`str`, *optional*, defaults to `"euclidean"`): `"euclidean"`, or `"cosine"` for one minus the
+                cosine of the angle.
+            batch_size, show_progress: See [`LatentSpaceMixin`].
+
+        Returns:
+            `list[Neighbour]` for one query, nearest first; a list of such lists for several.
+        """
+        latents, is_single = self._as_latents(queries, batch_size, show_progress)
+        texts = None if isinstance(corpus, torch.Tensor) or not _holds_texts(corpus) else list(corpus)
+        corpus_latents, _ = self._as_latents(corpus, batch_size, show_progress)
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(corpus_latents):
+            raise ValueError(f"k must lie between 1 and the corpus' size, {len(corpus_latents)}, got {k!r}.")
+        if metric not in ("euclidean", "cosine"):
+            raise ValueError(f"metric must be 'euclidean' or 'cosine', got {metric!r}.")
+        if metric == "cosine":
+            corpus_latents = F.normalize(corpus_latents, dim=-1)
+        found = []
+        for rows in self._batches(range(len(latents)), batch_size, show_progress, "Searching"):
+            if metric == "cosine":
+                distances = 1 - F.normalize(latents[rows], dim=-1) @ corpus_latents.T
+            else:
+                # Differences rather than a matrix product, which loses the digits of small distances.
+                distances = torch.cdist(latents[rows], corpus_latents, compute_mode="donot_use_mm_for_euclid_dist")
+            nearest = distances.topk(k, largest=False)
+            for values, indices in zip(nearest.values.tolist(), nearest.indices.tolist(), strict=True):
+                found.append(
+                    [
+                        Neighbour(index, distance, None if texts is None else texts[index])
+                        for index, distance in zip(indices, values, strict=True)
+                    ]
+                )
+        return found[0] if is_single else found
+
+    def _as_latents(
+        self,
+        items: TextsOrLatents,
+        batch_size: int,
+        show_progress: bool | None,
+        sample_posterior: bool = False,
+    ) -> tuple[torch.FloatTensor, bool]:
+        """Latents `(n, latent_size)` on the CPU, and whether one alone was given."""
+        if isinstance(items, str) or _holds_texts(items):
+            latents = self.encode_texts(items, sample_posterior, batch_size, show_progress)
+            return latents.reshape(-1, self.config.latent_size), isinstance(items, str)
+        if sample_posterior:
+            raise ValueError("sample_posterior=True needs texts: given latents are decoded as they are.")
+        try:
+            latents = torch.as_tensor(items)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"Expected texts or latents, got {items!r}: {error}") from error
+        is_single = latents.dim() == 1
+        return self.prepare_latents(latents[None] if is_single else latents).cpu(), is_single
+
+    @torch.no_grad()
+    def _decode_latents(
+        self,
+        latents: torch.Tensor,
+        prompt: str | None,
+        batch_size: int,
+        show_progress: bool | None,
+        generation_kwargs: dict[str, Any],
+    ) -> list[Any]:
+        """The text of each latent of `(n, latent_size)`, or a list of several."""
+        processor = self._require_processor()
+        for name in ("input_ids", "latents", "decoder_input_ids", "return_dict_in_generate"):
+            if name in generation_kwargs:
+                raise ValueError(f"{name} has no place here: texts go in and come out. Call model.generate instead.")
+        decoded: list[Any] = []
+        for rows in self._batches(range(len(latents)), batch_size, show_progress, "Decoding"):
+            prompts = {} if prompt is None else processor.encode_prompts([prompt] * len(rows)).to(self.device)
+            ids = self.generate(latents=latents[rows], **prompts, **generation_kwargs)
+            # Some tokenizers begin every text with a space.
+            texts = [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
+            each = len(texts) // len(rows)
+            decoded += texts if each == 1 else [texts[i : i + each] for i in range(0, len(texts), each)]
+        return decoded
+
+    def _batches(
+        self, indices: Sequence[int], batch_size: int, show_progress: bool | None, description: str
+    ) -> Iterable[list[int]]:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a positive number of sentences, got {batch_size!r}.")
+        starts = range(0, len(indices), batch_size)
+        show = len(starts) >= _MIN_BATCHES_FOR_PROGRESS if show_progress is None else show_progress
+        for start in logging.tqdm(starts, desc=description, disable=not show, leave=False):
+            yield list(indices[start : start + batch_size])
+
+    def _require_processor(self) -> Any:
+        if self.processor is None:
+            raise ValueError(
+                "The model has no processor, so it knows no texts. Attach the one that was saved with it: "
+                "model.attach_processor(BNVAEProcessor.from_pretrained(...))."
+            )
+        return self.processor
+
+
+def _holds_texts(items: Any) -> bool:
+    return isinstance(items, Sequence) and (len(items) == 0 or any(isinstance(item, str) for item in items))
+
+
+__all__ = ["InterpolationMethod", "LatentSpaceMixin", "Neighbour", "TextsOrLatents", "interpolate_latents"]
