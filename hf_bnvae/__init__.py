@@ -5,11 +5,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from ._version import __version__
 from .configuration_bnvae import BNVAEConfig
 from .latent_space_bnvae import Neighbour, interpolate_latents
 from .modeling_bnvae import BNVAEModel, BNVAEOutput, BNVAEPreTrainedModel
+from .pipeline_bnvae import LatentTextPipeline, TextLatentPipeline
 from .posterior_bnvae import (
     POSTERIOR_HEADS,
     BatchNormMeanPosterior,
@@ -43,6 +45,8 @@ _LAZY = {
 AutoConfig.register("bnvae", BNVAEConfig)
 AutoModel.register(BNVAEConfig, BNVAEModel)
 AutoProcessor.register(BNVAEConfig, BNVAEProcessor)
+for _task, _pipeline in (("latent-text", LatentTextPipeline), ("text-latent", TextLatentPipeline)):
+    PIPELINE_REGISTRY.register_pipeline(_task, pipeline_class=_pipeline, pt_model=AutoModel, type="text")
 
 
 def __getattr__(name: str) -> Any:
@@ -70,9 +74,11 @@ __all__ = [
     "BatchNormRMSPosterior",
     "DiagonalGaussian",
     "GaussianPosterior",
+    "LatentTextPipeline",
     "LayerNormPosterior",
     "Neighbour",
     "PosteriorHead",
+    "TextLatentPipeline",
     "__version__",
     "build_posterior_head",
     "interpolate_latents",

@@ -195,7 +195,7 @@ class LatentSpaceMixin:
         ```
         """
         with seeded(seed):
-            latents, is_single = self._as_latents(texts, batch_size, show_progress, sample_posterior)
+            latents, is_single = self.as_latents(texts, batch_size, show_progress, sample_posterior)
             decoded = self._decode_latents(latents, prompt, batch_size, show_progress, generation_kwargs)
         return decoded[0] if is_single else decoded
 
@@ -252,8 +252,8 @@ class LatentSpaceMixin:
             `list[str]` of length `steps` for one pair, a list of such lists for several.
         """
         with seeded(seed):
-            start, is_single = self._as_latents(a, batch_size, show_progress)
-            end, _ = self._as_latents(b, batch_size, show_progress)
+            start, is_single = self.as_latents(a, batch_size, show_progress)
+            end, _ = self.as_latents(b, batch_size, show_progress)
             if len(start) != len(end):
                 raise ValueError(f"a and b must be as many, got {len(start)} and {len(end)}.")
             points = interpolate_latents(start, end, steps, method)
@@ -286,10 +286,10 @@ class LatentSpaceMixin:
             `str` for one `c`, `list[str]` for several.
         """
         with seeded(seed):
-            latents_c, is_single = self._as_latents(c, batch_size, show_progress)
+            latents_c, is_single = self.as_latents(c, batch_size, show_progress)
             pair = []
             for name, ends in (("a", a), ("b", b)):
-                latents, _ = self._as_latents(ends, batch_size, show_progress)
+                latents, _ = self.as_latents(ends, batch_size, show_progress)
                 if len(latents) not in (1, len(latents_c)):
                     raise ValueError(f"{name} must be one or as many as c, {len(latents_c)}, got {len(latents)}.")
                 pair.append(latents)
@@ -324,9 +324,9 @@ class LatentSpaceMixin:
         Returns:
             `list[Neighbour]` for one query, nearest first; a list of such lists for several.
         """
-        latents, is_single = self._as_latents(queries, batch_size, show_progress)
+        latents, is_single = self.as_latents(queries, batch_size, show_progress)
         texts = None if isinstance(corpus, torch.Tensor) or not _holds_texts(corpus) else list(corpus)
-        corpus_latents, _ = self._as_latents(corpus, batch_size, show_progress)
+        corpus_latents, _ = self.as_latents(corpus, batch_size, show_progress)
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(corpus_latents):
             raise ValueError(f"k must lie between 1 and the corpus' size, {len(corpus_latents)}, got {k!r}.")
         if metric not in ("euclidean", "cosine"):
@@ -350,14 +350,24 @@ class LatentSpaceMixin:
                 )
         return found[0] if is_single else found
 
-    def _as_latents(
+    def as_latents(
         self,
         items: TextsOrLatents,
-        batch_size: int,
-        show_progress: bool | None,
+        batch_size: int = 32,
+        show_progress: bool | None = None,
         sample_posterior: bool = False,
     ) -> tuple[torch.FloatTensor, bool]:
-        """Latents `(n, latent_size)` on the CPU, and whether one alone was given."""
+        """
+        What all methods here make of texts or latents.
+
+        Args:
+            items (`str`, sequence of `str`, or latents): One or several.
+            sample_posterior (`bool`, *optional*, defaults to `False`): Draw from each text's posterior.
+            batch_size, show_progress: See [`LatentSpaceMixin`].
+
+        Returns:
+            `tuple`: latents of shape `(n, latent_size)` on the CPU, and whether it was one, not a list of one.
+        """
         if isinstance(items, str) or _holds_texts(items):
             latents = self.encode_texts(items, sample_posterior, batch_size, show_progress)
             return latents.reshape(-1, self.config.latent_size), isinstance(items, str)

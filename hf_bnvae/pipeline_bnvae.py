@@ -1,0 +1,127 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Pipelines: `"text-latent"`, from texts to the means of their posteriors, and `"latent-text"`, from latents, or texts
+by way of their latents, to texts."""
+
+from typing import Any
+
+import torch
+from transformers import Pipeline
+
+
+class _LatentSpacePipeline(Pipeline):
+    """What both share: the processor, attached to the model, and inputs that are texts or latents."""
+
+    # From a folder or the Hub; a model that is passed as an object may have its processor attached.
+    _load_processor = None
+    _load_tokenizer = _load_feature_extractor = _load_image_processor = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        processor = self.processor or self.model.processor
+        if processor is None:
+            raise ValueError(
+                "The pipeline needs the model's processor: pass processor=BNVAEProcessor.from_pretrained(...), or the "
+                "model as the folder or Hub name that holds both."
+            )
+        self.model.attach_processor(processor).eval()
+        # Without a tokenizer the base class batches nothing. Texts are tokenised by the model's methods.
+        self.processor, self.tokenizer = processor, processor.tokenizer
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        if not isinstance(inputs, (str, list)) and getattr(inputs, "ndim", 0) == 2:
+            # The rows of a tensor or an array are inputs of their own, as the elements of a list are.
+            inputs = list(inputs)
+        return [] if isinstance(inputs, list) and not inputs else super().__call__(inputs, **kwargs)
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """Save the model and the processor. The base class would add a copy of this file, and a reference to it that
+        asks whoever loads the pipeline to trust it."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+
+
+class LatentTextPipeline(_LatentSpacePipeline):
+    """
+    Texts from latents, or from texts by way of their latents.
+
+    Inputs are texts (`str`), latents (tensors or arrays of shape `(latent_size,)`), lists, generators or data sets of
+    them, or one tensor `(n, latent_size)`.
+
+    Args of a call, or of `pipeline("latent-text", ...)` for all calls:
+        sample_posterior (`bool`, *optional*, defaults to `False`): Decode a draw from each text's posterior.
+        prompt (`str`, *optional*): How every text begins.
+        seed (`int`, *optional*): Seed of all draws, for each batch anew.
+        batch_size (`int`, *optional*, defaults to 1): How many inputs are decoded at once.
+        **generation_kwargs: Arguments of [`~BNVAEModel.generate`] (`max_new_tokens`, `do_sample`, ...).
+
+    Returns for each input:
+        `list[dict]`: `{"generated_text": str}`, `num_return_sequences` of them.
+
+    Example:
+
+    ```python
+    >>> from transformers import pipeline
+    >>> reconstruct = pipeline("latent-text", model="runs/bnvae")
+    >>> reconstruct("The food was great .")
+    [{'generated_text': 'the food was great .'}]
+    ```
+    """
+
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        return {}, kwargs, {}
+
+    def preprocess(self, input_: Any) -> dict[str, Any]:
+        if isinstance(input_, str):
+            return {"text": input_}
+        latents, is_single = self.model.as_latents(input_, batch_size=1)
+        if not is_single:
+            raise ValueError(f"An input must be a text or a latent of shape (latent_size,), got {input_!r}.")
+        return {"latents": latents}
+
+    def _forward(self, model_inputs: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        (items,) = model_inputs.values()
+        several = kwargs.get("num_return_sequences", 1) > 1
+        items = [items] if isinstance(items, str) else items
+        decoded = self.model.reconstruct(items, batch_size=len(items), show_progress=False, **kwargs)
+        return {"texts": decoded if several else [[text] for text in decoded]}
+
+    def postprocess(self, model_outputs: dict[str, Any]) -> list[dict[str, str]]:
+        (texts,) = model_outputs.values()
+        # One input alone comes as a batch of one.
+        texts = texts[0] if isinstance(texts[0], list) else texts
+        return [{"generated_text": text} for text in texts]
+
+
+class TextLatentPipeline(_LatentSpacePipeline):
+    """
+    The means of texts' posteriors, as features of them.
+
+    Args of a call, or of `pipeline("text-latent", ...)` for all calls:
+        return_tensors (`bool`, *optional*, defaults to `False`): Return tensors rather than lists.
+        batch_size (`int`, *optional*, defaults to 1): How many texts are encoded at once.
+
+    Returns for each text:
+        `list[float]`, or with `return_tensors=True` a `torch.FloatTensor`, of length `latent_size`.
+    """
+
+    def _sanitize_parameters(
+        self, return_tensors: bool | None = None, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        if kwargs:
+            raise ValueError(f"Unknown arguments of {type(self).__name__}: {', '.join(sorted(kwargs))}.")
+        return {}, {}, {} if return_tensors is None else {"return_tensors": return_tensors}
+
+    def preprocess(self, input_: str) -> dict[str, Any]:
+        return {"text": input_}
+
+    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+        texts = model_inputs["text"]
+        texts = texts if isinstance(texts, list) else [texts]
+        return {"latents": self.model.encode_texts(texts, batch_size=len(texts), show_progress=False)}
+
+    def postprocess(self, model_outputs: dict[str, torch.Tensor], return_tensors: bool = False) -> Any:
+        latent = model_outputs["latents"][0]
+        return latent if return_tensors else latent.tolist()
+
+
+__all__ = ["LatentTextPipeline", "TextLatentPipeline"]
