@@ -158,13 +158,14 @@ def evaluate_model(
 
 
 def require_estimated_statistics(model: BNVAEModel) -> None:
-    """Refuse to evaluate a batch-normalised posterior whose running statistics were never estimated.
+    """Refuse to use a batch-normalised posterior in evaluation whose running statistics were never estimated.
 
     Raises:
         ValueError: with the way out.
     """
     if not model.posterior.is_estimated:
         raise ValueError(
-            "The posterior's running statistics were never estimated, so every figure of an evaluation would be "
-            "arbitrary. Train the model, or call hf_bnvae.recalibrate_posterior(model, batches) with training batches."
+            "The posterior's running statistics were never estimated, so its latents, and every figure of an "
+            "evaluation, would be arbitrary. Train the model, or call hf_bnvae.recalibrate_posterior(model, batches) "
+            "with training batches."
         )
