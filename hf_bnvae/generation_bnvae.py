@@ -209,10 +209,11 @@ class LatentGenerationMixin(GenerationMixin):
             model_kwargs["decoder_attention_mask"] = F.pad(mask, (slots, 0), value=1)
         if cache is None:
             return
-        # A layer that keeps the last positions only would drop the slot.
-        is_static = cache.is_compileable
+        # A layer that keeps the last positions only would drop the slot. Static layers must all be as long.
+        full_lengths = (layer.max_cache_len for layer in cache.layers if cache.is_compileable and not layer.is_sliding)
+        length = max(full_lengths, default=max_cache_length + slots)
         cache.layers = [
-            (StaticLayer(max_cache_length + slots) if is_static else DynamicLayer()) if layer.is_sliding else layer
+            (StaticLayer(length) if cache.is_compileable else DynamicLayer()) if layer.is_sliding else layer
             for layer in cache.layers
         ]
         latents = model_kwargs["encoder_outputs"].last_hidden_state.squeeze(1)

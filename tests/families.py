@@ -45,7 +45,8 @@ ENCODERS: dict[str, PreTrainedConfig] = {
     ),
     "electra": ElectraConfig(**_BERT, embedding_size=16),
     "mpnet": MPNetConfig(**{**_BERT, "max_position_embeddings": POSITIONS + 1}),
-    "modernbert": ModernBertConfig(**_BERT, cls_token_id=1, sep_token_id=2, local_attention=8),
+    # The window is as wide as the texts: eager attention in float64 is no number where all in sight is padding.
+    "modernbert": ModernBertConfig(**_BERT, cls_token_id=1, sep_token_id=2, local_attention=POSITIONS),
 }
 
 DECODERS: dict[str, PreTrainedConfig] = {
@@ -58,6 +59,7 @@ DECODERS: dict[str, PreTrainedConfig] = {
         ffn_dim=64,
         max_position_embeddings=POSITIONS,
         word_embed_proj_dim=16,
+        dropout=0.0,
     ),
     "gpt_neox": GPTNeoXConfig(**_BERT),
     "llama": LlamaConfig(**_GROUPED),
@@ -71,4 +73,6 @@ DECODERS: dict[str, PreTrainedConfig] = {
     "qwen2_sliding": Qwen2Config(**_GROUPED, use_sliding_window=True, sliding_window=5, max_window_layers=0),
 }
 
+# Transformers computes their attention in one way only.
+EAGER_ONLY = ("mpnet", "gemma2")
 SLIDING = ("gemma2", "gemma3", "mistral", "qwen2_sliding")

@@ -1,0 +1,202 @@
+"""Every encoder and every decoder that the model is known to work with: training, checkpointing, saving, generation,
+by each implementation of attention. Beside them stands what the same weights give another way."""
+
+import pytest
+import torch
+from families import DECODERS, EAGER_ONLY, ENCODERS, SLIDING
+
+from hf_bnvae import BNVAEConfig, BNVAEModel
+
+PAIRS = [*((name, "gpt2") for name in ENCODERS), *(("bert", name) for name in DECODERS if name != "gpt2")]
+LENGTHS = [3, 12, 7, 9, 5, 8, 11, 4]
+
+
+def build(encoder: str, decoder: str, attention: str = "sdpa", **fields) -> BNVAEModel:
+    """A model with random weights, strong enough that latents and tokens matter."""
+    fields = {"latent_size": 8, "posterior": "bn_rms", **fields}
+    config = BNVAEConfig(encoder=ENCODERS[encoder], decoder=DECODERS[decoder], **fields)
+    halves = {"encoder": encoder, "decoder": decoder}
+    implementations = {half: "eager" if name in EAGER_ONLY else attention for half, name in halves.items()}
+    config._attn_implementation = implementations
+    torch.manual_seed(0)
+    model = BNVAEModel(config)
+    assert {half: getattr(model, half).config._attn_implementation for half in halves} == implementations
+    with torch.no_grad():
+        model.injection.memory.weight.normal_()
+        for name, parameter in model.decoder.named_parameters():
+            if parameter.dim() > 1 and "embed" not in name:
+                parameter.mul_(5)
+    return model.double()
+
+
+def make_batch(seed: int = 1) -> dict[str, torch.Tensor]:
+    """Random sentences of different lengths, longer than the sliding windows."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(LENGTHS), max(LENGTHS))
+    padding = torch.arange(shape[1]) >= torch.tensor(LENGTHS).unsqueeze(1)
+    return {
+        "input_ids": torch.randint(3, 60, shape, generator=generator).masked_fill(padding, 0),
+        "attention_mask": (~padding).long(),
+        "labels": torch.randint(3, 60, shape, generator=generator).masked_fill(padding, -100),
+    }
+
+
+def gradients(model: BNVAEModel, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and the gradient of all parameters, which all have one, of a step in training mode without dropout."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    output = model(**make_batch(), noise=torch.randn(8, 8, generator=torch.Generator().manual_seed(2)), **kwargs)
+    output.loss.backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    return output.loss.detach(), torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def assert_same(one: torch.Tensor, other: torch.Tensor) -> None:
+    assert (one - other).norm() <= 1e-7 * other.norm()  # some norms and rotations are in float32
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize(("encoder", "decoder"), PAIRS)
+def test_a_pair_trains_checkpoints_saves_and_generates(encoder, decoder, attention, tmp_path):
+    # A training step: every parameter gets a gradient, and the loss falls.
+    model = build(encoder, decoder, attention)
+    loss, gradient = gradients(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3 / gradient.norm().item())
+    optimizer.step()
+    after, _ = gradients(model)
+    assert after < loss
+
+    # Activation checkpointing, layer by layer and chunk by chunk, changes nothing. The step that was made does.
+    checkpointed = build(encoder, decoder, attention)
+    checkpointed.activation_checkpointing_enable()
+    assert_same(gradients(checkpointed)[1], gradient)
+    assert_same(gradients(build(encoder, decoder, attention), chunk_size=3, checkpoint_chunks=True)[1], gradient)
+    assert (gradients(model)[1] - gradient).norm() > 1e-5 * gradient.norm()
+
+    # Saved and loaded it is the same model.
+    model.eval().save_pretrained(tmp_path)
+    implementations = {half: getattr(model, half).config._attn_implementation for half in ("encoder", "decoder")}
+    loaded = BNVAEModel.from_pretrained(tmp_path, dtype="auto", attn_implementation=implementations)
+    assert loaded.decoder.config._attn_implementation == implementations["decoder"]
+    batch = make_batch()
+    latents = model.encode(batch["input_ids"], batch["attention_mask"]).mode()
+    assert_same(loaded.encode(batch["input_ids"], batch["attention_mask"]).mode(), latents)
+    state, loaded_state = model.state_dict(), loaded.state_dict()
+    assert state.keys() == loaded_state.keys()
+    assert all(torch.equal(state[name], loaded_state[name]) for name in state)
+    assert not torch.allclose(latents[0], latents[1])
+
+    # Token by token with a cache, what generate goes through, gives the logits of one pass over the whole.
+    output = loaded.generate(
+        latents=latents,
+        max_new_tokens=14,
+        min_new_tokens=14,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    stepwise = torch.stack(output.logits, 1)
+    with torch.no_grad():
+        full, _ = model.decode(latents, output.sequences[:, :-1])
+        other, _ = model.decode(-latents, output.sequences[:, :-1])
+    torch.testing.assert_close(stepwise.double(), full, rtol=1e-4, atol=1e-4)  # generate keeps logits in float32
+    assert (other - full).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("decoder", [name for name in DECODERS if name not in EAGER_ONLY])
+def test_eager_and_sdpa_give_the_same(decoder):
+    batch, outputs = make_batch(), []
+    for attention in ("eager", "sdpa"):
+        model = build("bert", decoder, attention).eval()
+        with torch.no_grad():
+            outputs.append(model.decode(torch.ones(8, 8), batch["input_ids"])[0])
+    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-5)  # eager's softmax is in float32
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("injection", ["memory", "both"])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_greedy_with_cache_is_greedy_without_and_a_hand_written_loop(decoder, injection, attention):
+    model = build("bert", decoder, attention, latent_injection=injection).eval()
+    latents = torch.randn(6, 8).double()
+    exactly = {"max_new_tokens": 16, "min_new_tokens": 16, "do_sample": False}
+    ids = torch.full((6, 1), model.config.decoder_start_token_id)
+    for _ in range(16):
+        with torch.no_grad():
+            logits = model.decode(latents, ids)[0][:, -1]
+        logits[:, model.config.eos_token_id] = float("-inf")
+        ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], 1)
+    assert torch.equal(model.generate(latents=latents, **exactly), ids)
+    assert torch.equal(model.generate(latents=latents, use_cache=False, **exactly), ids)
+    for _ in range(2):  # the second time in a cache of the first one's size
+        assert torch.equal(model.generate(latents=latents, cache_implementation="static", **exactly), ids)
+    # The control: other latents, other texts.
+    assert not torch.equal(model.generate(latents=-latents, **exactly), ids)
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_padded_prompts_go_on_as_they_do_alone(decoder, cache):
+    model = build("bert", decoder).eval()
+    latents, lengths = torch.randn(4, 8).double(), [7, 1, 4, 0]
+    prompts = [torch.randint(3, 60, (length,)) for length in lengths]
+    padded = torch.zeros(4, 7, dtype=torch.long)
+    mask = torch.zeros_like(padded)
+    for row, prompt in enumerate(prompts):
+        padded[row, 7 - len(prompt) :], mask[row, 7 - len(prompt) :] = prompt, 1
+    settings = {"max_new_tokens": 10, "min_new_tokens": 10, "do_sample": False, "cache_implementation": cache}
+    together = model.generate(latents=latents, decoder_input_ids=padded, decoder_attention_mask=mask, **settings)
+    assert together.shape == (4, 1 + 7 + 10)
+    for row, prompt in enumerate(prompts):
+        alone = model.generate(latents=latents[row : row + 1], decoder_input_ids=prompt[None], **settings)
+        assert alone[0].tolist()[: 1 + len(prompt)] == [model.config.decoder_start_token_id, *prompt.tolist()]
+        assert torch.equal(together[row, 7 - len(prompt) :], alone[0])
+    # A pass over padded texts knows their positions, too.
+    with torch.no_grad():
+        padded_logits, _ = model.decode(latents[1:2], padded[1:2], attention_mask=mask[1:2])
+        alone_logits, _ = model.decode(latents[1:2], prompts[1][None])
+        ignored, _ = model.decode(latents[1:2], padded[1:2])
+    torch.testing.assert_close(padded_logits[:, -1], alone_logits[:, -1], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(ignored[:, -1], alone_logits[:, -1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("decoder", SLIDING)
+def test_the_latent_is_in_sight_beyond_the_window(decoder, attention):
+    """With memory alone: two layers that see five positions each pass nothing on over more than eight. Of a decoder
+    with a layer that sees all, the other one is looked at alone."""
+    model = build("bert", decoder, attention, latent_injection="memory").eval()
+    tokens = torch.randint(3, 60, (1, 30))
+    latents = torch.randn(2, 1, 8).double()
+
+    def last_logits_of(latents):
+        with torch.no_grad():
+            return model.decode(latents, tokens)[0][:, -1]
+
+    if decoder in ("gemma2", "gemma3"):
+        # The latent in the slot of the sliding layer only.
+        width = model.injection.memory.weight.shape[0] // 2
+        model.injection.memory.weight.data[width:] = 0
+    one, other = map(last_logits_of, latents)
+    assert (one - other).abs().max() > 1e-3
+    generated = [
+        model.generate(
+            latents=z,
+            decoder_input_ids=tokens,
+            max_new_tokens=1,
+            output_logits=True,
+            return_dict_in_generate=True,
+            do_sample=False,
+        ).logits[0]
+        for z in latents
+    ]
+    assert (generated[0] - generated[1]).abs().max() > 1e-3
+    # The control: out of sight it changes nothing where no layer sees all, and less where one does.
+    model.injection.window = None
+    hidden = [last_logits_of(z) for z in latents]
+    if decoder in ("gemma2", "gemma3"):
+        assert not torch.allclose(hidden[0], one)
+    else:
+        assert torch.equal(*hidden)
