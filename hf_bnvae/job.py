@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """What the training scripts share: everything but the training loop itself."""
 
+import json
 import os
 import platform
 from dataclasses import asdict
@@ -34,6 +35,7 @@ from .run_directory import RunDirectory
 logger = logging.get_logger(__name__)
 
 REPORT_FILE = "report.md"
+EXAMPLES_FILE = "examples.json"
 RESULTS_FILE = "all_results.json"
 
 # Training arguments that change what a run tells, keeps or takes, not what comes out of it. It cannot be resumed with
@@ -172,13 +174,14 @@ class TrainingJob:
 
     def evaluate(self) -> dict[str, Any]:
         """
-        The final evaluation of `self.model` on the held-out texts: printed, and written to `report.md`.
+        The final evaluation of `self.model` on the held-out texts: printed, and written to `report.md`, the texts
+        that it makes to `examples.json` too.
 
         Returns:
             `dict`: The figures as `eval_...`, with the corpus' hashes and the versions of the libraries.
         """
         args = self.report_args
-        self.model.eval()
+        self.model.attach_processor(self.processor).eval()
         batches = DataLoader(
             self.eval_dataset,
             batch_size=self.training_args.per_device_eval_batch_size,
@@ -187,16 +190,18 @@ class TrainingJob:
         result = evaluate_model(
             self.model,
             batches,
+            self.processor,
             num_importance_samples=args.num_importance_samples,
             max_importance_sentences=args.max_importance_sentences,
             seed=self.training_args.seed,
             show_progress=not self.training_args.disable_tqdm,
         )
         texts = self._texts["validation"][: max(2, args.num_examples)][TEXT]
-        examples = make_examples(self.model, self.processor, texts, args.num_examples, seed=self.training_args.seed)
+        examples = make_examples(self.model, texts, args.num_examples, seed=self.training_args.seed)
         report = "\n\n".join([render_figures(result), render_examples(examples)])
         print(f"\n{report}\n")
         (self.path / REPORT_FILE).write_text(report + "\n", encoding="utf-8")
+        (self.path / EXAMPLES_FILE).write_text(json.dumps(asdict(examples), indent=2) + "\n", encoding="utf-8")
         hashes = {f"eval_{name}": value for name, value in self._hashes.items()}
         return result.to_metrics("eval") | hashes | _versions()
 

@@ -397,9 +397,7 @@ class LatentSpaceMixin:
         decoded: list[Any] = []
         for rows in self._batches(range(len(latents)), batch_size, show_progress, "Decoding"):
             prompts = {} if prompt is None else processor.encode_prompts([prompt] * len(rows)).to(self.device)
-            ids = self.generate(latents=latents[rows], **prompts, **generation_kwargs)
-            # Some tokenizers begin every text with a space.
-            texts = [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
+            texts = processor.decode_texts(self.generate(latents=latents[rows], **prompts, **generation_kwargs))
             each = len(texts) // len(rows)
             decoded += texts if each == 1 else [texts[i : i + each] for i in range(0, len(texts), each)]
         return decoded

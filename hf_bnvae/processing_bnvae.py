@@ -193,6 +193,17 @@ class BNVAEProcessor(ProcessorMixin):
             tensor_type=return_tensors,
         )
 
+    def decode_texts(self, ids: Any) -> list[str]:
+        """
+        Texts of the decoder's token ids: without special tokens, and without whitespace at their ends, where some
+        tokenizers put a space.
+
+        Args:
+            ids (`torch.LongTensor` of shape `(batch, length)`): What [`~BNVAEModel.generate`] returns, or labels.
+        """
+        ids = ids.masked_fill(ids.eq(IGNORE_INDEX), self.tokenizer.pad_token_id)
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
     def _encoder_truncated(self, encoded: Any) -> list[bool]:
         if encoded.encodings is not None:
             return [bool(encoding.overflowing) for encoding in encoded.encodings]

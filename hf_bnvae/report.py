@@ -4,13 +4,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from .evaluation.evaluator import EvaluationResult
 from .modeling_bnvae import BNVAEModel
-from .processing_bnvae import BNVAEProcessor
-
-MAX_NEW_TOKENS = 40
 
 
 @dataclass(frozen=True)
@@ -21,7 +16,7 @@ class Examples:
     Args:
         reconstructions (`list[tuple[str, str]]`): Texts and what is decoded from their posteriors' means.
         samples (`list[str]`): Decoded from draws of the prior.
-        interpolation (`list[str]`): Decoded along the line between two texts' means, both ends included.
+        interpolation (`list[str]`): Decoded along the line between the first two texts' means, both ends included.
     """
 
     reconstructions: list[tuple[str, str]]
@@ -29,44 +24,22 @@ class Examples:
     interpolation: list[str]
 
 
-@torch.no_grad()
-def make_examples(
-    model: BNVAEModel,
-    processor: BNVAEProcessor,
-    texts: Sequence[str],
-    num_samples: int = 5,
-    steps: int = 7,
-    seed: int = 0,
-) -> Examples:
+def make_examples(model: BNVAEModel, texts: Sequence[str], num_samples: int = 5, seed: int = 0) -> Examples:
     """
-    Reconstructions of `texts`, samples of the prior, and an interpolation between the first two texts.
+    Reconstructions of `texts`, samples of the prior, and an interpolation in nine steps between the first two texts.
 
     Args:
-        model ([`BNVAEModel`]): The model, in evaluation mode.
-        processor ([`BNVAEProcessor`]): Its processor.
+        model ([`BNVAEModel`]): The model, in evaluation mode, with its processor attached.
         texts (`Sequence[str]`): At least two texts.
         num_samples (`int`, *optional*, defaults to 5): How many draws of the prior.
-        steps (`int`, *optional*, defaults to 7): Points of the interpolation.
         seed (`int`, *optional*, defaults to 0): Seed of the draws.
     """
-    generator = torch.Generator().manual_seed(seed)
-    batch = processor(list(texts), return_tensors="pt").to(model.device)
-    means = model.encode(batch["input_ids"], batch["attention_mask"]).mode()
-    prior = torch.randn(num_samples, model.config.latent_size, generator=generator).to(means)
-    weights = torch.linspace(0, 1, steps).to(means).unsqueeze(-1)
-    line = torch.lerp(means[0], means[1], weights)
+    greedy = {"show_progress": False, "do_sample": False}
     return Examples(
-        reconstructions=list(zip(texts, _decode(model, processor, means), strict=True)),
-        samples=_decode(model, processor, prior),
-        interpolation=_decode(model, processor, line),
+        reconstructions=list(zip(texts, model.reconstruct(texts, **greedy), strict=True)),
+        samples=model.sample(num_samples, seed=seed, **greedy),
+        interpolation=model.interpolate(texts[0], texts[1], steps=9, **greedy),
     )
-
-
-def _decode(model: BNVAEModel, processor: BNVAEProcessor, latents: torch.Tensor) -> list[str]:
-    # Every decoded token takes a position, and the memory slot and the start token one each.
-    positions = getattr(model.config.decoder, "max_position_embeddings", None) or MAX_NEW_TOKENS + 2
-    ids = model.generate(latents=latents, max_new_tokens=min(MAX_NEW_TOKENS, positions - 2), do_sample=False)
-    return [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
 
 
 def render_figures(result: EvaluationResult) -> str:
@@ -94,6 +67,7 @@ def render_figures(result: EvaluationResult) -> str:
         ("E[mu² + sigma²]", f"{result.aggregate_second_moment:.3f}", "1 for the prior"),
         ("E[mu²] over promised", _number(result.mean_moment_ratio, missing), "1: evaluation sees what training saw"),
         ("E[sigma²] over promised", _number(result.variance_moment_ratio, missing), "likewise"),
+        ("reconstruction BLEU", _number(result.reconstruction_bleu, missing, 1), "0 to 100, greedy, from the means"),
     ]
     lines = markdown_table(("figure", "nats per sentence, or as named", "note"), rows)
     verdict = result.diagnosis or "The latent space is alive."
@@ -122,8 +96,8 @@ def loading_lines(path: str) -> str:
     )
 
 
-def _number(value: float | None, missing: str) -> str:
-    return missing if value is None else f"{value:.3f}"
+def _number(value: float | None, missing: str, digits: int = 3) -> str:
+    return missing if value is None else f"{value:.{digits}f}"
 
 
 def markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

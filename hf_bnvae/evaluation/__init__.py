@@ -6,6 +6,7 @@ from .diagnosis import diagnose
 from .evaluator import EvaluationResult, evaluate_model
 from .importance import importance_weighted_nll
 from .information import InformationEstimate, mutual_information
+from .text import reconstruction_bleu
 
 __all__ = [
     "EvaluationResult",
@@ -17,4 +18,5 @@ __all__ = [
     "evaluate_model",
     "importance_weighted_nll",
     "mutual_information",
+    "reconstruction_bleu",
 ]

@@ -10,10 +10,12 @@ from tqdm.auto import tqdm
 from ..calibration import encoder_inputs, preserved_modes
 from ..modeling_bnvae import BNVAEModel
 from ..posterior_bnvae import DiagonalGaussian
+from ..processing_bnvae import BNVAEProcessor
 from .aggregate import corpus_figures
 from .diagnosis import diagnose
 from .importance import importance_weighted_nll
 from .information import mutual_information
+from .text import reconstruction_bleu
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class EvaluationResult:
         aggregate_second_moment (`float`): Mean over dimensions of E[mu^2 + sigma^2].
         mean_moment_ratio, variance_moment_ratio (`float`, *optional*): E[(mu - shift)^2] and E[sigma^2] over what
             the head promises; `None` where it promises nothing.
+        reconstruction_bleu (`float`, *optional*): BLEU of what is decoded greedily from the posteriors' modes, from 0
+            to 100; see [`~evaluation.reconstruction_bleu`]. `None` if no processor was given.
     """
 
     num_sentences: int
@@ -62,6 +66,7 @@ class EvaluationResult:
     aggregate_second_moment: float
     mean_moment_ratio: float | None = None
     variance_moment_ratio: float | None = None
+    reconstruction_bleu: float | None = None
 
     @property
     def diagnosis(self) -> str | None:
@@ -78,6 +83,7 @@ class EvaluationResult:
 def evaluate_model(
     model: BNVAEModel,
     batches: Iterable[Mapping[str, torch.Tensor]],
+    processor: BNVAEProcessor | None = None,
     num_importance_samples: int = 100,
     max_importance_sentences: int = 500,
     seed: int = 0,
@@ -90,6 +96,8 @@ def evaluate_model(
         model ([`BNVAEModel`]): The model. It is put into evaluation mode, and left as it was.
         batches (iterable of mappings): `input_ids`, `attention_mask` and `labels` of the corpus' sentences. How
             they are divided changes no figure but for the noise of the samples.
+        processor ([`BNVAEProcessor`], *optional*): The model's processor. With it the sentences are reconstructed as
+            texts, too, and their BLEU is measured.
         num_importance_samples (`int`, *optional*, defaults to 100): Samples for each sentence's log p(x).
         max_importance_sentences (`int`, *optional*, defaults to 500): Of how many sentences, from the first on. This
             is by far the most expensive figure: one pass of the decoder for each sample.
@@ -113,6 +121,8 @@ def evaluate_model(
     device = model.posterior.mean_projection.weight.device
     collected: dict[str, list[torch.Tensor]] = {}
     iw_nll: list[torch.Tensor] = []
+    texts: list[str] = []
+    reconstructions: list[str] = []
     with preserved_modes(model):
         model.eval()
         for batch in tqdm(batches, desc="Evaluating", disable=not show_progress, leave=False):
@@ -129,6 +139,9 @@ def evaluate_model(
             }
             for name, value in values.items():
                 collected.setdefault(name, []).append(value)
+            if processor is not None:
+                texts += processor.decode_texts(batch["labels"])
+                reconstructions += processor.decode_texts(model.generate(latents=posterior.mode(), do_sample=False))
             wanted = max_importance_sentences - sum(map(len, iw_nll))
             if wanted > 0:
                 chosen = DiagonalGaussian(posterior.mean[:wanted], posterior.logvar[:wanted])
@@ -152,6 +165,7 @@ def evaluate_model(
         iw_nll_num_sentences=len(log_likelihoods),
         iw_nll_num_samples=num_importance_samples,
         latent_size=model.config.latent_size,
+        reconstruction_bleu=None if processor is None else reconstruction_bleu(reconstructions, texts),
         **asdict(information),
         **figures,
     )
