@@ -5,7 +5,7 @@ import inspect
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -38,6 +38,8 @@ from .posterior_bnvae import (
 logger = logging.get_logger(__name__)
 
 IGNORE_INDEX = -100
+
+FreezablePart = Literal["encoder", "decoder", "both"]
 
 # What `from_encoder_decoder_pretrained` hands on to the loading of both networks.
 _LOADING_KWARGS = (
@@ -127,6 +129,20 @@ class BNVAEPreTrainedModel(PreTrainedModel):
                 f"The weights file of {pretrained_model_name_or_path} is damaged or was cut off ({error}). Copy or "
                 "download it again (force_download=True), or use an earlier checkpoint."
             ) from error
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As [`~transformers.PreTrainedModel.save_pretrained`].
+
+        Raises:
+            ValueError: for a model in which a part has adapters of PEFT, whose weights loading would not find.
+        """
+        if not self._hf_peft_config_loaded and has_adapters(self):
+            raise ValueError(
+                "Adapters of PEFT are inside this model, and it could not be loaded as it would be saved. Give the "
+                "whole model its adapters, model = peft.get_peft_model(model, config), and save what that returns; or "
+                "save the model without them, after merge_and_unload() of what has them."
+            )
+        super().save_pretrained(*args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -320,6 +336,23 @@ class BNVAEModel(BNVAEPreTrainedModel, LatentGenerationMixin, LatentSpaceMixin):
     def get_decoder(self) -> PreTrainedModel:
         return self.decoder
 
+    def freeze(self, part: FreezablePart) -> None:
+        """
+        Leave a network out of training: from now on its parameters take no gradients. They still reach posterior head
+        and injection through it, and its dropout acts in training as before.
+
+        Loading makes all parameters trainable, so freeze a model after `from_pretrained`, and before it is given to
+        an optimiser or to `DistributedDataParallel`.
+
+        Args:
+            part (`str`): `"encoder"`, `"decoder"` or `"both"`.
+        """
+        if part not in get_args(FreezablePart):
+            raise ValueError(f"part must be one of {', '.join(get_args(FreezablePart))}, got {part!r}.")
+        for name in ("encoder", "decoder"):
+            if part in (name, "both"):
+                getattr(self, name).requires_grad_(False)
+
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> None:
         raise NotImplementedError(
             "A BNVAEModel has two vocabularies. Resize the one that changed: "
@@ -463,8 +496,10 @@ class BNVAEModel(BNVAEPreTrainedModel, LatentGenerationMixin, LatentSpaceMixin):
         Returns:
             [`BNVAEOutput`]
         """
+        # PEFT names what it was not given: `decoder_inputs_embeds=None`.
+        kwargs = {k: v for k, v in kwargs.items() if v is not None and k != "return_dict"}
         decoder_kwargs = {k.removeprefix("decoder_"): v for k, v in kwargs.items() if k.startswith("decoder_")}
-        encoder_kwargs = {k: v for k, v in kwargs.items() if not k.startswith("decoder_") and k != "return_dict"}
+        encoder_kwargs = {k: v for k, v in kwargs.items() if not k.startswith("decoder_")}
         posterior = None
         if encoder_outputs is not None:
             latents = encoder_outputs[0].squeeze(1)
@@ -668,6 +703,11 @@ class BNVAEModel(BNVAEPreTrainedModel, LatentGenerationMixin, LatentSpaceMixin):
         inputs = labels.masked_fill(~scored, self.config.decoder_start_token_id).roll(1, dims=1)
         inputs[:, 0] = self.config.decoder_start_token_id
         return inputs
+
+
+def has_adapters(model: nn.Module) -> bool:
+    """Whether PEFT has put modules of its own into `model`, or around it."""
+    return any(type(module).__module__.partition(".")[0] == "peft" for module in model.modules())
 
 
 def _refuse_encoder_dropouts(overrides: Any) -> None:

@@ -168,20 +168,19 @@ class BatchStatistics(nn.Module):
     def start_population(self) -> None:
         self._population = []
 
-    def finish_population(self) -> None:
-        """Replace the running statistics by those accumulated since `start_population`."""
+    def finish_population(self) -> int:
+        """Replace the running statistics by those accumulated since `start_population`, if that was over two sentences
+        or more, and return their number."""
         sums, self._population = self._population, None
         nothing = torch.zeros(self.num_sums, self.size, dtype=torch.float64, device=self.num_batches_tracked.device)
         total = torch.stack([nothing, *sums]).sum(0)
         if num_processes() > 1:
             total = funcol.all_reduce(total, "sum", dist.group.WORLD)
-        if total[0, 0] < 2:
-            raise ValueError(
-                "Population statistics need at least two sentences, and "
-                f"{int(total[0, 0]) or 'none'} was seen while they were being estimated."
-            )
-        self._set_population(total)
-        self.num_batches_tracked.fill_(max(len(sums), 1))
+        count = int(total[0, 0])
+        if count > 1:
+            self._set_population(total)
+            self.num_batches_tracked.fill_(max(len(sums), 1))
+        return count
 
     def _set_population(self, sums: torch.Tensor) -> None:
         """Running statistics from the sums over a population, `(num_sums, size)`, the first being counts."""
@@ -282,20 +281,28 @@ class BatchRootMeanSquare(BatchStatistics):
 @contextmanager
 def population_statistics(head: nn.Module) -> Iterator[None]:
     """Inside this context, training-mode passes through `head` accumulate the statistics of all that they see; on
-    leaving, these exact population moments replace the running statistics. After an error the old ones stay.
+    leaving, these exact population moments replace the running statistics. After an error the old ones stay, and so do
+    those of a head that saw nothing beside another: PEFT keeps the head that it has a trained copy of.
 
     In a distributed training every process enters it, each with its share of the data; the shares may be uneven.
 
     Args:
         head (`nn.Module`): A posterior head, or any module that contains one.
+
+    Raises:
+        ValueError: if fewer than two sentences were seen.
     """
     statistics = [module for module in head.modules() if isinstance(module, BatchStatistics)]
     for module in statistics:
         module.start_population()
     try:
         yield
-        for module in statistics:
-            module.finish_population()
+        counts = [module.finish_population() for module in statistics]
+        if counts and max(counts) < 2:
+            raise ValueError(
+                "Population statistics need at least two sentences, and "
+                f"{max(counts) or 'none'} was seen while they were being estimated."
+            )
     finally:
         for module in statistics:
             module._population = None

@@ -26,11 +26,13 @@ from transformers.trainer_utils import (
 )
 from transformers.utils import logging
 
+from .adapters import require_trainable_adapters
 from .calibration import preserved_random_state, recalibrate_posterior
 from .data_collator import BNVAEDataCollator
 from .evaluation.aggregate import PER_SENTENCE, corpus_figures, training_figures
 from .evaluation.diagnosis import diagnose, diagnose_training
 from .evaluation.evaluator import require_estimated_statistics
+from .modeling_bnvae import has_adapters
 from .objective import training_loss
 from .optimization import decayed_parameter_names, optimizer_class_and_kwargs
 from .posterior_batch import join_batches, posterior_noise, statistics_batches, training_sampler
@@ -61,15 +63,15 @@ class BNVAETrainer(Trainer):
     warning, once, when the latent space is dead or dying; a stop at the first loss that is not finite.
 
     Args:
-        model ([`BNVAEModel`]): The model.
+        model ([`BNVAEModel`]): The model, or what `peft.get_peft_model(model, config)` made of it.
         args ([`BNVAETrainingArguments`]): The settings.
         processing_class ([`BNVAEProcessor`], *optional*): The processor; it is saved with the model, and its collator
             pads the batches if `data_collator` is not given.
         **kwargs: All other arguments of `Trainer`.
 
     Raises:
-        ValueError: for an empty data set, and, with a batch-normalised posterior, for length-grouped sampling or
-            several GPUs in one process.
+        ValueError: for an empty data set; for adapters of PEFT with which something would be lost; and, with a
+            batch-normalised posterior, for length-grouped sampling or several GPUs in one process.
     """
 
     args: BNVAETrainingArguments
@@ -99,6 +101,8 @@ class BNVAETrainer(Trainer):
                 raise ValueError(f"{name} is empty: it holds no sentence.")
         if data_collator is None and processing_class is not None:
             data_collator = BNVAEDataCollator(processing_class)
+        if model is not None:
+            _choose_trained_parts(model, args)
         super().__init__(
             model=model,
             args=args,
@@ -159,6 +163,11 @@ class BNVAETrainer(Trainer):
                 "training. Use gradient_accumulation_steps, or chunk_size with checkpoint_chunks=True: they save "
                 "memory and leave the batch as it is."
             )
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        model = super().call_model_init(trial)
+        _choose_trained_parts(model, self.args)
+        return model
 
     @property
     def head(self) -> PosteriorHead:
@@ -419,3 +428,16 @@ class BNVAETrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             record_contents(output_dir)
+
+
+def _choose_trained_parts(model: nn.Module, args: BNVAETrainingArguments) -> None:
+    """Freeze what is to be frozen; of a model with adapters these have been chosen already."""
+    if has_adapters(model):
+        require_trainable_adapters(model)
+        if args.freeze is not None:
+            raise ValueError(
+                f"freeze={args.freeze!r} would freeze adapters too, while PEFT has frozen the networks under them "
+                "already. Leave it out, and choose by target_modules what is trained."
+            )
+    elif args.freeze is not None:
+        model.freeze(args.freeze)

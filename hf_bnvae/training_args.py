@@ -2,11 +2,12 @@
 """What a BN-VAE's training can be told beyond `TrainingArguments`."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 from transformers import TrainingArguments
 
 from .chunking_bnvae import check_chunk_size
+from .modeling_bnvae import FreezablePart
 from .objective import beta_at_step
 from .posterior_bnvae import num_processes
 
@@ -33,6 +34,9 @@ class BNVAETrainingArguments(TrainingArguments):
         latent_learning_rate (`float`, *optional*, defaults to 1e-3):
             Learning rate of the posterior head and the injection maps, which start from nothing while the two networks
             may be pretrained. `None` means `learning_rate`. Scale and shift parameters take no weight decay.
+        freeze (`str`, *optional*):
+            `"encoder"`, `"decoder"` or `"both"`: that network keeps its weights ([`~BNVAEModel.freeze`]), while
+            posterior head and injection are always trained.
         beta (`float`, *optional*, defaults to 1.0): Weight of the KL, or the one that its schedule reaches.
         beta_schedule (`str`, *optional*, defaults to `"constant"`): `"constant"`, `"linear"` or `"cyclical"`.
         beta_zero_ratio, beta_increase_ratio (`float`, *optional*, default to 0.25): Shares of a cycle at 0 and rising.
@@ -59,6 +63,10 @@ class BNVAETrainingArguments(TrainingArguments):
         default=1e-3,
         metadata={"help": "Learning rate of the posterior head and the injection maps; learning_rate if None."},
     )
+    freeze: str | None = field(
+        default=None,
+        metadata={"help": "The network whose weights stay as they are.", "choices": list(get_args(FreezablePart))},
+    )
     beta: float = field(default=1.0, metadata={"help": "Weight of the KL, or the one that its schedule reaches."})
     beta_schedule: str = field(
         default="constant",
@@ -84,7 +92,7 @@ class BNVAETrainingArguments(TrainingArguments):
         super().__post_init__()
         for own in fields(BNVAETrainingArguments):
             choices, value = own.metadata.get("choices"), getattr(self, own.name)
-            if own.name in ("beta_schedule", "free_bits_mode") and value not in choices:
+            if own.name in ("freeze", "beta_schedule", "free_bits_mode") and value not in (own.default, *choices):
                 raise ValueError(f"{own.name} must be one of {', '.join(choices)}, got {value!r}.")
         for name in ("beta", "free_bits"):
             if getattr(self, name) < 0:

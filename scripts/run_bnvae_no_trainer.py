@@ -88,6 +88,8 @@ class Loop:
         )
         if args.report_to:
             self.accelerator.init_trackers("bnvae", config=job.directory.settings)
+        if args.freeze is not None:
+            job.model.freeze(args.freeze)
         if args.activation_checkpointing:
             job.model.activation_checkpointing_enable(args.activation_checkpointing_kwargs)
         self.collator = BNVAEDataCollator(job.processor)

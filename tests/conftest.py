@@ -12,10 +12,12 @@ import datasets
 import pytest
 import tiny
 import torch
+from datasets import Dataset
+from torch import nn
 from transformers import BertConfig, GPT2Config
 from transformers.utils import logging
 
-from hf_bnvae import BNVAEProcessor
+from hf_bnvae import BNVAEDataCollator, BNVAEProcessor, BNVAETrainer, BNVAETrainingArguments
 
 # The models here are so small that a second thread only waits for the first.
 torch.set_num_threads(1)
@@ -47,6 +49,40 @@ def decoder_config(processor) -> GPT2Config:
 def make_model(encoder_config, decoder_config):
     """A function that builds a model from fields of its configuration, the same for the same seed."""
     return partial(tiny.build_model, encoder_config, decoder_config)
+
+
+@pytest.fixture(scope="session")
+def dataset(processor, texts) -> Dataset:
+    return Dataset.from_dict(dict(processor(texts)))
+
+
+@pytest.fixture
+def make_trainer(make_model, dataset, processor, tmp_path):
+    """A function that builds a trainer on the tiny model; under `model=` its keywords, or another model."""
+
+    def build(model=None, train=dataset, evaluation=None, trainer_class=BNVAETrainer, **arguments):
+        defaults = {
+            "output_dir": str(tmp_path / "out"),
+            "per_device_train_batch_size": 16,
+            "per_device_eval_batch_size": 16,
+            "max_steps": 4,
+            "learning_rate": 1e-3,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            "use_cpu": True,
+            "dataloader_pin_memory": False,
+        }
+        return trainer_class(
+            model=model if isinstance(model, nn.Module) else make_model(**(model or {})),
+            args=BNVAETrainingArguments(**{**defaults, **arguments}),
+            train_dataset=train,
+            eval_dataset=dataset.select(range(50)) if evaluation is None else evaluation,
+            processing_class=processor,
+            data_collator=BNVAEDataCollator(processor),
+        )
+
+    return build
 
 
 @pytest.fixture

@@ -99,6 +99,16 @@ def test_a_second_run_leaves_a_finished_one_alone(run, my_files, capsys, script)
     assert {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")} == before
 
 
+@BOTH
+def test_a_frozen_network_keeps_its_weights(run, my_files, script):
+    options = {"train_file": "mine.txt", "script": script, **QUICK}
+    run(output_dir="first", **options)
+    run(output_dir="second", model_name_or_path="first", freeze="decoder", **options)
+    before, after = (BNVAEModel.from_pretrained(folder).state_dict() for folder in ("first", "second"))
+    changed = {name.split(".")[0] for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed == {"encoder", "posterior", "injection"}
+
+
 def test_an_unfinished_run_is_resumed_and_ends_as_if_never_stopped(run, my_files, capsys, monkeypatch):
     options = {"train_file": "mine.txt", **QUICK}
     run(output_dir="whole", **options)

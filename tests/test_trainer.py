@@ -7,46 +7,10 @@ import random
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from transformers import Trainer
 
 from hf_bnvae import BNVAEDataCollator, BNVAEModel, BNVAETrainer, BNVAETrainingArguments
 from hf_bnvae.objective import beta_at_step, free_bits_kl
-
-
-@pytest.fixture(scope="session")
-def dataset(processor, texts) -> Dataset:
-    return Dataset.from_dict(dict(processor(texts)))
-
-
-@pytest.fixture
-def make_trainer(make_model, dataset, processor, tmp_path):
-    """A function that builds a trainer on the tiny model; keywords of the model under `model=`."""
-
-    def build(model=None, train=dataset, evaluation=None, trainer_class=BNVAETrainer, **arguments):
-        defaults = {
-            "output_dir": str(tmp_path / "out"),
-            "per_device_train_batch_size": 16,
-            "per_device_eval_batch_size": 16,
-            "max_steps": 4,
-            "learning_rate": 1e-3,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "disable_tqdm": True,
-            "use_cpu": True,
-            "dataloader_pin_memory": False,
-        }
-        return trainer_class(
-            model=model if isinstance(model, BNVAEModel) else make_model(**(model or {})),
-            args=BNVAETrainingArguments(**{**defaults, **arguments}),
-            train_dataset=train,
-            eval_dataset=dataset.select(range(50)) if evaluation is None else evaluation,
-            processing_class=processor,
-            data_collator=BNVAEDataCollator(processor),
-        )
-
-    return build
-
 
 # --- objective and optimiser -----------------------------------------------------------------------------------------
 
