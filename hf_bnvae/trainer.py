@@ -65,8 +65,8 @@ class BNVAETrainer(Trainer):
     Args:
         model ([`BNVAEModel`]): The model, or what `peft.get_peft_model(model, config)` made of it.
         args ([`BNVAETrainingArguments`]): The settings.
-        processing_class ([`BNVAEProcessor`], *optional*): The processor; it is saved with the model, and its collator
-            pads the batches if `data_collator` is not given.
+        processing_class ([`BNVAEProcessor`], *optional*): The processor; it is attached to the model and saved with
+            it, and its collator pads the batches if `data_collator` is not given.
         **kwargs: All other arguments of `Trainer`.
 
     Raises:
@@ -103,6 +103,8 @@ class BNVAETrainer(Trainer):
             data_collator = BNVAEDataCollator(processing_class)
         if model is not None:
             _choose_trained_parts(model, args)
+            if isinstance(processing_class, BNVAEProcessor):
+                model.attach_processor(processing_class)
         super().__init__(
             model=model,
             args=args,
