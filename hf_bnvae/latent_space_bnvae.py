@@ -154,7 +154,7 @@ class LatentSpaceMixin:
         self.require_evaluation_mode()
         # Texts of like length share a batch: less padding.
         order = sorted(range(len(items)), key=lambda index: len(items[index]))
-        latents = torch.empty(len(items), self.config.latent_size)
+        latents = torch.empty(len(items), self.config.latent_size, dtype=self.posterior.mean_projection.weight.dtype)
         with seeded(seed):
             for rows in self._batches(order, batch_size, show_progress, "Encoding"):
                 batch = processor([items[row] for row in rows], return_tensors="pt").to(self.device)

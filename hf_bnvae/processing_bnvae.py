@@ -3,6 +3,7 @@
 
 from typing import Any
 
+import torch
 from transformers import AutoConfig, AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.utils import logging
 
@@ -171,27 +172,24 @@ class BNVAEProcessor(ProcessorMixin):
                 padded[name] = [list(row) + [value] * (longest - len(row)) for row in features[name]]
         return padded
 
-    def encode_prompts(self, text: str | list[str], return_tensors: str = "pt") -> BatchFeature:
+    def encode_prompts(self, text: str | list[str]) -> BatchFeature:
         """
         Beginnings of texts for [`~BNVAEModel.generate`] to go on from; it puts the start token ahead of them.
 
         Args:
             text (`str` or `list[str]`): One beginning or several.
-            return_tensors (`str`, *optional*, defaults to `"pt"`): The kind of tensors.
 
         Returns:
-            [`BatchFeature`]: `decoder_input_ids` and `decoder_attention_mask`, `(batch, longest)`, padded on the left.
+            [`BatchFeature`]: `decoder_input_ids` and `decoder_attention_mask`, tensors of shape `(batch, longest)`,
+            padded on the left.
         """
         texts = [text] if isinstance(text, str) else list(text)
         prompts = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         longest = max(map(len, prompts))
-        return BatchFeature(
-            {
-                "decoder_input_ids": [[self.tokenizer.pad_token_id] * (longest - len(ids)) + ids for ids in prompts],
-                "decoder_attention_mask": [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts],
-            },
-            tensor_type=return_tensors,
-        )
+        ids = [[self.tokenizer.pad_token_id] * (longest - len(prompt)) + prompt for prompt in prompts]
+        mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        rows = {"decoder_input_ids": ids, "decoder_attention_mask": mask}
+        return BatchFeature({name: torch.tensor(values, dtype=torch.long) for name, values in rows.items()})
 
     def decode_texts(self, ids: Any) -> list[str]:
         """

@@ -52,6 +52,13 @@ def make_model(encoder_config, decoder_config):
 
 
 @pytest.fixture(scope="session")
+def trained_model(processor, texts):
+    """A model that has learnt a little, with its processor, in evaluation mode and float64, where a latent does not
+    depend on the other sentences of its batch in any digit that counts. Tests leave it as it is."""
+    return tiny.train_model(processor, texts).double().attach_processor(processor)
+
+
+@pytest.fixture(scope="session")
 def dataset(processor, texts) -> Dataset:
     return Dataset.from_dict(dict(processor(texts)))
 

@@ -1,4 +1,4 @@
-"""The model: its loss against a slow plain loop, padding, masks, noise, saving, loading, precision, generation."""
+"""The model: its loss against a slow plain loop, padding, masks, noise, saving, loading, precision."""
 
 import pytest
 import torch
@@ -397,95 +397,11 @@ def test_float64_stays_float64(make_model, batch):
     assert {t.dtype for t in (output.loss, output.kl, output.latents, output.logits)} == {torch.float64}
 
 
-# --- generation ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("injection", ["both", "memory", "embedding"])
-def test_cached_greedy_generation_matches_a_full_pass_for_every_token(make_model, injection):
-    model = make_model(latent_injection=injection).eval()
-    with torch.no_grad():
-        for parameter in model.injection.parameters():
-            parameter.normal_()
-    latents = torch.randn(5, 8)
-    generated = model.generate(latents=latents, max_new_tokens=12, min_new_tokens=12, do_sample=False)
-    assert generated.shape == (5, 13)
-    for length in range(1, 13):
-        logits, _ = model.decode(latents, generated[:, :length])
-        logits[:, -1, model.config.eos_token_id] = float("-inf")
-        assert torch.equal(logits[:, -1].argmax(-1), generated[:, length])
-    # The control: other latents give other texts.
-    other = model.generate(latents=-latents, max_new_tokens=12, min_new_tokens=12, do_sample=False)
-    assert not torch.equal(generated, other)
-
-
-def test_generation_from_texts_decodes_the_posteriors_modes(make_model, batch):
-    model = make_model()
-    model.train()(**batch)
-    model.eval()
-    latents = model.encode(batch["input_ids"], batch["attention_mask"]).mode()
-    expected = model.generate(latents=latents, max_new_tokens=8, do_sample=False)
-    generated = model.generate(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=8, do_sample=False
-    )
-    assert torch.equal(generated, expected)
-    with pytest.raises(ValueError, match="either input_ids or latents"):
-        model.generate(max_new_tokens=8)
-
-
-def test_beams_of_one_latent_all_see_it(make_model):
-    """Each returned beam scores itself as a full pass under its own latent does."""
-    model = make_model().eval()
-    with torch.no_grad():
-        for parameter in model.injection.parameters():
-            parameter.normal_()
-    latents = torch.randn(3, 8)
-    output = model.generate(
-        latents=latents,
-        num_beams=4,
-        num_return_sequences=2,
-        max_new_tokens=6,
-        min_new_tokens=6,
-        length_penalty=0.0,
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
-    assert output.sequences.shape == (6, 7)
-    logits, _ = model.decode(latents.repeat_interleave(2, 0), output.sequences[:, :-1])
-    logits[..., model.config.eos_token_id] = float("-inf")
-    picked = logits.log_softmax(-1).gather(-1, output.sequences[:, 1:, None]).sum((1, 2))
-    full, _ = model.decode(latents.repeat_interleave(2, 0), output.sequences[:, :-1])
-    raw = full.log_softmax(-1).gather(-1, output.sequences[:, 1:, None]).sum((1, 2))
-    torch.testing.assert_close(output.sequences_scores, raw, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(picked, raw, rtol=1e-6)
-
-
 def test_encoder_outputs_carry_the_latents(make_model):
     model = make_model().eval()
     latents, ids = torch.randn(2, 8), torch.randint(3, 60, (2, 4))
     through = model(encoder_outputs=BaseModelOutput(last_hidden_state=latents[:, None]), decoder_input_ids=ids).logits
     torch.testing.assert_close(through, model.decode(latents, ids)[0])
-
-
-def test_other_decoders_take_the_latent_too(encoder_config):
-    """Llama with grouped-query attention and rotary positions: the latent reaches every layer and every position."""
-    decoder = LlamaConfig(
-        vocab_size=60,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    model = BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder_config, decoder, latent_size=8))
-    assert model.injection.memory.weight.shape == (2 * 2 * 8, 8)
-    labels = torch.randint(3, 60, (16, 6))
-    model.train()(input_ids=torch.randint(5, 60, (16, 7)), labels=labels).loss.backward()
-    assert all(model.injection.memory.weight.grad.view(2, -1).abs().sum(1) > 0)
-    generated = model.eval().generate(latents=torch.randn(3, 8), max_new_tokens=5, min_new_tokens=5, do_sample=False)
-    assert generated.shape == (3, 6)
 
 
 def test_loss_type_is_a_mean_over_sentences_for_the_trainer(make_model):

@@ -6,7 +6,7 @@ import random
 import torch
 from transformers import BertConfig, GPT2Config
 
-from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor
+from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor, recalibrate_posterior
 from hf_bnvae.from_scratch import train_processor
 
 
@@ -64,3 +64,18 @@ def build_model(
     torch.manual_seed(seed)
     fields = {"latent_size": 8, **fields}
     return BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder_config, decoder, **fields))
+
+
+def train_model(processor: BNVAEProcessor, texts: list[str], steps: int = 200) -> BNVAEModel:
+    """A model that has learnt a little: its latents are of the texts, and other latents give other texts."""
+    model = build_model(*make_configs(processor), posterior="bn_rms", rate=8, decoder_dropout=0.0).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, fused=True)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        rows = torch.randperm(len(texts), generator=generator)[:32].tolist()
+        batch = processor([texts[row] for row in rows], return_tensors="pt")
+        model(**batch, noise=torch.randn(32, 8, generator=generator)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    recalibrate_posterior(model, [dict(processor(texts, return_tensors="pt"))])
+    return model.eval()

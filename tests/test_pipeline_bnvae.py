@@ -1,0 +1,99 @@
+"""The pipelines, against the model's own methods: from a folder and from objects, in batches and one by one."""
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+
+GREEDY = {"max_new_tokens": 10, "do_sample": False}
+
+
+@pytest.fixture(scope="module")
+def folder(trained_model, processor, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    trained_model.save_pretrained(path)
+    processor.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture
+def latent_text(folder):
+    return pipeline("latent-text", model=folder, device="cpu", **GREEDY)
+
+
+def test_texts_are_reconstructed_in_batches_and_one_by_one(latent_text, texts):
+    expected = [[{"generated_text": text}] for text in latent_text.model.reconstruct(texts[:5], **GREEDY)]
+    assert latent_text(texts[:5]) == expected
+    assert latent_text(texts[:5], batch_size=2) == expected
+    assert latent_text(texts[1]) == expected[1]
+    assert list(latent_text((text for text in texts[:5]), batch_size=2)) == expected
+    dataset = KeyDataset(Dataset.from_dict({"text": texts[:5]}), "text")
+    assert list(latent_text(dataset, batch_size=3)) == expected
+    assert latent_text([]) == []
+    assert len({str(item) for item in expected}) > 1
+
+
+def test_latents_are_decoded(latent_text):
+    latents = torch.randn(5, 8)
+    expected = [[{"generated_text": text}] for text in latent_text.model.reconstruct(latents, **GREEDY)]
+    for inputs in (latents, latents.numpy(), list(latents)):
+        assert latent_text(inputs, batch_size=2) == expected
+    assert latent_text(latents[3]) == expected[3]
+
+
+def test_generation_arguments_reach_generate(latent_text, texts):
+    several = latent_text(texts[:3], batch_size=2, num_return_sequences=2, do_sample=True, seed=1)
+    assert [len(group) for group in several] == [2, 2, 2]
+    assert several == latent_text(texts[:3], batch_size=2, num_return_sequences=2, do_sample=True, seed=1)
+    assert several != latent_text(texts[:3], batch_size=2, num_return_sequences=2, do_sample=True, seed=2)
+    assert all(g["generated_text"].startswith("My") for (g,) in latent_text(texts[:3], prompt="My"))
+    with pytest.raises(ValueError, match="nonsense"):
+        latent_text(texts[0], nonsense=1)
+
+
+def test_features_are_the_posteriors_means(folder, texts):
+    text_latent = pipeline("text-latent", model=folder, device="cpu")
+    expected = text_latent.model.encode_texts(texts[:5])
+    for batch_size in (1, 2):
+        features = text_latent(texts[:5], batch_size=batch_size)
+        assert isinstance(features[0][0], float) and len(features[0]) == 8
+        torch.testing.assert_close(torch.tensor(features), expected, rtol=1e-5, atol=1e-6)
+    tensor = text_latent(texts[0], return_tensors=True)
+    assert tensor.shape == (8,)
+    torch.testing.assert_close(tensor, expected[0], rtol=1e-5, atol=1e-6)
+    # The way back.
+    assert not torch.allclose(expected[0], expected[1], atol=1e-3)
+    with pytest.raises(ValueError, match="Unknown arguments of TextLatentPipeline: top_k"):
+        text_latent(texts[0], top_k=3)
+
+
+def test_a_pipeline_is_saved_with_both_tokenizers_and_no_code(latent_text, texts, tmp_path):
+    latent_text.save_pretrained(tmp_path)
+    assert not list(tmp_path.rglob("*.py"))
+    again = pipeline("latent-text", model=str(tmp_path), device="cpu", **GREEDY)
+    assert again(texts[:2]) == latent_text(texts[:2])
+
+
+def test_a_model_and_a_processor_make_a_pipeline_too(make_model, processor):
+    model = make_model(posterior="gaussian").train()
+    with pytest.raises(ValueError, match="needs the model's processor"):
+        pipeline("latent-text", model=model, device="cpu")
+    made = pipeline("latent-text", model=model, processor=processor, device="cpu", **GREEDY)
+    assert not model.training and len(made(torch.randn(8))) == 1
+    attached = pipeline("latent-text", model=model, device="cpu", **GREEDY)
+    assert attached.processor is processor
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ("", "is empty"),
+        (torch.zeros(7), r"got shape \(1, 7\)"),
+        (torch.full((8,), float("nan")), "hold NaN"),
+        (3, "got torch.int64"),
+    ],
+)
+def test_bad_input_is_refused(latent_text, inputs, words):
+    with pytest.raises(ValueError, match=words):
+        latent_text(inputs)
