@@ -79,7 +79,8 @@ def render_examples(examples: Examples) -> str:
     lines = ["Reconstructions (text, then what is decoded from its mean)", ""]
     for original, decoded in examples.reconstructions:
         lines += [f"- {original}", f"  {decoded}"]
-    lines += ["", "Samples of the prior", "", *(f"- {text}" for text in examples.samples)]
+    if examples.samples:
+        lines += ["", "Samples of the prior", "", *(f"- {text}" for text in examples.samples)]
     steps = (f"{number}. {text}" for number, text in enumerate(examples.interpolation, 1))
     lines += ["", "From the first text to the second", "", *steps]
     return "\n".join(lines)
@@ -89,9 +90,10 @@ def loading_lines(path: str) -> str:
     """Python that loads what was saved at `path`."""
     return "\n".join(
         [
-            "import hf_bnvae",
-            "from transformers import AutoModel, AutoProcessor",
-            f"model, processor = AutoModel.from_pretrained({path!r}), AutoProcessor.from_pretrained({path!r})",
+            "from hf_bnvae import BNVAEModel, BNVAEProcessor",
+            f"model = BNVAEModel.from_pretrained({path!r})",
+            f"model.attach_processor(BNVAEProcessor.from_pretrained({path!r}))",
+            'model.reconstruct("A text of your own .")',
         ]
     )
 

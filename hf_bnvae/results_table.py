@@ -1,17 +1,20 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""A table of several runs, rendered from what they left in their folders, and kept in step with the README."""
+"""A table of several runs, and texts of one of them, rendered from what they left in their folders, and kept in step
+with the README."""
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .arguments import FROM_SCRATCH_DEFAULTS
-from .job import RESULTS_FILE
-from .report import markdown_table
+from .job import EXAMPLES_FILE, RESULTS_FILE
+from .report import Examples, markdown_table, render_examples
 from .run_directory import RUN_FILE
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+EXAMPLES_BEGIN, EXAMPLES_END = "<!-- examples: begin -->", "<!-- examples: end -->"
 
 # The settings of a run that its command names, where they are not the defaults.
 _COMMAND_OPTIONS = (
@@ -37,7 +40,8 @@ def collect_runs(folders: Iterable[str]) -> list[dict[str, Any]]:
         folders (iterable of `str`): Output folders of a training script.
 
     Returns:
-        `list[dict]`: For each run `command` and `results` (its `eval_...` figures and the versions).
+        `list[dict]`: For each run `command`, `results` (its `eval_...` figures and the versions) and `examples`, the
+        texts that it printed.
 
     Raises:
         ValueError: for a folder without a finished run.
@@ -55,7 +59,9 @@ def collect_runs(folders: Iterable[str]) -> list[dict[str, Any]]:
         ]
         results = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
         kept = {k: v for k, v in results.items() if k.startswith("eval_") or k.endswith("_version")}
-        runs.append({"command": " ".join(["python scripts/run_bnvae.py", *options]), "results": kept})
+        examples = json.loads((folder / EXAMPLES_FILE).read_text(encoding="utf-8"))
+        command = " ".join(["python scripts/run_bnvae.py", *options])
+        runs.append({"command": command, "results": kept, "examples": examples})
     return runs
 
 
@@ -79,6 +85,7 @@ def _render_table(runs: list[dict[str, Any]]) -> str:
         "marginal KL",
         "active",
         "E[mu²+sigma²]",
+        "BLEU",
     )
     rows = []
     for run in runs:
@@ -95,13 +102,15 @@ def _render_table(runs: list[dict[str, Any]]) -> str:
                 f"{r['eval_marginal_kl']:.2f}",
                 f"{r['eval_active_units']} of {r['eval_latent_size']}",
                 f"{r['eval_aggregate_second_moment']:.3f}",
+                f"{r['eval_reconstruction_bleu']:.1f}",
             )
         )
     first = runs[0]["results"]
     shared = (
         f"Nats per sentence; {first['eval_num_sentences']} held-out sentences (log N = "
         f"{first['eval_log_num_sentences']:.2f}), IW-NLL of the first {first['eval_iw_nll_num_sentences']} with "
-        f"{first['eval_iw_nll_num_samples']} samples, ± one standard error over sentences. Seed 42. Corpus "
+        f"{first['eval_iw_nll_num_samples']} samples, ± one standard error over sentences; BLEU (0 to 100) of greedy "
+        "reconstructions from the means. Seed 42. Corpus "
         f"`{first['eval_corpus_train_sha256'][:12]}` (training) and `{first['eval_corpus_validation_sha256'][:12]}` "
         f"(held out); torch {first['torch_version']}, transformers {first['transformers_version']}; CPU, one thread "
         "each."
@@ -109,10 +118,30 @@ def _render_table(runs: list[dict[str, Any]]) -> str:
     return "\n".join([*markdown_table(header, rows), "", shared])
 
 
+def render_run_examples(run: dict[str, Any]) -> str:
+    """Lines of what a run printed: its BLEU, and the interpolation between two texts, with both reconstructed."""
+    results, examples = run["results"], Examples(**run["examples"])
+    ends = replace(examples, reconstructions=examples.reconstructions[:2], samples=[])
+    return "\n".join(
+        [
+            f"`{run['command']}`, reconstruction BLEU {results['eval_reconstruction_bleu']:.1f}:",
+            "",
+            "```",
+            render_examples(ends),
+            "```",
+        ]
+    )
+
+
 def update_readme(readme: str, runs: list[dict[str, Any]]) -> str:
-    """The text of a README with the table of `runs` between its two markers."""
-    before, _, rest = readme.partition(BEGIN)
-    _, found, after = rest.partition(END)
+    """The text of a README with the table of `runs`, and the texts of the first of them, between their markers."""
+    readme = _replace_between(readme, BEGIN, END, render_runs(runs))
+    return _replace_between(readme, EXAMPLES_BEGIN, EXAMPLES_END, render_run_examples(runs[0]))
+
+
+def _replace_between(readme: str, begin: str, end: str, text: str) -> str:
+    before, _, rest = readme.partition(begin)
+    _, found, after = rest.partition(end)
     if not found:
-        raise ValueError(f"The README lacks the markers {BEGIN} and {END}.")
-    return f"{before}{BEGIN}\n{render_runs(runs)}\n{END}{after}"
+        raise ValueError(f"The README lacks the markers {begin} and {end}.")
+    return f"{before}{begin}\n{text}\n{end}{after}"

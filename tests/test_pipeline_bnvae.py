@@ -58,7 +58,7 @@ def test_features_are_the_posteriors_means(folder, texts):
     for batch_size in (1, 2):
         features = text_latent(texts[:5], batch_size=batch_size)
         assert isinstance(features[0][0], float) and len(features[0]) == 8
-        torch.testing.assert_close(torch.tensor(features), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(torch.tensor(features, dtype=torch.float64), expected, rtol=1e-5, atol=1e-6)
     tensor = text_latent(texts[0], return_tensors=True)
     assert tensor.shape == (8,)
     torch.testing.assert_close(tensor, expected[0], rtol=1e-5, atol=1e-6)

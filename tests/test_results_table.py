@@ -1,11 +1,20 @@
-"""The README's table is what the stored figures give, and the figures are those of finished runs."""
+"""The README's table and texts are what the stored runs give, and the figures are those of finished runs."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from hf_bnvae.results_table import BEGIN, END, collect_runs, render_runs, update_readme
+from hf_bnvae.results_table import (
+    BEGIN,
+    END,
+    EXAMPLES_BEGIN,
+    EXAMPLES_END,
+    collect_runs,
+    render_run_examples,
+    render_runs,
+    update_readme,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,6 +29,10 @@ def test_the_readme_shows_the_stored_figures():
     changed = stored()
     changed[0]["results"]["eval_kl"] += 1
     assert update_readme(readme, changed) != readme
+    changed = stored()
+    changed[0]["examples"]["interpolation"][4] += " indeed"
+    assert update_readme(readme, changed) != readme
+    assert len(stored()[0]["examples"]["interpolation"]) == 9
 
 
 def test_stored_figures_are_consistent():
@@ -36,15 +49,18 @@ def test_runs_are_collected_with_their_commands(tmp_path):
     settings = {"posterior": "bn_rms", "rate": 4.0, "bn_tau": None, "seed": 42}
     (tmp_path / "run.json").write_text(json.dumps({"finished": True, "settings": settings}))
     (tmp_path / "all_results.json").write_text(json.dumps({"eval_kl": 1.0, "torch_version": "x", "train_loss": 2.0}))
+    (tmp_path / "examples.json").write_text(json.dumps({"samples": ["a"]}))
     (run,) = collect_runs([str(tmp_path)])
     assert run["command"] == "python scripts/run_bnvae.py --posterior bn_rms --rate 4.0"
-    assert run["results"] == {"eval_kl": 1.0, "torch_version": "x"}
+    assert run["results"] == {"eval_kl": 1.0, "torch_version": "x"} and run["examples"] == {"samples": ["a"]}
     (tmp_path / "run.json").write_text(json.dumps({"finished": False, "settings": settings}))
     with pytest.raises(ValueError, match="no finished run"):
         collect_runs([str(tmp_path)])
 
 
 def test_a_readme_without_markers_is_refused():
-    with pytest.raises(ValueError, match="lacks the markers"):
-        update_readme("# Title\n", stored())
-    assert render_runs(stored()) in update_readme(f"{BEGIN}\n{END}\n", stored())
+    for readme in ("# Title\n", f"{BEGIN}\n{END}\n"):
+        with pytest.raises(ValueError, match="lacks the markers"):
+            update_readme(readme, stored())
+    updated = update_readme(f"{EXAMPLES_BEGIN}\n{EXAMPLES_END}\n{BEGIN}\n{END}\n", stored())
+    assert render_runs(stored()) in updated and render_run_examples(stored()[0]) in updated
