@@ -29,6 +29,7 @@ from .posterior_bnvae import (
     BatchRootMeanSquare,
     BatchStandardization,
     DiagonalGaussian,
+    PosteriorHead,
     RateScale,
     TauScale,
     build_posterior_head,
@@ -164,7 +165,107 @@ class BNVAEPreTrainedModel(PreTrainedModel):
             init.zeros_(module.num_batches_tracked)
 
 
-class BNVAEModel(BNVAEPreTrainedModel, LatentGenerationMixin, LatentSpaceMixin):
+class BNVAEEncoderSide(BNVAEPreTrainedModel):
+    """What a whole model and one without a decoder have in common: `self.encoder` and `self.posterior`."""
+
+    encoder: PreTrainedModel
+    posterior: PosteriorHead
+
+    def _build_posterior(self) -> PosteriorHead:
+        config = self.config
+        return build_posterior_head(
+            config.posterior,
+            config.encoder.hidden_size,
+            config.latent_size,
+            tau=config.bn_tau,
+            gamma=config.bn_gamma,
+            rate=config.rate,
+        )
+
+    def _prepare_pooler(self) -> None:
+        """Demand the pooler where it is used, drop it where it is not: a parameter without a gradient keeps DDP from
+        synchronising."""
+        pooler = getattr(self.encoder, "pooler", None)
+        if self.config.pooling == "pooler":
+            if pooler is None:
+                raise ValueError(
+                    f"pooling='pooler' needs an encoder with a pooler, which {type(self.encoder).__name__} does not "
+                    "have. Use pooling='cls' or pooling='mean'."
+                )
+        elif pooler is not None and "add_pooling_layer" in inspect.signature(type(self.encoder)).parameters:
+            self.encoder.pooler = None
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_input_embeddings(value)
+
+    def encode(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        chunk_size: int | None = None,
+        checkpoint_chunks: bool | None = None,
+        **kwargs: Any,
+    ) -> DiagonalGaussian:
+        """
+        The posteriors of sentences.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids of the encoder's vocabulary.
+            attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
+            chunk_size, checkpoint_chunks (*optional*): As in [`~BNVAEModel.forward`].
+            **kwargs: Further arguments of the encoder (`token_type_ids`, ...).
+
+        Returns:
+            [`DiagonalGaussian`]: with `mean` and `logvar`, each `(batch, latent_size)`, `sample()`, `mode()`, `kl()`.
+        """
+        if len(input_ids) == 0:
+            raise ValueError(
+                f"input_ids of shape {tuple(input_ids.shape)} hold no sentence. In a distributed training every "
+                "process needs one at least in each batch: drop a last batch that is too small to share out."
+            )
+        _check_length(input_ids.shape[1], self.config.encoder, "encoder")
+
+        def pooled(attention_mask: torch.Tensor | None, **inputs: Any) -> tuple[torch.Tensor]:
+            return (self._pool(self.encoder(attention_mask=attention_mask, **inputs), attention_mask),)
+
+        (features,) = run_in_chunks(
+            pooled,
+            {"input_ids": input_ids, "attention_mask": attention_mask, **kwargs},
+            lengths=None if attention_mask is None else real_lengths(attention_mask),
+            **self._chunking(len(input_ids), chunk_size, checkpoint_chunks),
+        )
+        return self.posterior(features)
+
+    def _chunking(self, batch_size: int, chunk_size: int | None, checkpoint_chunks: bool | None) -> dict[str, Any]:
+        """How a batch is run in chunks, by what the call says or else the configuration."""
+        chunk_size = self.config.chunk_size if chunk_size is None else chunk_size
+        check_chunk_size(chunk_size)
+        return {
+            "num_chunks": count_chunks(batch_size, chunk_size, self),
+            "checkpoint_chunks": self.config.checkpoint_chunks if checkpoint_chunks is None else checkpoint_chunks,
+        }
+
+    def _pool(self, outputs: ModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """One vector per sentence, `(batch, hidden_size)`."""
+        if self.config.pooling == "pooler":
+            return outputs.pooler_output
+        hidden_states = getattr(outputs, "last_hidden_state", None)
+        if hidden_states is None:
+            raise ValueError(f"The encoder {type(self.encoder).__name__} returns no hidden states to pool.")
+        if attention_mask is None:
+            return hidden_states[:, 0] if self.config.pooling == "cls" else hidden_states.mean(1)
+        if self.config.pooling == "cls":
+            # The first real token, wherever the padding is.
+            first = attention_mask.long().argmax(1)
+            return hidden_states[torch.arange(len(first), device=first.device), first]
+        weights = attention_mask.to(hidden_states.dtype).unsqueeze(-1)
+        return (hidden_states * weights).sum(1) / weights.sum(1)
+
+
+class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
     """
     A variational autoencoder for text: a BERT-style encoder, a posterior head, and a causal decoder into which the
     latent is injected as a memory slot and an embedding.
@@ -212,14 +313,7 @@ class BNVAEModel(BNVAEPreTrainedModel, LatentGenerationMixin, LatentSpaceMixin):
             shared._attn_implementation = network.config._attn_implementation
             network.config = shared
         self._prepare_pooler()
-        self.posterior = build_posterior_head(
-            config.posterior,
-            config.encoder.hidden_size,
-            config.latent_size,
-            tau=config.bn_tau,
-            gamma=config.bn_gamma,
-            rate=config.rate,
-        )
+        self.posterior = self._build_posterior()
         embedding_size = self.decoder.get_input_embeddings().embedding_dim
         self.injection = LatentInjection(config.decoder, embedding_size, config.latent_size, config.latent_injection)
         self.post_init()
@@ -228,19 +322,6 @@ class BNVAEModel(BNVAEPreTrainedModel, LatentGenerationMixin, LatentSpaceMixin):
         embeddings = self.get_input_embeddings()
         around = {type(m).__name__ for m in self.modules() if m is not embeddings and embeddings in m.modules()}
         self._no_split_modules = [name for name in self._no_split_modules or () if name not in around]
-
-    def _prepare_pooler(self) -> None:
-        """Demand the pooler where it is used, drop it where it is not: a parameter without a gradient keeps DDP from
-        synchronising."""
-        pooler = getattr(self.encoder, "pooler", None)
-        if self.config.pooling == "pooler":
-            if pooler is None:
-                raise ValueError(
-                    f"pooling='pooler' needs an encoder with a pooler, which {type(self.encoder).__name__} does not "
-                    "have. Use pooling='cls' or pooling='mean'."
-                )
-        elif pooler is not None and "add_pooling_layer" in inspect.signature(type(self.encoder)).parameters:
-            self.encoder.pooler = None
 
     @classmethod
     def from_encoder_decoder_pretrained(
@@ -314,12 +395,6 @@ class BNVAEModel(BNVAEPreTrainedModel, LatentGenerationMixin, LatentSpaceMixin):
             model.posterior.to(dtype)
         return model.eval()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.encoder.set_input_embeddings(value)
-
     def get_output_embeddings(self) -> nn.Module | None:
         """The decoder's, or `None` where they share their weights with its input embeddings: FSDP asks for the two to
         shard each by itself, would take the encoder's for their partner, and cut the shared tensor twice."""
@@ -385,69 +460,6 @@ class BNVAEModel(BNVAEPreTrainedModel, LatentGenerationMixin, LatentSpaceMixin):
     def kl_floor(self) -> torch.Tensor:
         """The least mean KL of a training batch at the current parameters, in nats per sentence (0-dimensional)."""
         return self.posterior.kl_floor()
-
-    def encode(
-        self,
-        input_ids: torch.LongTensor,
-        attention_mask: torch.Tensor | None = None,
-        chunk_size: int | None = None,
-        checkpoint_chunks: bool | None = None,
-        **kwargs: Any,
-    ) -> DiagonalGaussian:
-        """
-        The posteriors of sentences.
-
-        Args:
-            input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids of the encoder's vocabulary.
-            attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
-            chunk_size, checkpoint_chunks (*optional*): As in [`~BNVAEModel.forward`].
-            **kwargs: Further arguments of the encoder (`token_type_ids`, ...).
-
-        Returns:
-            [`DiagonalGaussian`]: with `mean` and `logvar`, each `(batch, latent_size)`, `sample()`, `mode()`, `kl()`.
-        """
-        if len(input_ids) == 0:
-            raise ValueError(
-                f"input_ids of shape {tuple(input_ids.shape)} hold no sentence. In a distributed training every "
-                "process needs one at least in each batch: drop a last batch that is too small to share out."
-            )
-        _check_length(input_ids.shape[1], self.config.encoder, "encoder")
-
-        def pooled(attention_mask: torch.Tensor | None, **inputs: Any) -> tuple[torch.Tensor]:
-            return (self._pool(self.encoder(attention_mask=attention_mask, **inputs), attention_mask),)
-
-        (features,) = run_in_chunks(
-            pooled,
-            {"input_ids": input_ids, "attention_mask": attention_mask, **kwargs},
-            lengths=None if attention_mask is None else real_lengths(attention_mask),
-            **self._chunking(len(input_ids), chunk_size, checkpoint_chunks),
-        )
-        return self.posterior(features)
-
-    def _chunking(self, batch_size: int, chunk_size: int | None, checkpoint_chunks: bool | None) -> dict[str, Any]:
-        """How a batch is run in chunks, by what the call says or else the configuration."""
-        chunk_size = self.config.chunk_size if chunk_size is None else chunk_size
-        check_chunk_size(chunk_size)
-        return {
-            "num_chunks": count_chunks(batch_size, chunk_size, self),
-            "checkpoint_chunks": self.config.checkpoint_chunks if checkpoint_chunks is None else checkpoint_chunks,
-        }
-
-    def _pool(self, outputs: ModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """One vector per sentence, `(batch, hidden_size)`."""
-        if self.config.pooling == "pooler":
-            return outputs.pooler_output
-        hidden_states = getattr(outputs, "last_hidden_state", None)
-        if hidden_states is None:
-            raise ValueError(f"The encoder {type(self.encoder).__name__} returns no hidden states to pool.")
-        if attention_mask is None:
-            return hidden_states[:, 0] if self.config.pooling == "cls" else hidden_states.mean(1)
-        if self.config.pooling == "cls":
-            # The first real token, wherever the padding is.
-            first = attention_mask.long().argmax(1)
-            return hidden_states[torch.arange(len(first), device=first.device), first]
-        weights = attention_mask.to(hidden_states.dtype).unsqueeze(-1)
-        return (hidden_states * weights).sum(1) / weights.sum(1)
 
     def forward(
         self,

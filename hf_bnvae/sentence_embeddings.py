@@ -13,8 +13,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from .configuration_bnvae import BNVAEConfig
 from .evaluation.evaluator import require_estimated_statistics
-from .modeling_bnvae import BNVAEModel, BNVAEPreTrainedModel
-from .posterior_bnvae import build_posterior_head
+from .modeling_bnvae import BNVAEEncoderSide, BNVAEModel
 from .processing_bnvae import BNVAEProcessor
 
 try:
@@ -26,7 +25,7 @@ except ImportError as error:
     ) from error
 
 
-class BNVAEEncoderModel(BNVAEPreTrainedModel):
+class BNVAEEncoderModel(BNVAEEncoderSide):
     """
     Encoder and posterior head of a [`BNVAEModel`], without its decoder.
 
@@ -36,25 +35,11 @@ class BNVAEEncoderModel(BNVAEPreTrainedModel):
         config ([`BNVAEConfig`]): The configuration of the whole model.
     """
 
-    # The whole model's own, which use nothing but encoder and head.
-    encode = BNVAEModel.encode
-    get_input_embeddings = BNVAEModel.get_input_embeddings
-    _chunking = BNVAEModel._chunking
-    _pool = BNVAEModel._pool
-    _prepare_pooler = BNVAEModel._prepare_pooler
-
     def __init__(self, config: BNVAEConfig) -> None:
         super().__init__(config)
         self.encoder = AutoModel.from_config(config.encoder)
         self._prepare_pooler()
-        self.posterior = build_posterior_head(
-            config.posterior,
-            config.encoder.hidden_size,
-            config.latent_size,
-            tau=config.bn_tau,
-            gamma=config.bn_gamma,
-            rate=config.rate,
-        )
+        self.posterior = self._build_posterior()
         self.post_init()
 
     @classmethod

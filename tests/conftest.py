@@ -59,6 +59,15 @@ def trained_model(processor, texts):
 
 
 @pytest.fixture(scope="session")
+def trained_folder(trained_model, processor, tmp_path_factory) -> str:
+    """That model as it is saved."""
+    path = tmp_path_factory.mktemp("trained")
+    trained_model.save_pretrained(path)
+    processor.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def dataset(processor, texts) -> Dataset:
     return Dataset.from_dict(dict(processor(texts)))
 

@@ -11,19 +11,11 @@ import pytest
 SCRIPT = str(Path(__file__).resolve().parent.parent / "scripts" / "generate_text.py")
 
 
-@pytest.fixture(scope="module")
-def folder(trained_model, processor, tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    trained_model.save_pretrained(path)
-    processor.save_pretrained(path)
-    return str(path)
-
-
 @pytest.fixture
-def run(monkeypatch, capsys, folder):
+def run(monkeypatch, capsys, trained_folder):
     """A function that runs the script on the saved model: the lines that it prints."""
 
-    def run_script(task: str, *arguments: str, stdin: str = "", model: str = folder) -> list[str]:
+    def run_script(task: str, *arguments: str, stdin: str = "", model: str = trained_folder) -> list[str]:
         monkeypatch.setattr(sys, "argv", [SCRIPT, task, "--model_name_or_path", model, "--device", "cpu", *arguments])
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         capsys.readouterr()

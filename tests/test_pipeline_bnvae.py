@@ -9,17 +9,9 @@ from transformers.pipelines.pt_utils import KeyDataset
 GREEDY = {"max_new_tokens": 10, "do_sample": False}
 
 
-@pytest.fixture(scope="module")
-def folder(trained_model, processor, tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    trained_model.save_pretrained(path)
-    processor.save_pretrained(path)
-    return str(path)
-
-
 @pytest.fixture
-def latent_text(folder):
-    return pipeline("latent-text", model=folder, device="cpu", **GREEDY)
+def latent_text(trained_folder):
+    return pipeline("latent-text", model=trained_folder, device="cpu", **GREEDY)
 
 
 def test_texts_are_reconstructed_in_batches_and_one_by_one(latent_text, texts):
@@ -52,8 +44,8 @@ def test_generation_arguments_reach_generate(latent_text, texts):
         latent_text(texts[0], nonsense=1)
 
 
-def test_features_are_the_posteriors_means(folder, texts):
-    text_latent = pipeline("text-latent", model=folder, device="cpu")
+def test_features_are_the_posteriors_means(trained_folder, texts):
+    text_latent = pipeline("text-latent", model=trained_folder, device="cpu")
     expected = text_latent.model.encode_texts(texts[:5])
     for batch_size in (1, 2):
         features = text_latent(texts[:5], batch_size=batch_size)
