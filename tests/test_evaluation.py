@@ -16,6 +16,7 @@ from hf_bnvae.evaluation import (
     evaluate_model,
     importance_weighted_nll,
     mutual_information,
+    reconstruction_bleu,
 )
 from hf_bnvae.posterior_bnvae import PromisedMoments
 
@@ -197,6 +198,27 @@ def test_evaluation_gives_figures_of_the_corpus_however_it_is_cut(make_model, pr
     assert again == one
     metrics = one.to_metrics()
     assert metrics["eval_iw_nll"] == one.iw_nll and metrics["eval_log_num_sentences"] == pytest.approx(math.log(400))
+
+
+def test_bleu_of_reconstructions_is_that_of_the_texts_that_the_model_makes(trained_model, processor, texts):
+    options = {"num_importance_samples": 1, "max_importance_sentences": 1, "show_progress": False}
+    batches = batches_of(processor, texts[:40], 16)
+    assert evaluate_model(trained_model, batches, **options).reconstruction_bleu is None
+    measured = evaluate_model(trained_model, batches, processor, **options).reconstruction_bleu
+    assert measured == pytest.approx(reconstruction_bleu(trained_model.reconstruct(texts[:40]), texts[:40]))
+    # The model has learnt something of these texts, so another's latent keeps less of a text.
+    swapped = reconstruction_bleu(trained_model.reconstruct(texts[40:80]), texts[:40])
+    assert measured > swapped + 1
+
+
+def test_bleu_by_hand():
+    assert reconstruction_bleu(["a b c d e"], ["a b c d e"]) == pytest.approx(100)
+    # 3 of 4 words, 2 of 3 pairs, 1 of 2 triples, and none of 1, smoothed to 1/2 (exponential): no brevity penalty.
+    expected = 100 * (3 / 4 * 2 / 3 * 1 / 2 * 1 / 2) ** 0.25
+    assert reconstruction_bleu(["a b c x"], ["a b c d"]) == pytest.approx(expected)
+    for wrong in ((["a"], []), ([], [])):
+        with pytest.raises(ValueError, match="As many reconstructions as texts"):
+            reconstruction_bleu(*wrong)
 
 
 def test_evaluation_refuses_what_it_cannot_measure(make_model, processor, texts):

@@ -200,3 +200,13 @@ def test_the_latent_is_in_sight_beyond_the_window(decoder, attention):
         assert not torch.allclose(hidden[0], one)
     else:
         assert torch.equal(*hidden)
+
+
+def test_flash_attention_beyond_the_window_is_refused():
+    """Before anything is computed: it would lose the latent without a word."""
+    tokens, latents = torch.randint(3, 60, (1, 30)), torch.randn(1, 8).double()
+    model = build("bert", "mistral", latent_injection="memory").eval()
+    model.decode(latents, tokens)
+    model.decoder.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ValueError, match=r"window of 5 positions, and flash attention.*'decoder': 'sdpa'"):
+        model.decode(latents, tokens)
