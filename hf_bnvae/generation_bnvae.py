@@ -68,9 +68,10 @@ class LatentGenerationMixin(GenerationMixin):
                 "generate makes its own cache, which holds the latent's memory slot, so past_key_values cannot be "
                 "given. To go on with a text, pass all of it as decoder_input_ids."
             )
+        encoder_kwargs = {name: kwargs.pop(name) for name in ("token_type_ids",) if name in kwargs}
         with seeded(seed):
             if latents is None:
-                posterior = self.encode(input_ids.to(self.device), attention_mask)
+                posterior = self.encode(input_ids, attention_mask, **encoder_kwargs)
                 latents = posterior.sample() if sample_posterior else posterior.mode()
             latents = self.prepare_latents(latents)
             kwargs["encoder_outputs"] = BaseModelOutput(last_hidden_state=latents.unsqueeze(1))
@@ -117,6 +118,9 @@ class LatentGenerationMixin(GenerationMixin):
         generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
         if generation_config.decoder_start_token_id is None:
             generation_config.decoder_start_token_id = self.config.decoder_start_token_id
+        for name in ("output_attentions", "output_hidden_states"):
+            if getattr(generation_config, name):
+                raise ValueError(f"{name} is not available here. Call model.decoder for it, on the tokens generated.")
         return generation_config, model_kwargs
 
     def _prepare_decoder_input_ids_for_generation(

@@ -113,8 +113,11 @@ class LatentSpaceMixin:
             tokenizer = getattr(processor, name, None)
             if tokenizer is None:
                 raise ValueError(f"The processor must be a BNVAEProcessor, got {type(processor).__name__}.")
-            # Embeddings are often padded to a round size, so they may be somewhat larger than the vocabulary.
-            if not 0.9 * config.vocab_size <= len(tokenizer) <= config.vocab_size:
+            # Embeddings are often padded to a round size, so they may be somewhat larger than the vocabulary; and some
+            # vocabularies have special tokens for other uses (Gemma's image token) that a language model lacks.
+            needed = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+            spared = sum(index >= config.vocab_size for index in set(tokenizer.all_special_ids) - needed)
+            if not 0.9 * config.vocab_size <= len(tokenizer) <= config.vocab_size + spared:
                 raise ValueError(
                     f"The processor does not belong to this model: its {name} has {len(tokenizer)} tokens, the "
                     f"model's {config.model_type!r} embeds {config.vocab_size}. Load the processor that was saved "

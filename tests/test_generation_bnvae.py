@@ -50,6 +50,10 @@ def test_from_texts_the_posteriors_modes_are_decoded_unless_a_sample_is_asked_fo
     posterior = model.encode(**inputs)
     expected = model.generate(latents=posterior.mode(), **EXACTLY)
     assert torch.equal(model.generate(**inputs, **EXACTLY), expected)
+    types = {"token_type_ids": torch.ones_like(batch["input_ids"])}
+    of_types = model.generate(latents=model.encode(**inputs, **types).mode(), **EXACTLY)
+    assert torch.equal(model.generate(**inputs, **types, **EXACTLY), of_types)
+    assert not torch.equal(of_types, expected)
     torch.manual_seed(5)
     sample = posterior.sample()
     sampled = model.generate(**inputs, sample_posterior=True, seed=5, **EXACTLY)
@@ -223,6 +227,7 @@ def test_without_a_length_a_text_may_fill_the_decoders_positions(model, latents)
         ({"latents": torch.full((2, 8), float("inf"))}, "2 of 2 latents hold NaN or infinite"),
         ({"latents": torch.zeros(2, 8), "sample_posterior": True}, "needs input_ids"),
         ({"latents": torch.zeros(2, 8), "past_key_values": object()}, "makes its own cache"),
+        ({"latents": torch.zeros(2, 8), "output_attentions": True}, "output_attentions is not available"),
         ({"latents": torch.zeros(2, 8), "max_new_tokens": 32}, "room for max_new_tokens=31, got 32"),
         ({"latents": torch.zeros(2, 8), "max_length": 33}, "room for max_new_tokens=31, got 32"),
         ({"latents": torch.zeros(2, 8), "decoder_input_ids": torch.full((2, 32), 5)}, "prompt of 33 .*32 positions"),

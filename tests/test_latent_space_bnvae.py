@@ -1,5 +1,6 @@
 """Texts to latents and back, against the model's own `encode` and `generate`, closed forms and plain loops."""
 
+import copy
 import math
 
 import numpy as np
@@ -226,6 +227,15 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(make_model, pr
         model.attach_processor(swapped)
     with pytest.raises(ValueError, match="must be a BNVAEProcessor, got"):
         model.attach_processor(processor.tokenizer)
+    # A special token that the model lacks is none of its business, an ordinary one or EOS is.
+    other = copy.deepcopy(processor)
+    other.tokenizer.add_special_tokens({"extra_special_tokens": ["<image>"]})
+    make_model(posterior="gaussian").attach_processor(other)
+    for change in ({"new_tokens": ["word"]}, {"special_tokens_dict": {"eos_token": "<end>"}}):
+        other = copy.deepcopy(processor)
+        (other.tokenizer.add_tokens if "new_tokens" in change else other.tokenizer.add_special_tokens)(**change)
+        with pytest.raises(ValueError, match="its tokenizer has"):
+            make_model(posterior="gaussian").attach_processor(other)
     # Embeddings may be padded to a round size.
     model.decoder.resize_token_embeddings(len(processor.tokenizer) + 8)
     model.attach_processor(processor)
