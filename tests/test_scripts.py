@@ -69,9 +69,18 @@ def test_my_own_file_is_trained_on(run, my_files, capsys, script, file, column):
         "18 sentences to train on, 2 held out",
         "| IW-NLL",
         "Reconstructions",
-        "AutoModel.from_pretrained('out')",
+        "| reconstruction BLEU",
+        "model = BNVAEModel.from_pretrained('out')",
     ):
         assert piece in printed
+    # What it says of loading is Python that works.
+    lines = printed[printed.index("from hf_bnvae import") :].strip()
+    names: dict = {}
+    exec(lines.replace("model.reconstruct", "text = model.reconstruct"), names)
+    assert isinstance(names["text"], str)
+    examples = json.loads(Path("out/examples.json").read_text())
+    assert len(examples["interpolation"]) == 9
+    assert all(text in printed for text in [*examples["interpolation"], *examples["samples"]])
     figures = results()
     for name in ("reconstruction_nll", "kl", "kl_floor", "elbo", "iw_nll", "mutual_information", "active_units"):
         assert math.isfinite(figures[f"eval_{name}"]), name
@@ -193,7 +202,7 @@ def test_two_processes_make_one_run(my_files, tmp_path, script):
 
     ended = torchrun("two")
     assert ended.returncode == 0, ended.stderr[-3000:]
-    for piece in ("18 sentences to train on", "| IW-NLL", "AutoModel.from_pretrained('two')"):
+    for piece in ("18 sentences to train on", "| IW-NLL", "BNVAEModel.from_pretrained('two')"):
         assert ended.stdout.count(piece) == 1, piece
     assert (ended.stdout + ended.stderr).count("The latent space is d") <= 2  # the warning, and the report's verdict
     assert json.loads((tmp_path / "two" / "run.json").read_text())["finished"]
