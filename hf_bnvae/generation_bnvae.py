@@ -16,6 +16,23 @@ from transformers.cache_utils import DynamicLayer, EncoderDecoderCache, StaticLa
 from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_outputs import BaseModelOutput
 
+# Arguments of `generate` that mean something else here, or nothing, and what to do instead.
+_REFUSED_ARGUMENTS = {
+    "past_key_values": "generate makes its own cache, which holds the latent's memory slot; to go on with a text, "
+    "pass all of it as decoder_input_ids",
+    "inputs": "sentences are passed as input_ids",
+    "inputs_embeds": "sentences are passed as input_ids",
+    "decoder_inputs_embeds": "a prompt is passed as decoder_input_ids",
+    "assistant_model": "an assistant would know nothing of the latent",
+}
+# The same of settings, which a generation configuration may hold as well, with the values that are no request.
+_REFUSED_SETTINGS = {
+    "output_attentions": ((None, False), "call model.decoder for them, on the tokens generated"),
+    "output_hidden_states": ((None, False), "call model.decoder for them, on the tokens generated"),
+    "guidance_scale": ((None, 1), "there is no unconditional text to guide away from"),
+    "prefill_chunk_size": ((None,), "prompts are read at once"),
+}
+
 # Where nobody says how long a text may become, and the decoder has the positions: what Transformers' pipelines take.
 DEFAULT_MAX_NEW_TOKENS = 256
 
@@ -59,22 +76,30 @@ class LatentGenerationMixin(GenerationMixin):
                 or a length beyond the decoder's positions, and for a prompt padded on the right.
         """
         self.require_evaluation_mode()
+        for name, advice in _REFUSED_ARGUMENTS.items():
+            if kwargs.get(name) is not None:
+                raise ValueError(f"{name} cannot be given: {advice}.")
         if (input_ids is None) == (latents is None):
             raise ValueError("Pass either input_ids or latents.")
-        if sample_posterior and input_ids is None:
-            raise ValueError("sample_posterior=True needs input_ids: given latents are decoded as they are.")
-        if "past_key_values" in kwargs:
+        if input_ids is not None and not isinstance(input_ids, torch.Tensor):
             raise ValueError(
-                "generate makes its own cache, which holds the latent's memory slot, so past_key_values cannot be "
-                "given. To go on with a text, pass all of it as decoder_input_ids."
+                f"input_ids must be a tensor of shape (batch, length), got {type(input_ids).__name__}. What a "
+                "processor returns is passed as **inputs."
             )
         encoder_kwargs = {name: kwargs.pop(name) for name in ("token_type_ids",) if name in kwargs}
+        if latents is not None and (sample_posterior or attention_mask is not None or encoder_kwargs):
+            raise ValueError(
+                "sample_posterior, attention_mask and token_type_ids are about input_ids; latents are decoded as they "
+                "are. Leave them out."
+            )
         with seeded(seed):
             if latents is None:
                 posterior = self.encode(input_ids, attention_mask, **encoder_kwargs)
                 latents = posterior.sample() if sample_posterior else posterior.mode()
             latents = self.prepare_latents(latents)
             kwargs["encoder_outputs"] = BaseModelOutput(last_hidden_state=latents.unsqueeze(1))
+            # Nothing of the latent is padding. Without a mask the base class would look for some, and warn.
+            kwargs["attention_mask"] = torch.ones(len(latents), 1, dtype=torch.long, device=latents.device)
             return super().generate(**kwargs)
 
     def require_evaluation_mode(self) -> None:
@@ -106,21 +131,22 @@ class LatentGenerationMixin(GenerationMixin):
             raise ValueError(f"{expected}, got {latents.dtype}. Token ids of sentences are passed as input_ids.")
         if latents.dim() != 2 or latents.shape[1] != self.config.latent_size or len(latents) == 0:
             raise ValueError(f"{expected}, got shape {tuple(latents.shape)}.")
+        latents = latents.to(self.device, self.posterior.mean_projection.weight.dtype)
         is_finite = latents.isfinite().all(1)
         if not is_finite.all():
             rows = (~is_finite).nonzero().flatten().tolist()
             raise ValueError(
                 f"{len(rows)} of {len(latents)} latents hold NaN or infinite values, the first of them row {rows[0]}."
             )
-        return latents.to(self.device, self.posterior.mean_projection.weight.dtype)
+        return latents
 
     def _prepare_generation_config(self, generation_config: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
         if generation_config.decoder_start_token_id is None:
             generation_config.decoder_start_token_id = self.config.decoder_start_token_id
-        for name in ("output_attentions", "output_hidden_states"):
-            if getattr(generation_config, name):
-                raise ValueError(f"{name} is not available here. Call model.decoder for it, on the tokens generated.")
+        for name, (idle, advice) in _REFUSED_SETTINGS.items():
+            if getattr(generation_config, name) not in idle:
+                raise ValueError(f"{name} is not available here: {advice}.")
         return generation_config, model_kwargs
 
     def _prepare_decoder_input_ids_for_generation(

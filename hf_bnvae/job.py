@@ -170,6 +170,7 @@ class TrainingJob:
             dist.destroy_process_group()
         if self.is_main and isinstance(self.model, FSDPModule):
             self.model = BNVAEModel.from_pretrained(self.path).to(self.training_args.device)
+            self.model.attach_processor(self.processor)
         return self.is_main
 
     def evaluate(self) -> dict[str, Any]:
@@ -181,7 +182,7 @@ class TrainingJob:
             `dict`: The figures as `eval_...`, with the corpus' hashes and the versions of the libraries.
         """
         args = self.report_args
-        self.model.attach_processor(self.processor).eval()
+        self.model.eval()
         batches = DataLoader(
             self.eval_dataset,
             batch_size=self.training_args.per_device_eval_batch_size,
@@ -253,6 +254,8 @@ class TrainingJob:
             )
             encoder, decoder = small_configs(self.processor, args.hidden_size, args.num_layers)
             self.model = BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder, decoder, **fields))
+        # Refused now rather than after the training.
+        self.model.attach_processor(self.processor)
 
     def _require_bnvae(self, fields: dict[str, Any]) -> None:
         """A model to go on with is a BN-VAE and keeps its latent space."""

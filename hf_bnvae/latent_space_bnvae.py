@@ -1,6 +1,8 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Texts to latents and back: what one does in a latent space, on texts as they are, with the processor attached."""
 
+import operator
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,8 +13,8 @@ from transformers.utils import logging
 
 from .generation_bnvae import seeded
 
-# A text, or a latent `(latent_size,)`; or several, as a list or a tensor `(n, latent_size)`.
-TextsOrLatents = str | Sequence[str] | torch.Tensor | Sequence[Sequence[float]]
+# A text, or a latent `(latent_size,)`; or several, as any iterable or a tensor or array `(n, latent_size)`.
+TextsOrLatents = str | Iterable[str] | torch.Tensor | Iterable[Any]
 
 InterpolationMethod = Literal["linear", "spherical"]
 
@@ -56,8 +58,7 @@ def interpolate_latents(
         ValueError: for fewer than two steps, an unknown method, and with `"spherical"` for a latent of length zero or
             a pair of opposite ones, between which there is no shortest arc.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
-        raise ValueError(f"steps must be a whole number of at least 2, both ends being steps, got {steps!r}.")
+    steps = _require_count("steps", steps, 2)
     weights = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device).unsqueeze(-1)  # (steps, 1)
     start, end = start.unsqueeze(-2), end.unsqueeze(-2)
     if method == "linear":
@@ -117,11 +118,13 @@ class LatentSpaceMixin:
             # vocabularies have special tokens for other uses (Gemma's image token) that a language model lacks.
             needed = {tokenizer.eos_token_id, tokenizer.pad_token_id}
             spared = sum(index >= config.vocab_size for index in set(tokenizer.all_special_ids) - needed)
-            if not 0.9 * config.vocab_size <= len(tokenizer) <= config.vocab_size + spared:
+            slack = max(64, 0.03 * config.vocab_size)
+            if not config.vocab_size - slack <= len(tokenizer) <= config.vocab_size + spared:
                 raise ValueError(
                     f"The processor does not belong to this model: its {name} has {len(tokenizer)} tokens, the "
                     f"model's {config.model_type!r} embeds {config.vocab_size}. Load the processor that was saved "
-                    "with the model; after adding tokens, resize the model's embeddings."
+                    "with the model. If it is the right one, resize the embeddings: "
+                    f"model.{'encoder' if name == 'encoder_tokenizer' else 'decoder'}.resize_token_embeddings(...)."
                 )
         self.processor = processor
         return self
@@ -151,9 +154,11 @@ class LatentSpaceMixin:
         items = [texts] if isinstance(texts, str) else list(texts)
         for index, item in enumerate(items):
             if not isinstance(item, str):
-                raise ValueError(f"texts must be strings, got {item!r} at index {index}.")
+                raise ValueError(f"texts must be strings, got {reprlib.repr(item)} at index {index}.")
             if not item.strip():
                 raise ValueError(f"The text at index {index} is empty: {item!r}. Leave it out.")
+            if any("\ud800" <= character <= "\udfff" for character in item):
+                raise ValueError(f"The text at index {index} is no valid Unicode: {reprlib.repr(item)}.")
         self.require_evaluation_mode()
         # Texts of like length share a batch: less padding.
         order = sorted(range(len(items)), key=lambda index: len(items[index]))
@@ -223,8 +228,7 @@ class LatentSpaceMixin:
         Returns:
             `list[str]` of length `n`.
         """
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"n must be a positive number of texts, got {n!r}.")
+        n = _require_count("n", n)
         with seeded(seed):
             # On the CPU, so that a seed means the same latents on every device.
             latents = torch.randn(n, self.config.latent_size)
@@ -255,14 +259,14 @@ class LatentSpaceMixin:
             `list[str]` of length `steps` for one pair, a list of such lists for several.
         """
         with seeded(seed):
-            start, is_single = self.as_latents(a, batch_size, show_progress)
-            end, _ = self.as_latents(b, batch_size, show_progress)
+            start, is_single_start = self.as_latents(a, batch_size, show_progress)
+            end, is_single_end = self.as_latents(b, batch_size, show_progress)
             if len(start) != len(end):
                 raise ValueError(f"a and b must be as many, got {len(start)} and {len(end)}.")
             points = interpolate_latents(start, end, steps, method)
             decoded = self._decode_latents(points.flatten(0, 1), None, batch_size, show_progress, generation_kwargs)
         lines = [decoded[first : first + steps] for first in range(0, len(decoded), steps)]
-        return lines[0] if is_single else lines
+        return lines[0] if is_single_start and is_single_end else lines
 
     def analogy(
         self,
@@ -319,7 +323,7 @@ class LatentSpaceMixin:
             queries (`str`, sequence of `str`, or latents): What to look for.
             corpus (sequence of `str`, or latents): Where to look. To search one corpus often, pass the latents that
                 [`~LatentSpaceMixin.encode_texts`] gave once.
-            k (`int`, *optional*, defaults to 5): How many neighbours, at most as many as the corpus holds.
+            k (`int`, *optional*, defaults to 5): How many neighbours; all, where the corpus holds no more.
             metric (`str`, *optional*, defaults to `"euclidean"`): `"euclidean"`, or `"cosine"` for one minus the
                 cosine of the angle.
             batch_size, show_progress: See [`LatentSpaceMixin`].
@@ -328,10 +332,16 @@ class LatentSpaceMixin:
             `list[Neighbour]` for one query, nearest first; a list of such lists for several.
         """
         latents, is_single = self.as_latents(queries, batch_size, show_progress)
-        texts = None if isinstance(corpus, torch.Tensor) or not _holds_texts(corpus) else list(corpus)
+        corpus = _materialize(corpus)
+        corpus = [corpus] if isinstance(corpus, str) else corpus
+        texts = None if isinstance(corpus, torch.Tensor) else corpus
         corpus_latents, _ = self.as_latents(corpus, batch_size, show_progress)
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(corpus_latents):
-            raise ValueError(f"k must lie between 1 and the corpus' size, {len(corpus_latents)}, got {k!r}.")
+        if len(corpus_latents) == 0:
+            raise ValueError("The corpus is empty.")
+        # Distances have no kernel in half precision.
+        dtype = torch.promote_types(latents.dtype, torch.float32)
+        latents, corpus_latents = latents.to(dtype), corpus_latents.to(dtype)
+        k = min(_require_count("k", k), len(corpus_latents))
         if metric not in ("euclidean", "cosine"):
             raise ValueError(f"metric must be 'euclidean' or 'cosine', got {metric!r}.")
         if metric == "cosine":
@@ -371,17 +381,14 @@ class LatentSpaceMixin:
         Returns:
             `tuple`: latents of shape `(n, latent_size)` on the CPU, and whether it was one, not a list of one.
         """
-        if isinstance(items, str) or _holds_texts(items):
+        items = _materialize(items)
+        if not isinstance(items, torch.Tensor):
             latents = self.encode_texts(items, sample_posterior, batch_size, show_progress)
             return latents.reshape(-1, self.config.latent_size), isinstance(items, str)
         if sample_posterior:
             raise ValueError("sample_posterior=True needs texts: given latents are decoded as they are.")
-        try:
-            latents = torch.as_tensor(items)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"Expected texts or latents, got {items!r}: {error}") from error
-        is_single = latents.dim() == 1
-        return self.prepare_latents(latents[None] if is_single else latents).cpu(), is_single
+        is_single = items.dim() == 1
+        return self.prepare_latents(items[None] if is_single else items).cpu(), is_single
 
     @torch.no_grad()
     def _decode_latents(
@@ -397,10 +404,14 @@ class LatentSpaceMixin:
         for name in ("input_ids", "latents", "decoder_input_ids", "return_dict_in_generate"):
             if name in generation_kwargs:
                 raise ValueError(f"{name} has no place here: texts go in and come out. Call model.generate instead.")
+        if prompt is not None and not isinstance(prompt, str):
+            raise ValueError(f"prompt must be a string, the beginning of every text, got {reprlib.repr(prompt)}.")
         decoded: list[Any] = []
         for rows in self._batches(range(len(latents)), batch_size, show_progress, "Decoding"):
             prompts = {} if prompt is None else processor.encode_prompts([prompt] * len(rows)).to(self.device)
-            texts = processor.decode_texts(self.generate(latents=latents[rows], **prompts, **generation_kwargs))
+            output = self.generate(latents=latents[rows], **prompts, **generation_kwargs)
+            # A generation configuration may ask for more than the tokens.
+            texts = processor.decode_texts(getattr(output, "sequences", output))
             each = len(texts) // len(rows)
             decoded += texts if each == 1 else [texts[i : i + each] for i in range(0, len(texts), each)]
         return decoded
@@ -408,8 +419,7 @@ class LatentSpaceMixin:
     def _batches(
         self, indices: Sequence[int], batch_size: int, show_progress: bool | None, description: str
     ) -> Iterable[list[int]]:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size must be a positive number of sentences, got {batch_size!r}.")
+        batch_size = _require_count("batch_size", batch_size)
         starts = range(0, len(indices), batch_size)
         show = len(starts) >= _MIN_BATCHES_FOR_PROGRESS if show_progress is None else show_progress
         for start in logging.tqdm(starts, desc=description, disable=not show, leave=False):
@@ -424,8 +434,35 @@ class LatentSpaceMixin:
         return self.processor
 
 
-def _holds_texts(items: Any) -> bool:
-    return isinstance(items, Sequence) and (len(items) == 0 or any(isinstance(item, str) for item in items))
+def _materialize(items: Any) -> str | list[Any] | torch.Tensor:
+    """A text, a list that holds texts (or nothing), or a tensor of latents.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(items, (str, torch.Tensor)):
+        return items
+    try:
+        if getattr(getattr(items, "dtype", None), "kind", "O") in "fiub":
+            return torch.as_tensor(items)  # an array or a column of numbers
+        items = list(items)
+        if not items or any(isinstance(item, str) for item in items):
+            return items
+        if all(hasattr(item, "__array__") for item in items):
+            return torch.stack([torch.as_tensor(item) for item in items])
+        return torch.as_tensor(items)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"Expected texts or latents, got {reprlib.repr(items)}: {error}") from error
+
+
+def _require_count(name: str, value: Any, minimum: int = 1) -> int:
+    try:
+        count = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = None
+    if count is None or count < minimum:
+        raise ValueError(f"{name} must be a whole number of at least {minimum}, got {reprlib.repr(value)}.")
+    return count
 
 
 __all__ = ["InterpolationMethod", "LatentSpaceMixin", "Neighbour", "TextsOrLatents", "interpolate_latents"]

@@ -28,7 +28,9 @@ class _LatentSpacePipeline(Pipeline):
         self.processor, self.tokenizer = processor, processor.tokenizer
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        if not isinstance(inputs, (str, list)) and getattr(inputs, "ndim", 0) == 2:
+        if isinstance(inputs, (list, tuple)) and inputs and isinstance(inputs[0], (int, float)):
+            inputs = torch.tensor(inputs)  # one latent, as the other pipeline returns it
+        elif isinstance(inputs, tuple) or getattr(inputs, "ndim", 0) == 2:
             # The rows of a tensor or an array are inputs of their own, as the elements of a list are.
             inputs = list(inputs)
         return [] if isinstance(inputs, list) and not inputs else super().__call__(inputs, **kwargs)
@@ -80,10 +82,9 @@ class LatentTextPipeline(_LatentSpacePipeline):
 
     def _forward(self, model_inputs: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         (items,) = model_inputs.values()
-        several = kwargs.get("num_return_sequences", 1) > 1
         items = [items] if isinstance(items, str) else items
         decoded = self.model.reconstruct(items, batch_size=len(items), show_progress=False, **kwargs)
-        return {"texts": decoded if several else [[text] for text in decoded]}
+        return {"texts": [texts if isinstance(texts, list) else [texts] for texts in decoded]}
 
     def postprocess(self, model_outputs: dict[str, Any]) -> list[dict[str, str]]:
         (texts,) = model_outputs.values()

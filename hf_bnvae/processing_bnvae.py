@@ -184,6 +184,8 @@ class BNVAEProcessor(ProcessorMixin):
             padded on the left.
         """
         texts = [text] if isinstance(text, str) else list(text)
+        if not texts or not all(isinstance(item, str) for item in texts):
+            raise ValueError(f"Prompts must be a string or a list of strings, got {text!r}.")
         prompts = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         longest = max(map(len, prompts))
         ids = [[self.tokenizer.pad_token_id] * (longest - len(prompt)) + prompt for prompt in prompts]

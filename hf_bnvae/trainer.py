@@ -103,8 +103,7 @@ class BNVAETrainer(Trainer):
             data_collator = BNVAEDataCollator(processing_class)
         if model is not None:
             _choose_trained_parts(model, args)
-            if isinstance(processing_class, BNVAEProcessor):
-                model.attach_processor(processing_class)
+            _attach_processor(model, processing_class)
         super().__init__(
             model=model,
             args=args,
@@ -169,6 +168,7 @@ class BNVAETrainer(Trainer):
     def call_model_init(self, trial: Any = None) -> nn.Module:
         model = super().call_model_init(trial)
         _choose_trained_parts(model, self.args)
+        _attach_processor(model, self.processing_class)
         return model
 
     @property
@@ -430,6 +430,15 @@ class BNVAETrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             record_contents(output_dir)
+
+
+def _attach_processor(model: nn.Module, processing_class: Any) -> None:
+    """So that the trained model can be asked about texts at once. One that does not fit is no reason not to train."""
+    if isinstance(processing_class, BNVAEProcessor):
+        try:
+            model.attach_processor(processing_class)
+        except ValueError as error:
+            logger.warning(f"The processor is not attached to the model. {error}")
 
 
 def _choose_trained_parts(model: nn.Module, args: BNVAETrainingArguments) -> None:

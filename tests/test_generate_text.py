@@ -39,7 +39,11 @@ def test_texts_from_arguments_a_file_and_standard_input_are_the_same(run, traine
     expected = trained_model.reconstruct(texts[:5], do_sample=False)
     assert run("reconstruct", *texts[:5]) == expected
     assert run("reconstruct", "--batch_size", "2", stdin="\n".join(texts[:5]) + "\n") == expected
+    windows = "\ufeff" + "\r\n".join(texts[:5]) + "\r\n"
+    assert run("reconstruct", stdin=windows) == expected
     path = tmp_path / "texts.txt"
+    path.write_text(windows, encoding="utf-8", newline="")
+    assert run("reconstruct", "--input_file", str(path)) == expected
     path.write_text("\n".join(texts[:5]))
     assert run("reconstruct", "--input_file", str(path)) == expected
     records = [json.loads(line) for line in run("reconstruct", *texts[:5], "--output_format", "jsonl")]
@@ -65,9 +69,14 @@ def test_results_go_to_a_new_file_and_never_over_an_old_one(run, texts, tmp_path
     assert run("reconstruct", texts[0], "--output_file", str(path)) == []
     written = path.read_text()
     assert len(written.splitlines()) == 1
-    with pytest.raises(SystemExit, match=r"error: .*exists"):
+    with pytest.raises(SystemExit, match="2"):
         run("reconstruct", texts[1], "--output_file", str(path))
     assert path.read_text() == written
+    # What fails leaves no file in the way of the next try.
+    other = tmp_path / "other.txt"
+    with pytest.raises(SystemExit, match="must hold a text"):
+        run("reconstruct", "--output_file", str(other), stdin="\n")
+    assert not other.exists()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +85,7 @@ def test_results_go_to_a_new_file_and_never_over_an_old_one(run, texts, tmp_path
         (["interpolate", "only one"], "", "interpolate takes 2 texts at a time, got 1"),
         (["analogy"], "one\ttwo\n", "Line 1 must hold 3 texts with a tab between them"),
         (["reconstruct"], "The food\n\nMy sister\n", "Line 2 must hold a text"),
-        (["sample", "--num_samples", "0"], "", "positive number of texts, got 0"),
+        (["reconstruct", "--device", "nonsense"], "", "--device nonsense cannot be used"),
         (["interpolate", "The food", "My sister", "--steps", "1"], "", "at least 2"),
         (["reconstruct", "The food", "--max_new_tokens", "400"], "", "room for max_new_tokens=31, got 400"),
         (["reconstruct", "--input_file", "missing.txt"], "", "missing.txt"),
@@ -91,7 +100,10 @@ def test_options_that_do_not_go_together_are_refused(run, capsys):
     for arguments, words in (
         (["reconstruct", "a", "--top_k", "3"], "--top_k needs --do_sample"),
         (["reconstruct", "a", "--input_file", "b.txt"], "either texts or --input_file"),
-        (["reconstruct", "a", "--batch_size", "0"], "--batch_size must be at least 1"),
+        (["reconstruct", "a", "--batch_size", "0"], "--batch_size: must be at least 1, got 0"),
+        (["reconstruct", "a", "--num_beams", "0"], "--num_beams: must be at least 1, got 0"),
+        (["sample", "--num_samples", "-2"], "--num_samples: must be at least 1, got -2"),
+        (["sample", "--seed", "-1"], "--seed: must be at least 0, got -1"),
     ):
         with pytest.raises(SystemExit, match="2"):
             run(*arguments)

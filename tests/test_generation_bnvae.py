@@ -1,10 +1,14 @@
 """Generation: the latents that are decoded, prompts, beams, batches, ends, seeds, lengths, and what is refused. Beside
 it stand full passes of the decoder, single sentences, and plain loops. Caches and families: `test_families.py`."""
 
+import warnings
+
 import pytest
+import tiny
 import torch
 from transformers import (
     GenerationConfig,
+    GPT2Config,
     MaxTimeCriteria,
     StoppingCriteriaList,
     StopStringCriteria,
@@ -225,8 +229,19 @@ def test_without_a_length_a_text_may_fill_the_decoders_positions(model, latents)
         ({"latents": [[0.0] * 8]}, "got list"),
         ({"latents": torch.tensor([[0.0] * 8, [float("nan")] * 8])}, "1 of 2 latents hold NaN.*row 1"),
         ({"latents": torch.full((2, 8), float("inf"))}, "2 of 2 latents hold NaN or infinite"),
-        ({"latents": torch.zeros(2, 8), "sample_posterior": True}, "needs input_ids"),
+        ({"latents": torch.zeros(2, 8), "sample_posterior": True}, "about input_ids"),
+        ({"latents": torch.zeros(2, 8), "attention_mask": torch.ones(2, 3)}, "about input_ids"),
+        ({"latents": torch.zeros(2, 8), "token_type_ids": torch.ones(2, 3)}, "about input_ids"),
         ({"latents": torch.zeros(2, 8), "past_key_values": object()}, "makes its own cache"),
+        ({"latents": torch.zeros(2, 8), "assistant_model": object()}, "would know nothing of the latent"),
+        ({"inputs": torch.ones(2, 3).long()}, "passed as input_ids"),
+        (
+            {"latents": torch.zeros(2, 8), "decoder_inputs_embeds": torch.zeros(2, 1, 32)},
+            "passed as decoder_input_ids",
+        ),
+        ({"input_ids": {"input_ids": [[1]]}}, r"passed as \*\*inputs"),
+        ({"latents": torch.zeros(2, 8), "guidance_scale": 1.5}, "guidance_scale is not available"),
+        ({"latents": torch.zeros(2, 8), "prefill_chunk_size": 2}, "prompts are read at once"),
         ({"latents": torch.zeros(2, 8), "output_attentions": True}, "output_attentions is not available"),
         ({"latents": torch.zeros(2, 8), "max_new_tokens": 32}, "room for max_new_tokens=31, got 32"),
         ({"latents": torch.zeros(2, 8), "max_length": 33}, "room for max_new_tokens=31, got 32"),
@@ -254,6 +269,42 @@ def test_without_a_length_a_text_may_fill_the_decoders_positions(model, latents)
 def test_bad_input_is_refused(model, arguments, words):
     with pytest.raises(ValueError, match=words):
         model.generate(**arguments)
+
+
+def test_padding_of_a_batch_changes_no_text(trained_model, processor, texts):
+    """Short sentences beside long ones, whose padding the encoder must not see."""
+    some = sorted(texts, key=len)[:3] + sorted(texts, key=len)[-3:]
+    inputs = processor(some, return_tensors="pt")
+    together = processor.decode_texts(trained_model.generate(**inputs, max_new_tokens=20))
+    assert together == [trained_model.reconstruct(text, max_new_tokens=20) for text in some]
+    ids = trained_model.generate(inputs["input_ids"], max_new_tokens=20)
+    assert processor.decode_texts(ids)[:3] != together[:3]
+
+
+def test_nothing_is_warned_of_where_nothing_is_wrong(make_model, decoder_config, caplog):
+    """GPT-2 has one token for padding and EOS, which the base class takes for a reason to look for padding."""
+    config = GPT2Config(**{**decoder_config.to_dict(), "pad_token_id": decoder_config.eos_token_id})
+    model = tiny.build_model(make_model().config.encoder, config, posterior="gaussian").eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.generate(latents=torch.randn(3, 8))
+        model.generate(input_ids=torch.ones(3, 4).long(), attention_mask=torch.ones(3, 4).long())
+    assert caplog.records == []
+
+
+def test_without_a_length_and_with_many_positions_256_tokens_are_made(make_model, decoder_config):
+    config = GPT2Config(**{**decoder_config.to_dict(), "n_positions": 400})
+    model = tiny.build_model(make_model().config.encoder, config, posterior="gaussian").double().eval()
+    shift_eos(model, -30.0)
+    assert model.generate(latents=torch.randn(1, 8)).shape == (1, 257)
+
+
+def test_the_start_token_is_the_configurations_where_no_other_is_named(model, latents):
+    expected = model.generate(latents=latents, max_new_tokens=3)
+    model.generation_config.decoder_start_token_id = None
+    model.config.decoder_start_token_id = 7
+    assert (model.generate(latents=latents, max_new_tokens=3)[:, 0] == 7).all()
+    assert not (expected[:, 0] == 7).any()
 
 
 def test_a_model_in_training_mode_is_refused(model, latents):

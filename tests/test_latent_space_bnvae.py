@@ -4,8 +4,10 @@ import copy
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from hf_bnvae import BNVAEProcessor, Neighbour, interpolate_latents
 from hf_bnvae.from_scratch import train_processor
@@ -58,6 +60,11 @@ def test_the_round_trip_is_encode_and_generate(model, texts):
     assert model.reconstruct(latents.double().numpy(), **GREEDY) == expected
     assert model.reconstruct(latents[0], **GREEDY) == expected[0]
     assert model.reconstruct(latents.tolist(), **GREEDY) == expected
+    assert model.reconstruct(list(latents), **GREEDY) == expected
+    for several in (tuple(texts[:6]), (text for text in texts[:6]), np.array(texts[:6]), pd.Series(texts[:6])):
+        assert model.reconstruct(several, **GREEDY) == expected
+    config = GenerationConfig(max_new_tokens=12, return_dict_in_generate=True)
+    assert model.reconstruct(latents, generation_config=config) == expected
     assert model.reconstruct([]) == [] and len(set(expected)) > 1
     several = model.reconstruct(texts[:3], batch_size=2, num_return_sequences=2, num_beams=2, **GREEDY)
     assert [len(group) for group in several] == [2, 2, 2]
@@ -72,7 +79,7 @@ def test_samples_are_decoded_draws_of_the_prior(model):
     assert model.sample(9, seed=5, **GREEDY) != expected
     torch.manual_seed(4)
     assert model.sample(9, **GREEDY) == expected
-    assert len(model.sample(**GREEDY)) == 1
+    assert len(model.sample(**GREEDY)) == 1 and len(model.sample(np.int64(2), **GREEDY)) == 2
     drawn = [model.sample(4, seed=4, do_sample=True, max_new_tokens=12) for _ in range(2)]
     assert drawn[0] == drawn[1] != expected[:4]
 
@@ -125,6 +132,7 @@ def test_interpolations_decode_the_points_between(model, texts, method):
     expected = [generated(model, line) for line in points]
     assert model.interpolate(texts[:2], texts[2:4], 5, method, batch_size=3, **GREEDY) == expected
     assert model.interpolate(texts[0], ends[2], 5, method, **GREEDY) == expected[0]
+    assert model.interpolate(texts[0], texts[2:3], 5, method, **GREEDY) == expected[:1]
     assert len(set(expected[0])) > 1
     assert len(model.interpolate(texts[0], texts[1], **GREEDY)) == 9
     with pytest.raises(ValueError, match="as many, got 2 and 1"):
@@ -168,12 +176,30 @@ def test_neighbours_are_the_nearest(model, texts, metric):
     by_latents = model.neighbours(torch.from_numpy(wanted), torch.from_numpy(latents), k=1)
     assert by_latents[0][0].text is None and isinstance(by_latents[0][0], Neighbour)
     assert model.neighbours(corpus[7], corpus, k=1)[0].index == 7
+    assert len(model.neighbours(corpus[7], corpus[:3])) == 3
+    assert model.neighbours(queries[0], corpus[7], k=1)[0].text == corpus[7]
+
+
+def test_small_distances_far_from_the_origin_keep_their_digits(make_model):
+    corpus = torch.full((30, 8), 1000.0)
+    corpus[1, 0] += 0.5
+    corpus[2:, 0] += 0.25
+    model = make_model(posterior="gaussian").eval()
+    found = model.neighbours(torch.full((30, 8), 1000.0), corpus, k=30)[0]
+    assert [n.distance for n in found] == pytest.approx([0, *[0.25] * 28, 0.5], abs=1e-6)
+
+
+def test_models_in_half_precision_find_neighbours_too(make_model, processor, texts):
+    model = make_model(posterior="gaussian").to(torch.bfloat16).eval().attach_processor(processor)
+    assert model.neighbours(texts[3], texts[:5], k=1)[0].index == 3
 
 
 def test_bad_neighbours_are_refused(model, texts):
-    for k in (0, -1, 4, 1.0):
-        with pytest.raises(ValueError, match="k must lie between 1 and the corpus' size, 3"):
+    for k in (0, -1, 1.0, True):
+        with pytest.raises(ValueError, match=f"k must be a whole number of at least 1, got {k}"):
             model.neighbours(texts[0], texts[:3], k=k)
+    with pytest.raises(ValueError, match="corpus is empty"):
+        model.neighbours(texts[0], [])
     with pytest.raises(ValueError, match="'euclidean' or 'cosine', got 'l1'"):
         model.neighbours(texts[0], texts[:3], k=1, metric="l1")
 
@@ -184,9 +210,11 @@ def test_bad_neighbours_are_refused(model, texts):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda m: m.sample(0), "positive number of texts, got 0"),
-        (lambda m: m.sample(-2), "positive number of texts, got -2"),
-        (lambda m: m.sample(1.5), "positive number of texts, got 1.5"),
+        (lambda m: m.sample(0), "n must be a whole number of at least 1, got 0"),
+        (lambda m: m.sample(-2), "n must be a whole number of at least 1, got -2"),
+        (lambda m: m.sample(1.5), "n must be a whole number of at least 1, got 1.5"),
+        (lambda m: m.reconstruct("The food", prompt=["The", "My"]), "prompt must be a string"),
+        (lambda m: m.reconstruct("caf\udce9"), "index 0 is no valid Unicode"),
         (lambda m: m.reconstruct(""), "index 0 is empty"),
         (lambda m: m.reconstruct(["The food", " \n"]), "index 1 is empty"),
         (lambda m: m.encode_texts(["The food", 3]), "must be strings, got 3 at index 1"),
@@ -197,7 +225,7 @@ def test_bad_neighbours_are_refused(model, texts):
         (lambda m: m.interpolate("The food", torch.full((8,), math.nan)), "1 of 1 latents hold NaN"),
         (lambda m: m.reconstruct(torch.zeros(8), sample_posterior=True), "needs texts"),
         (lambda m: m.reconstruct("The food", prompt="The food " * 40), "does not fit into the decoder's 32 positions"),
-        (lambda m: m.reconstruct("The food", batch_size=0), "batch_size must be a positive number"),
+        (lambda m: m.reconstruct("The food", batch_size=0), "batch_size must be a whole number of at least 1"),
         (lambda m: m.reconstruct("The food", decoder_input_ids=torch.ones(1, 1)), "Call model.generate instead"),
         (lambda m: m.train().reconstruct("The food"), "training mode"),
         (lambda m: m.train().encode_texts("The food"), "training mode"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from datasets import Dataset
-from transformers import pipeline
+from transformers import GenerationConfig, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 GREEDY = {"max_new_tokens": 10, "do_sample": False}
@@ -20,6 +20,7 @@ def test_texts_are_reconstructed_in_batches_and_one_by_one(latent_text, texts):
     assert latent_text(texts[:5], batch_size=2) == expected
     assert latent_text(texts[1]) == expected[1]
     assert list(latent_text((text for text in texts[:5]), batch_size=2)) == expected
+    assert latent_text(tuple(texts[:5])) == expected
     dataset = KeyDataset(Dataset.from_dict({"text": texts[:5]}), "text")
     assert list(latent_text(dataset, batch_size=3)) == expected
     assert latent_text([]) == []
@@ -31,7 +32,7 @@ def test_latents_are_decoded(latent_text):
     expected = [[{"generated_text": text}] for text in latent_text.model.reconstruct(latents, **GREEDY)]
     for inputs in (latents, latents.numpy(), list(latents)):
         assert latent_text(inputs, batch_size=2) == expected
-    assert latent_text(latents[3]) == expected[3]
+    assert latent_text(latents[3]) == latent_text(latents[3].tolist()) == expected[3]
 
 
 def test_generation_arguments_reach_generate(latent_text, texts):
@@ -40,6 +41,10 @@ def test_generation_arguments_reach_generate(latent_text, texts):
     assert several == latent_text(texts[:3], batch_size=2, num_return_sequences=2, do_sample=True, seed=1)
     assert several != latent_text(texts[:3], batch_size=2, num_return_sequences=2, do_sample=True, seed=2)
     assert all(g["generated_text"].startswith("My") for (g,) in latent_text(texts[:3], prompt="My"))
+    config = GenerationConfig(num_beams=2, num_return_sequences=2, max_new_tokens=5)
+    for batch_size in (1, 2):
+        groups = latent_text(texts[:2], batch_size=batch_size, generation_config=config)
+        assert [[type(item["generated_text"]) for item in group] for group in groups] == [[str, str]] * 2
     with pytest.raises(ValueError, match="nonsense"):
         latent_text(texts[0], nonsense=1)
 
@@ -83,7 +88,7 @@ def test_a_model_and_a_processor_make_a_pipeline_too(make_model, processor):
         ("", "is empty"),
         (torch.zeros(7), r"got shape \(1, 7\)"),
         (torch.full((8,), float("nan")), "hold NaN"),
-        (3, "got torch.int64"),
+        (3, "Expected texts or latents, got 3"),
     ],
 )
 def test_bad_input_is_refused(latent_text, inputs, words):

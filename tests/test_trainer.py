@@ -413,3 +413,20 @@ def test_parameters_that_are_not_finite_are_not_saved(make_trainer, tmp_path):
     with pytest.raises(FloatingPointError, match=r"injection\.memory\.weight is not finite"):
         trainer.save_model()
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
+
+
+def test_the_trained_model_can_be_asked_about_texts(make_trainer, make_model, processor, dataset, tmp_path, caplog):
+    trainer = make_trainer()
+    trainer.train()
+    assert isinstance(trainer.model.eval().reconstruct("The food", max_new_tokens=3), str)
+    # One that is made anew for each training, too.
+    args = BNVAETrainingArguments(str(tmp_path / "anew"), max_steps=1, use_cpu=True, save_strategy="no")
+    made = BNVAETrainer(model_init=lambda: make_model(), args=args, train_dataset=dataset, processing_class=processor)
+    made.train()
+    assert isinstance(made.model.eval().reconstruct("The food", max_new_tokens=3), str)
+    # Embeddings far larger than the vocabulary are no reason not to train.
+    larger = make_model()
+    larger.decoder.resize_token_embeddings(2000)
+    assert "not attached" not in caplog.text
+    make_trainer(model=larger).train()
+    assert "The processor is not attached to the model" in caplog.text and larger.processor is None

@@ -17,6 +17,8 @@ from .importance import importance_weighted_nll
 from .information import mutual_information
 from .text import reconstruction_bleu
 
+GREEDY = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "return_dict_in_generate": False}
+
 
 @dataclass(frozen=True)
 class EvaluationResult:
@@ -141,7 +143,9 @@ def evaluate_model(
                 collected.setdefault(name, []).append(value)
             if processor is not None:
                 texts += processor.decode_texts(batch["labels"])
-                reconstructions += processor.decode_texts(model.generate(latents=posterior.mode(), do_sample=False))
+                # Whatever the model's generation configuration says.
+                ids = model.generate(latents=posterior.mode(), **GREEDY)
+                reconstructions += processor.decode_texts(ids)
             wanted = max_importance_sentences - sum(map(len, iw_nll))
             if wanted > 0:
                 chosen = DiagonalGaussian(posterior.mean[:wanted], posterior.logvar[:wanted])
