@@ -168,7 +168,8 @@ class BNVAETrainer(Trainer):
     def call_model_init(self, trial: Any = None) -> nn.Module:
         model = super().call_model_init(trial)
         _choose_trained_parts(model, self.args)
-        _attach_processor(model, self.processing_class)
+        # `Trainer` also makes one while it is being constructed, and another to train.
+        _attach_processor(model, getattr(self, "processing_class", None))
         return model
 
     @property
