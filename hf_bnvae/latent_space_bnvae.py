@@ -87,7 +87,7 @@ class LatentSpaceMixin:
     string or a latent of shape `(latent_size,)` for one, a list of strings or a tensor of shape `(n, latent_size)` for
     several; for one it returns one result, for several a list. All methods share these arguments:
 
-        batch_size (`int`, *optional*, defaults to 32): Sentences that are encoded or decoded at once.
+        batch_size (`int`, *optional*, defaults to 64): Sentences that are encoded or decoded at once.
         show_progress (`bool`, *optional*): Whether to draw progress bars; by default where there are many batches.
         seed (`int`, *optional*): Seed of every draw of the call; the global random state is then left as it was.
         **generation_kwargs: Arguments of [`~BNVAEModel.generate`] (`max_new_tokens`, `do_sample`, `num_beams`, ...).
@@ -134,7 +134,7 @@ class LatentSpaceMixin:
         self,
         texts: str | Sequence[str],
         sample_posterior: bool = False,
-        batch_size: int = 32,
+        batch_size: int = 64,
         show_progress: bool | None = None,
         seed: int | None = None,
     ) -> torch.FloatTensor:
@@ -176,7 +176,7 @@ class LatentSpaceMixin:
         texts: TextsOrLatents,
         sample_posterior: bool = False,
         prompt: str | None = None,
-        batch_size: int = 32,
+        batch_size: int = 64,
         show_progress: bool | None = None,
         seed: int | None = None,
         **generation_kwargs: Any,
@@ -211,7 +211,7 @@ class LatentSpaceMixin:
         self,
         n: int = 1,
         prompt: str | None = None,
-        batch_size: int = 32,
+        batch_size: int = 64,
         show_progress: bool | None = None,
         seed: int | None = None,
         **generation_kwargs: Any,
@@ -240,7 +240,7 @@ class LatentSpaceMixin:
         b: TextsOrLatents,
         steps: int = 9,
         method: InterpolationMethod = "linear",
-        batch_size: int = 32,
+        batch_size: int = 64,
         show_progress: bool | None = None,
         seed: int | None = None,
         **generation_kwargs: Any,
@@ -274,7 +274,7 @@ class LatentSpaceMixin:
         b: TextsOrLatents,
         c: TextsOrLatents,
         degree: float = 1.0,
-        batch_size: int = 32,
+        batch_size: int = 64,
         show_progress: bool | None = None,
         seed: int | None = None,
         **generation_kwargs: Any,
@@ -313,7 +313,7 @@ class LatentSpaceMixin:
         corpus: TextsOrLatents,
         k: int = 5,
         metric: Literal["euclidean", "cosine"] = "euclidean",
-        batch_size: int = 32,
+        batch_size: int = 64,
         show_progress: bool | None = None,
     ) -> list[Any]:
         """
@@ -366,7 +366,7 @@ class LatentSpaceMixin:
     def as_latents(
         self,
         items: TextsOrLatents,
-        batch_size: int = 32,
+        batch_size: int = 64,
         show_progress: bool | None = None,
         sample_posterior: bool = False,
     ) -> tuple[torch.FloatTensor, bool]:

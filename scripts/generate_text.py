@@ -59,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
     common.add_argument("--device", help="Where to run; an accelerator if there is one.")
     common.add_argument("--output_format", choices=["text", "jsonl"], default="text")
     common.add_argument("--output_file", help="Where to write; the standard output if not given.")
-    common.add_argument("--batch_size", type=count, default=32, help="Texts that are encoded or decoded at once (32).")
+    common.add_argument("--batch_size", type=count, default=64, help="Texts that are encoded or decoded at once (64).")
     common.add_argument("--seed", type=count_from_zero, help="Seed of all draws.")
     generation = common.add_argument_group("generation")
     generation.add_argument("--max_new_tokens", type=count, help="At most so many tokens a text.")
