@@ -193,7 +193,7 @@ class LatentGenerationMixin(GenerationMixin):
     ) -> Any:
         """As the base class, within the decoder's positions, of which the memory slot takes one and the last token
         none."""
-        positions = getattr(self.config.decoder, "max_position_embeddings", None)
+        positions = self.injection.max_positions
         room = None if positions is None else positions - self.injection.num_slots - input_ids_length + 1
         if room is not None and room < 1:
             raise ValueError(
@@ -283,7 +283,8 @@ def seeded(seed: int | None) -> Iterator[None]:
     if seed is None:
         yield
         return
-    with torch.random.fork_rng():
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    with torch.random.fork_rng(device_type="cuda" if accelerator is None else accelerator.type):
         torch.manual_seed(seed)
         yield
 

@@ -59,6 +59,10 @@ class LatentInjection(nn.Module):
         embedding_size (`int`): Width of the decoder's input embeddings.
         latent_size (`int`): Number of latent dimensions.
         latent_injection (`str`): `"memory"`, `"embedding"` or `"both"`.
+
+    Attributes:
+        max_positions (`int`, *optional*): How many positions a text and the slots may take: as many as the decoder
+            has, or as the first of its layers to lose sight of the slots can see, where no mask keeps them in sight.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class LatentInjection(nn.Module):
     ) -> None:
         super().__init__()
         self.memory = self.embedding = self.window = None
+        self.max_positions = getattr(decoder_config, "max_position_embeddings", None)
         if latent_injection != "embedding":
             attention_heads = getattr(decoder_config, "num_attention_heads", None)
             if attention_heads is None:
@@ -80,6 +85,8 @@ class LatentInjection(nn.Module):
             self.memory = nn.Linear(latent_size, self.num_layers * self.num_heads * self.head_dim, bias=False)
             windows = [kwargs.get("sliding_window") for kwargs in get_layer_types_and_kwargs(decoder_config)[1]]
             self.window = min((window for window in windows if window is not None), default=None)
+            limits = [self.max_positions, *_closed_windows(decoder_config)]
+            self.max_positions = min((limit for limit in limits if limit is not None), default=None)
         if latent_injection != "memory":
             self.embedding = nn.Linear(latent_size, embedding_size, bias=False)
 
@@ -104,6 +111,19 @@ class LatentInjection(nn.Module):
         shape = (len(latents), self.num_layers, self.num_heads, MEMORY_SLOTS, self.head_dim)
         return list(projected.view(shape).unbind(1))
 
+    def check_length(self, length: int) -> None:
+        """Refuse a text that takes, with the slots, more positions than can see the slots.
+
+        Raises:
+            ValueError: with the way out.
+        """
+        if self.max_positions is not None and length > self.max_positions:
+            raise ValueError(
+                f"A text takes {length} positions of the decoder, and behind {self.max_positions} some of its layers "
+                "lose sight of the latent's memory slot. Cut texts to fit: processor.tokenizer.model_max_length = "
+                f"{self.max_positions}; or build the model with latent_injection='embedding'."
+            )
+
     def prefix_cache(self, latents: torch.Tensor) -> Cache | None:
         """A read-only cache that holds the memory slots, for a pass over whole sentences; `None` without memory."""
         if self.memory is None:
@@ -116,6 +136,14 @@ class LatentInjection(nn.Module):
             return inputs_embeds
         vectors = self.embedding(latents.to(self.embedding.weight.dtype))
         return inputs_embeds + vectors.unsqueeze(1).to(inputs_embeds.dtype)
+
+
+def _closed_windows(decoder_config: PreTrainedConfig) -> list[int]:
+    """Windows that no mask opens: GPT-Neo cuts them in its attention, and chunks (Llama 4) have masks of their own."""
+    windows = [decoder_config.window_size] if "local" in getattr(decoder_config, "attention_layers", ()) else []
+    layer_types, layer_kwargs = get_layer_types_and_kwargs(decoder_config)
+    chunked = zip(layer_types, layer_kwargs, strict=True)
+    return windows + [kwargs["sliding_window"] for layer_type, kwargs in chunked if layer_type == "chunked_attention"]
 
 
 __all__ = ["LatentInjection", "PrefixCacheLayer"]

@@ -164,10 +164,12 @@ class LatentSpaceMixin:
         order = sorted(range(len(items)), key=lambda index: len(items[index]))
         latents = torch.empty(len(items), self.config.latent_size, dtype=self.posterior.mean_projection.weight.dtype)
         with seeded(seed):
+            # All at once and on the CPU: the same draws in batches of any size and on every device.
+            noise = torch.randn(latents.shape) if sample_posterior else None
             for rows in self._batches(order, batch_size, show_progress, "Encoding"):
                 batch = processor([items[row] for row in rows], return_tensors="pt").to(self.device)
                 posterior = self.encode(batch["input_ids"], batch["attention_mask"])
-                batch_latents = posterior.sample() if sample_posterior else posterior.mode()
+                batch_latents = posterior.mode() if noise is None else posterior.sample(noise[rows])
                 latents[rows] = batch_latents.to(latents)
         return latents[0] if isinstance(texts, str) else latents
 

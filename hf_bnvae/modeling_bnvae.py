@@ -645,6 +645,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         if past_key_values is None:
             length, slots = inputs_embeds.shape[1], self.injection.num_slots
             _check_length(length + slots, self.config.decoder, "decoder")
+            self.injection.check_length(length + slots)
             if attention_mask is not None and attention_mask.shape[-1] == length:
                 attention_mask = F.pad(attention_mask, (slots, 0), value=1)
             past_key_values, use_cache = self.injection.prefix_cache(latents), False

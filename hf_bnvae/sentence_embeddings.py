@@ -218,7 +218,9 @@ def sentence_transformer(model: BNVAEModel, processor: BNVAEProcessor) -> Senten
             "SentenceTransformer into evaluation mode. Call model.eval() first."
         )
     require_estimated_statistics(model)
-    tokenizer, vocab_size = processor.encoder_tokenizer, model.get_input_embeddings().num_embeddings
+    tokenizer, vocab_size = getattr(processor, "encoder_tokenizer", None), model.get_input_embeddings().num_embeddings
+    if tokenizer is None:
+        raise ValueError(f"The processor must be a BNVAEProcessor, got {type(processor).__name__}.")
     if len(tokenizer) > vocab_size:
         raise ValueError(
             f"The processor does not belong to the model: its encoder tokenizer has {len(tokenizer)} tokens, the "

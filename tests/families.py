@@ -8,7 +8,9 @@ from transformers import (
     Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
+    GPTNeoConfig,
     GPTNeoXConfig,
+    Llama4TextConfig,
     LlamaConfig,
     MistralConfig,
     ModernBertConfig,
@@ -71,6 +73,27 @@ DECODERS: dict[str, PreTrainedConfig] = {
     # Every layer sees the last five positions only.
     "mistral": MistralConfig(**_GROUPED, sliding_window=5),
     "qwen2_sliding": Qwen2Config(**_GROUPED, use_sliding_window=True, sliding_window=5, max_window_layers=0),
+}
+
+# With memory, their texts may be no longer than the window of 8.
+SHORT_DECODERS: dict[str, PreTrainedConfig] = {
+    "gpt_neo": GPTNeoConfig(
+        **_SHARED,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        attention_types=[[["global", "local"], 1]],
+        window_size=8,
+        max_position_embeddings=POSITIONS,
+    ),
+    "llama4": Llama4TextConfig(
+        **_GROUPED,
+        attention_chunk_size=8,
+        head_dim=16,
+        num_local_experts=2,
+        intermediate_size_mlp=64,
+        no_rope_layers=[1, 0],
+    ),
 }
 
 # Transformers computes their attention in one way only.

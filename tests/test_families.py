@@ -3,7 +3,7 @@ by each implementation of attention. Beside them stands what the same weights gi
 
 import pytest
 import torch
-from families import DECODERS, EAGER_ONLY, ENCODERS, SLIDING
+from families import DECODERS, EAGER_ONLY, ENCODERS, SHORT_DECODERS, SLIDING
 
 from hf_bnvae import BNVAEConfig, BNVAEModel
 
@@ -14,7 +14,7 @@ LENGTHS = [3, 12, 7, 9, 5, 8, 11, 4]
 def build(encoder: str, decoder: str, attention: str = "sdpa", **fields) -> BNVAEModel:
     """A model with random weights, strong enough that latents and tokens matter."""
     fields = {"latent_size": 8, "posterior": "bn_rms", **fields}
-    config = BNVAEConfig(encoder=ENCODERS[encoder], decoder=DECODERS[decoder], **fields)
+    config = BNVAEConfig(encoder=ENCODERS[encoder], decoder={**DECODERS, **SHORT_DECODERS}[decoder], **fields)
     halves = {"encoder": encoder, "decoder": decoder}
     implementations = {half: "eager" if name in EAGER_ONLY else attention for half, name in halves.items()}
     config._attn_implementation = implementations
@@ -22,7 +22,8 @@ def build(encoder: str, decoder: str, attention: str = "sdpa", **fields) -> BNVA
     model = BNVAEModel(config)
     assert {half: getattr(model, half).config._attn_implementation for half in halves} == implementations
     with torch.no_grad():
-        model.injection.memory.weight.normal_()
+        if model.injection.memory is not None:
+            model.injection.memory.weight.normal_()
         for name, parameter in model.decoder.named_parameters():
             if parameter.dim() > 1 and "embed" not in name:
                 parameter.mul_(5)
@@ -210,3 +211,20 @@ def test_flash_attention_beyond_the_window_is_refused():
     model.decoder.config._attn_implementation = "flash_attention_2"
     with pytest.raises(ValueError, match=r"window of 5 positions, and flash attention.*'decoder': 'sdpa'"):
         model.decode(latents, tokens)
+
+
+@pytest.mark.parametrize("decoder", ["gpt_neo", "llama4"])
+def test_texts_longer_than_a_window_that_no_mask_opens_are_refused(decoder):
+    """Within it the latent is seen by the last token; behind it, it would be out of sight without a word."""
+    model = build("bert", decoder, "eager", latent_injection="memory").eval()
+    latents = torch.randn(2, 8).double()
+    with torch.no_grad():
+        logits, _ = model.decode(latents, torch.randint(3, 60, (1, 7)).expand(2, 7))
+    assert (logits[0, -1] - logits[1, -1]).abs().max() > 1e-6
+    with pytest.raises(ValueError, match=r"9 positions of the decoder, and behind 8.*model_max_length = 8"):
+        model.decode(latents, torch.randint(3, 60, (2, 8)))
+    assert model.generate(latents=latents, min_new_tokens=7, max_new_tokens=7).shape == (2, 8)
+    with pytest.raises(ValueError, match="room for max_new_tokens=7, got 8"):
+        model.generate(latents=latents, max_new_tokens=8)
+    embedding = build("bert", decoder, "eager", latent_injection="embedding").eval()
+    embedding.decode(latents, torch.randint(3, 60, (2, 8)))

@@ -43,6 +43,8 @@ def test_posteriors_are_sampled_where_asked_for_and_by_a_seed(model, texts):
     draws = [model.encode_texts(texts[:20], sample_posterior=True, seed=seed) for seed in (1, 1, 2)]
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    one_by_one = model.encode_texts(texts[:20], sample_posterior=True, seed=1, batch_size=1)
+    torch.testing.assert_close(one_by_one, draws[0], rtol=1e-5, atol=1e-5)
     many = torch.stack([model.encode_texts([texts[0]] * 50, sample_posterior=True, seed=s)[:, 0] for s in range(20)])
     inputs = model.processor(texts[0], return_tensors="pt")
     posterior = model.encode(inputs["input_ids"], inputs["attention_mask"])
