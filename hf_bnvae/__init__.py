@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from ._version import __version__
+from .batch_statistics_bnvae import population_statistics, posterior_batch_mean
 from .configuration_bnvae import BNVAEConfig
 from .latent_space_bnvae import Neighbour, interpolate_latents
 from .modeling_bnvae import BNVAEModel, BNVAEOutput, BNVAEPreTrainedModel
@@ -17,13 +18,13 @@ from .posterior_bnvae import (
     BatchNormMeanPosterior,
     BatchNormPosterior,
     BatchNormRMSPosterior,
+    DeltaPosterior,
     DiagonalGaussian,
+    DiversityUncertaintyPosterior,
     GaussianPosterior,
     LayerNormPosterior,
     PosteriorHead,
     build_posterior_head,
-    population_statistics,
-    posterior_batch_mean,
 )
 from .processing_bnvae import BNVAEProcessor
 
@@ -72,7 +73,9 @@ __all__ = [
     "BatchNormMeanPosterior",
     "BatchNormPosterior",
     "BatchNormRMSPosterior",
+    "DeltaPosterior",
     "DiagonalGaussian",
+    "DiversityUncertaintyPosterior",
     "GaussianPosterior",
     "LatentTextPipeline",
     "LayerNormPosterior",

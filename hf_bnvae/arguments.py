@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import yaml
 from transformers import HfArgumentParser
 
+from .configuration_bnvae import PosteriorName
 from .training_args import BNVAETrainingArguments
 
 # The scripts' defaults where a small model is trained from scratch; a pretrained pair wants Trainer's gentler ones.
@@ -45,16 +46,23 @@ class ModelArguments:
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "A BNVAE to go on with, a Hub name or a folder, in place of those two."}
     )
+    encoder_side_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "A BNVAE, a Hub name or a folder, whose encoder, posterior head and tokenizers the new model "
+            "takes over (autoencoder pretraining: train that one with --beta 0)."
+        },
+    )
     latent_size: int | None = field(default=None, metadata={"help": "Number of latent dimensions (32)."})
     posterior: str | None = field(
         default=None,
         metadata={
             "help": "Posterior head (bn).",
-            "choices": ["bn", "bn_rms", "bn_mean", "ln", "gaussian"],
+            "choices": list(get_args(PosteriorName)),
         },
     )
     bn_tau: float | None = field(default=None, metadata={"help": "tau of bn, bn_rms and ln, in (0, 1)."})
-    bn_gamma: float | None = field(default=None, metadata={"help": "gamma of bn_mean, in (0, 1)."})
+    bn_gamma: float | None = field(default=None, metadata={"help": "gamma of bn_mean and du, in (0, 1)."})
     rate: float | None = field(default=None, metadata={"help": "The KL floor in nats per sentence, instead of those."})
     pooling: str | None = field(
         default=None, metadata={"help": "Sentence vector of the encoder (cls).", "choices": ["cls", "mean", "pooler"]}
@@ -78,6 +86,8 @@ class ModelArguments:
             raise ValueError("Give both encoder_name_or_path and decoder_name_or_path, or neither.")
         if self.model_name_or_path is not None and self.encoder_name_or_path is not None:
             raise ValueError("Give either model_name_or_path or an encoder and a decoder, not both.")
+        if self.model_name_or_path is not None and self.encoder_side_name_or_path is not None:
+            raise ValueError("A model to go on with has its own encoder. Leave encoder_side_name_or_path out.")
 
     def config_fields(self) -> dict[str, Any]:
         """The fields of [`BNVAEConfig`] that were set."""

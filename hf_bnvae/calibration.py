@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from transformers import PreTrainedModel
 
-from .posterior_bnvae import population_statistics
+from .batch_statistics_bnvae import population_statistics
 
 
 def recalibrate_posterior(model: PreTrainedModel, batches: Iterable[Mapping[str, torch.Tensor]]) -> int:

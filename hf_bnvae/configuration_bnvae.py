@@ -18,8 +18,11 @@ from .chunking_bnvae import check_chunk_size
 
 logger = logging.get_logger(__name__)
 
+PosteriorName = Literal["bn", "bn_rms", "bn_mean", "ln", "du", "delta", "gaussian"]
+
 DEFAULT_TAU = 0.5
-DEFAULT_GAMMA = 0.6
+DEFAULT_GAMMA = {"bn_mean": 0.6, "du": 0.5}
+DEFAULT_DELTA = 0.1
 
 # Which of the three scale settings each posterior head understands.
 _SCALE_FIELDS = {
@@ -27,6 +30,8 @@ _SCALE_FIELDS = {
     "bn_rms": ("bn_tau", "rate"),
     "bn_mean": ("bn_gamma", "rate"),
     "ln": ("bn_tau", "rate"),
+    "du": ("bn_gamma", "rate"),
+    "delta": ("rate",),
     "gaussian": (),
 }
 
@@ -48,16 +53,18 @@ class BNVAEConfig(PreTrainedConfig):
             The posterior head: `"bn"` (mean and signed standard deviation batch-normalised, Su 2020), `"bn_rms"` (the
             standard deviation scaled by its batch root mean square instead), `"bn_mean"` (only the mean, with a fixed
             scale and a trainable shift, Zhu et al. 2020), `"ln"` (normalised over the latent dimensions of one
-            sentence) or `"gaussian"` (no normalisation: the baseline that collapses).
+            sentence) or `"gaussian"` (no normalisation: the baseline that collapses); and, to compare with, `"du"`
+            (Shen et al. 2021) and `"delta"` (Razavi et al. 2019).
         bn_tau (`float`, *optional*):
             tau in (0, 1) of `bn`, `bn_rms` and `ln`: the least share of the prior's unit second moment that the means
             carry. `None` means 0.5 unless `rate` is given. The guaranteed floor is `-d/2 log(1 - tau)` nats.
         bn_gamma (`float`, *optional*):
-            gamma in (0, 1) of `bn_mean`: the standard deviation of the means over a batch. `None` means 0.6 unless
-            `rate` is given. The guaranteed floor is `d/2 gamma^2` nats.
+            gamma in (0, 1) of `bn_mean`: the standard deviation of the means over a batch, in `du` its root mean
+            square over the dimensions. `None` means 0.6, in `du` 0.5, unless `rate` is given. The guaranteed floor is
+            `d/2 gamma^2` nats.
         rate (`float`, *optional*):
             Instead of `bn_tau` or `bn_gamma`: the floor itself, in nats per sentence, whatever `latent_size` is. The
-            mean KL of a training batch is never below it.
+            mean KL of a training batch is never below it. `delta` has 0.1 nats a dimension where it is not given.
         pooling (`str`, *optional*, defaults to `"cls"`):
             How a sentence's hidden states become one vector: `"cls"` (the first token's), `"mean"` (over the real
             tokens) or `"pooler"` (the encoder's own pooler).
@@ -103,7 +110,7 @@ class BNVAEConfig(PreTrainedConfig):
     encoder: PreTrainedConfig | dict | None = None
     decoder: PreTrainedConfig | dict | None = None
     latent_size: int = 32
-    posterior: Literal["bn", "bn_rms", "bn_mean", "ln", "gaussian"] = "bn"
+    posterior: PosteriorName = "bn"
     bn_tau: float | int | None = None
     bn_gamma: float | int | None = None
     rate: float | int | None = None
@@ -150,16 +157,18 @@ class BNVAEConfig(PreTrainedConfig):
         """The mean KL, in nats per sentence, below which no training batch can fall whatever is learnt.
 
         In a batch, with gamma_mu^2 + gamma_sigma^2 = 1, Jensen's inequality gives mean KL >= -1/2 sum_j log
-        gamma_sigma,j^2, and gamma_sigma^2 <= 1 - tau; with `bn_mean` mean KL >= 1/2 sum_j (gamma^2 + beta_j^2). In
-        evaluation the moments are the data's own, so a measured KL may lie somewhat below.
+        gamma_sigma,j^2, and gamma_sigma^2 <= 1 - tau; with `bn_mean` and `du` mean KL >= 1/2 sum_j (gamma^2 +
+        beta_j^2). In evaluation the moments are the data's own, so a measured KL may lie somewhat below.
         """
         if self.posterior == "gaussian":
             return 0.0
         if self.rate is not None:
             return float(self.rate)
-        if self.posterior == "bn_mean":
-            gamma = DEFAULT_GAMMA if self.bn_gamma is None else self.bn_gamma
+        if self.posterior in DEFAULT_GAMMA:
+            gamma = DEFAULT_GAMMA[self.posterior] if self.bn_gamma is None else self.bn_gamma
             return 0.5 * self.latent_size * gamma**2
+        if self.posterior == "delta":
+            return self.latent_size * DEFAULT_DELTA
         tau = DEFAULT_TAU if self.bn_tau is None else self.bn_tau
         return -0.5 * self.latent_size * math.log1p(-tau)
 
@@ -219,12 +228,12 @@ class BNVAEConfig(PreTrainedConfig):
         if self.posterior == "gaussian":
             raise ValueError(
                 f"posterior='gaussian' has no floor, so it cannot hold rate={self.rate}. Choose one of "
-                "'bn', 'bn_rms', 'bn_mean', 'ln', or leave rate out."
+                "'bn', 'bn_rms', 'bn_mean', 'ln', 'du', 'delta', or leave rate out."
             )
-        if self.posterior == "bn_mean" and self.rate >= self.latent_size / 2:
+        if self.posterior in DEFAULT_GAMMA and self.rate >= self.latent_size / 2:
             raise ValueError(
-                f"posterior='bn_mean' holds a rate below latent_size / 2 = {self.latent_size / 2} nats (gamma = "
-                f"sqrt(2 rate / latent_size) must stay below 1), got rate={self.rate}. Lower the rate, raise "
+                f"posterior={self.posterior!r} holds a rate below latent_size / 2 = {self.latent_size / 2} nats "
+                f"(gamma = sqrt(2 rate / latent_size) must stay below 1), got rate={self.rate}. Lower the rate, raise "
                 "latent_size, or choose posterior='bn_rms'."
             )
 

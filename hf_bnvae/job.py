@@ -246,14 +246,17 @@ class TrainingJob:
                 *names, config=self.model.config, **loading
             )
         else:
-            # A resumed run keeps the tokenizers that it was started with.
+            # A resumed run keeps the tokenizers that it was started with, a taken over encoder those of its own.
+            source = self.checkpoint or args.encoder_side_name_or_path
             self.processor = (
                 train_processor(self._texts["train"][TEXT], args.vocab_size)
-                if self.checkpoint is None
-                else AutoProcessor.from_pretrained(self.checkpoint)
+                if source is None
+                else AutoProcessor.from_pretrained(source)
             )
             encoder, decoder = small_configs(self.processor, args.hidden_size, args.num_layers)
             self.model = BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder, decoder, **fields))
+        if args.encoder_side_name_or_path is not None:
+            self.model.load_encoder_side(BNVAEModel.from_pretrained(args.encoder_side_name_or_path, **loading))
         # Refused now rather than after the training.
         self.model.attach_processor(self.processor)
 

@@ -19,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput, logging
 from transformers.utils.generic import is_flash_attention_requested
 
+from .batch_statistics_bnvae import BatchRootMeanSquare, BatchStandardization, posterior_batch_mean
 from .chunking_bnvae import check_chunk_size, count_chunks, real_lengths, run_in_chunks
 from .configuration_bnvae import BNVAEConfig
 from .generation_bnvae import LatentGenerationMixin, positions_of
@@ -26,14 +27,12 @@ from .injection_bnvae import LatentInjection
 from .latent_space_bnvae import LatentSpaceMixin
 from .posterior_bnvae import (
     BatchNormMeanPosterior,
-    BatchRootMeanSquare,
-    BatchStandardization,
     DiagonalGaussian,
+    DiversityUncertaintyPosterior,
     PosteriorHead,
     RateScale,
     TauScale,
     build_posterior_head,
-    posterior_batch_mean,
 )
 
 logger = logging.get_logger(__name__)
@@ -109,6 +108,7 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         "posterior.scale.theta",
         "posterior.scale.allocation",
         "posterior.shift",
+        "posterior.spread",
     ]
     # The trainer must not scale the loss by label tokens: it is a mean over sentences.
     accepts_loss_kwargs = False
@@ -155,6 +155,9 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         elif isinstance(module, RateScale):
             init.zeros_(module.allocation)
         elif isinstance(module, BatchNormMeanPosterior):
+            init.zeros_(module.shift)
+        elif isinstance(module, DiversityUncertaintyPosterior):
+            init.ones_(module.spread)
             init.zeros_(module.shift)
         elif isinstance(module, BatchStandardization):
             init.zeros_(module.running_mean)
@@ -427,6 +430,29 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         for name in ("encoder", "decoder"):
             if part in (name, "both"):
                 getattr(self, name).requires_grad_(False)
+
+    def load_encoder_side(self, source: "BNVAEModel") -> "BNVAEModel":
+        """
+        Take encoder and posterior head from another model, with their running statistics, and leave decoder and
+        injection as they are. Trained as an autoencoder first (beta = 0), the encoder says something of a text before
+        a decoder that has not adapted to it is trained with the KL: Li et al., "A Surprisingly Effective Fix for Deep
+        Latent Variable Modeling of Text", EMNLP 2019.
+
+        Args:
+            source ([`BNVAEModel`]): A model with the same encoder and the same kind of posterior head.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ValueError: if one of the two does not fit.
+        """
+        for name in ("encoder", "posterior"):
+            try:
+                getattr(self, name).load_state_dict(getattr(source, name).state_dict())
+            except RuntimeError as error:
+                raise ValueError(f"The {name} of the other model is another one than this model's: {error}") from error
+        return self
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> None:
         raise NotImplementedError(

@@ -5,7 +5,6 @@ processes and into micro-batches. Sentences and noise of a posterior batch do no
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather
@@ -15,6 +14,7 @@ from transformers.utils import logging
 
 from .modeling_bnvae import IGNORE_INDEX
 from .posterior_bnvae import SMALL_BATCH
+from .seeding import mix_seeds, seeded_generator
 from .training_args import BNVAETrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -80,7 +80,7 @@ class PosteriorBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         indices = torch.arange(self.num_sentences)
         if self.shuffle:
-            generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
+            generator = torch.Generator().manual_seed(mix_seeds(self.seed, self.epoch))
             indices = torch.randperm(self.num_sentences, generator=generator)
         for batch in indices[: self.num_sentences - self.num_skipped].split(self.posterior_batch_size):
             yield from divide_batch(batch, self.batch_size, self.num_processes, self.process_index)
@@ -182,8 +182,9 @@ def posterior_noise(batch_size: int, latent_size: int, seed: int, step: int) -> 
     """
     state = PartialState()
     sizes = gather(torch.tensor([batch_size], device=state.device)).tolist()
-    generator = torch.Generator().manual_seed(_mix(seed, step))
-    return torch.randn(sum(sizes), latent_size, generator=generator).split(sizes)[state.process_index]
+    return torch.randn(sum(sizes), latent_size, generator=seeded_generator(seed, step)).split(sizes)[
+        state.process_index
+    ]
 
 
 def join_batches(batches: Sequence[Mapping[str, torch.Tensor]], pad_token_id: int = 0) -> dict[str, torch.Tensor]:
@@ -208,8 +209,3 @@ def join_batches(batches: Sequence[Mapping[str, torch.Tensor]], pad_token_id: in
             parts = [F.pad(part, pad, value=padding.get(name, 0)) for part, pad in zip(parts, pads, strict=True)]
         joined[name] = torch.cat(parts)
     return joined
-
-
-def _mix(*numbers: int) -> int:
-    """One seed from several numbers, without the collisions of their sum."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -18,23 +18,26 @@ All head arithmetic is in float32 whatever autocast says, and in float64 where t
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
-import torch.distributed._functional_collectives as funcol
 from torch import nn
 from torch.nn import functional as F
 from transformers.utils import logging
 
+from .batch_statistics_bnvae import (
+    EPSILON,
+    BatchRootMeanSquare,
+    BatchStandardization,
+    BatchStatistics,
+    num_processes,
+)
+
 logger = logging.get_logger(__name__)
 
-EPSILON = 1e-8
-MOMENTUM = 0.1
 SMALL_BATCH = 8
+DEFAULT_DELTA = 0.1
 
 
 @dataclass
@@ -80,15 +83,16 @@ class DiagonalGaussian:
     def log_prob(self, latents: torch.Tensor) -> torch.Tensor:
         """Log density of `latents` (`(..., batch, latent_size)`) in nats, summed over dimensions: `(..., batch)`."""
         standardised = (latents - self.mean) * torch.exp(-0.5 * self.logvar)
-        return _normal_log_density(standardised, self.logvar).sum(-1)
+        return normal_log_density(standardised, self.logvar).sum(-1)
 
 
 def prior_log_prob(latents: torch.Tensor) -> torch.Tensor:
     """Log density of `latents` (`(..., latent_size)`) under the standard normal prior in nats: `(...)`."""
-    return _normal_log_density(latents, torch.zeros_like(latents)).sum(-1)
+    return normal_log_density(latents, torch.zeros_like(latents)).sum(-1)
 
 
-def _normal_log_density(standardised: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
+def normal_log_density(standardised: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
+    """Log density in nats of each entry, of which (z - mean) / std and log std^2 are given."""
     return -0.5 * (standardised.square() + logvar + math.log(2 * math.pi))
 
 
@@ -101,211 +105,6 @@ class PromisedMoments(NamedTuple):
     shift: torch.Tensor | None = None
     mean_square: torch.Tensor | None = None
     variance: torch.Tensor | None = None
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Batch statistics
-# --------------------------------------------------------------------------------------------------------------------
-
-
-def num_processes() -> int:
-    """How many processes share a posterior batch."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def posterior_batch_mean(values: torch.Tensor, across_processes: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    The mean of `values` over the sentences of a posterior batch: in a distributed training those of all processes,
-    however many each of them has. Differentiable, on any backend: where gradients are then averaged over the
-    processes, as DDP and FSDP do, they are those of one process that has all the sentences.
-
-    Args:
-        values (`torch.Tensor` of shape `(batch, ...)`): One entry for each sentence of this process.
-        across_processes (`bool`, *optional*, defaults to `True`): Whether the other processes' sentences belong to
-            the batch. All of them must then make this call.
-
-    Returns:
-        `tuple`: the mean, of shape `(...)` and the same on every process, and the number of sentences, 0-dimensional.
-    """
-    sums = torch.cat([values.sum(0).flatten(), values.new_full((1,), len(values))])
-    if across_processes and num_processes() > 1:
-        sums = funcol.all_reduce(sums, "sum", dist.group.WORLD)
-    count = sums[-1]
-    return sums[:-1].view(values.shape[1:]) / count, count.detach()
-
-
-def _whole(parameter: torch.Tensor) -> torch.Tensor:
-    """A parameter that FSDP has sharded, gathered from all processes; outside of a forward pass it is in parts."""
-    return parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
-
-
-class BatchStatistics(nn.Module):
-    """Base of the two batch normalisations: running statistics and the exact ones of a whole data set.
-
-    In training the statistics are those of the batch, over all processes where there are several, and running
-    averages of them are kept (momentum 0.1, as torch's `BatchNorm`); in evaluation the running ones are used. Inside
-    [`population_statistics`] the forward pass accumulates sums instead, in float64, and on leaving they become the
-    running statistics.
-
-    Args:
-        size (`int`): Number of dimensions.
-    """
-
-    num_batches_tracked: torch.Tensor
-    num_sums: int
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-        self.register_buffer("num_batches_tracked", torch.tensor(0))
-        self._population: list[torch.Tensor] | None = None
-
-    @property
-    def is_estimated(self) -> bool:
-        """Whether the running statistics have ever been estimated."""
-        return bool(self.num_batches_tracked > 0)
-
-    def start_population(self) -> None:
-        self._population = []
-
-    def finish_population(self) -> int:
-        """Replace the running statistics by those accumulated since `start_population`, if that was over two sentences
-        or more, and return their number."""
-        sums, self._population = self._population, None
-        nothing = torch.zeros(self.num_sums, self.size, dtype=torch.float64, device=self.num_batches_tracked.device)
-        total = torch.stack([nothing, *sums]).sum(0)
-        if num_processes() > 1:
-            total = funcol.all_reduce(total, "sum", dist.group.WORLD)
-        count = int(total[0, 0])
-        if count > 1:
-            self._set_population(total)
-            self.num_batches_tracked.fill_(max(len(sums), 1))
-        return count
-
-    def _set_population(self, sums: torch.Tensor) -> None:
-        """Running statistics from the sums over a population, `(num_sums, size)`, the first being counts."""
-        raise NotImplementedError
-
-    def _batch_mean(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The mean of `values` over the posterior batch, `(size,)`, and the number of its sentences."""
-        # While a population is accumulated, processes may see different numbers of batches.
-        return posterior_batch_mean(values, across_processes=self._population is None)
-
-    def _blend(self, running: torch.Tensor, batch_value: torch.Tensor) -> None:
-        running.lerp_(batch_value.detach().to(running.dtype), MOMENTUM)
-
-
-class BatchStandardization(BatchStatistics):
-    """Batch normalisation without affine parameters: zero mean and unit variance in each dimension.
-
-    Normalises by the biased variance of the batch and tracks the unbiased one, as torch's `BatchNorm` does, with an
-    epsilon of 1e-8: with a batch variance v the result has variance v / (v + eps).
-
-    Args:
-        size (`int`): Number of dimensions.
-    """
-
-    running_mean: torch.Tensor
-    running_var: torch.Tensor
-
-    num_sums = 3
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.register_buffer("running_mean", torch.zeros(size))
-        self.register_buffer("running_var", torch.ones(size))
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """`(batch, size)` to `(batch, size)`."""
-        if not self.training:
-            mean, variance = self.running_mean.to(values.dtype), self.running_var.to(values.dtype)
-            return (values - mean) * torch.rsqrt(variance + EPSILON)
-        mean, count = self._batch_mean(values)
-        centred = values - mean
-        variance, _ = self._batch_mean(centred.square())
-        if self._population is not None:
-            exact = values.detach().double()
-            counts = torch.full_like(exact[0], len(exact))
-            self._population.append(torch.stack([counts, exact.sum(0), exact.square().sum(0)]))
-        else:
-            self._blend(self.running_mean, mean)
-            self._blend(self.running_var, variance * (count / (count - 1)))
-            self.num_batches_tracked += 1
-        return centred * torch.rsqrt(variance + EPSILON)
-
-    def _set_population(self, sums: torch.Tensor) -> None:
-        count, total, squares = sums
-        mean = total / count
-        self.running_mean.copy_(mean)
-        self.running_var.copy_((squares / count - mean.square()).clamp_min(0))
-
-
-class BatchRootMeanSquare(BatchStatistics):
-    """Division by the root mean square over the batch, in log space, so without an epsilon.
-
-    Args:
-        size (`int`): Number of dimensions.
-    """
-
-    running_mean_square: torch.Tensor
-
-    num_sums = 2
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.register_buffer("running_mean_square", torch.ones(size))
-
-    def forward(self, log_values: torch.Tensor) -> torch.Tensor:
-        """Logarithms of positive values, `(batch, size)`, to those of the values scaled to unit mean square."""
-        if not self.training:
-            return log_values - 0.5 * self.running_mean_square.to(log_values.dtype).log()
-        # The log of a mean of exponentials, around the greatest value of the batch.
-        peak = 2 * log_values.detach().amax(0)
-        if self._population is None and num_processes() > 1:
-            peak = funcol.all_reduce(peak, "max", dist.group.WORLD)
-        mean_square, _ = self._batch_mean(torch.exp(2 * log_values - peak))
-        log_mean_square = peak + mean_square.log()
-        if self._population is not None:
-            squares = torch.exp(2 * log_values.detach().double())
-            self._population.append(torch.stack([torch.full_like(squares[0], len(squares)), squares.sum(0)]))
-        else:
-            self._blend(self.running_mean_square, log_mean_square.exp())
-            self.num_batches_tracked += 1
-        return log_values - 0.5 * log_mean_square
-
-    def _set_population(self, sums: torch.Tensor) -> None:
-        count, squares = sums
-        self.running_mean_square.copy_(squares / count)
-
-
-@contextmanager
-def population_statistics(head: nn.Module) -> Iterator[None]:
-    """Inside this context, training-mode passes through `head` accumulate the statistics of all that they see; on
-    leaving, these exact population moments replace the running statistics. After an error the old ones stay, and so do
-    those of a head that saw nothing beside another: PEFT keeps the head that it has a trained copy of.
-
-    In a distributed training every process enters it, each with its share of the data; the shares may be uneven.
-
-    Args:
-        head (`nn.Module`): A posterior head, or any module that contains one.
-
-    Raises:
-        ValueError: if fewer than two sentences were seen.
-    """
-    statistics = [module for module in head.modules() if isinstance(module, BatchStatistics)]
-    for module in statistics:
-        module.start_population()
-    try:
-        yield
-        counts = [module.finish_population() for module in statistics]
-        if counts and max(counts) < 2:
-            raise ValueError(
-                "Population statistics need at least two sentences, and "
-                f"{max(counts) or 'none'} was seen while they were being estimated."
-            )
-    finally:
-        for module in statistics:
-            module._population = None
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -375,6 +174,11 @@ class ConstantScale(nn.Module):
     def forward(self, dtype: torch.dtype) -> torch.Tensor:
         """log gamma_sigma^2, `(1,)`."""
         return torch.tensor([-2 * self.rate_per_dimension], dtype=dtype)
+
+
+def _whole(parameter: torch.Tensor) -> torch.Tensor:
+    """A parameter that FSDP has sharded, gathered from all processes; outside of a forward pass it is in parts."""
+    return parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
 
 
 def _require_positive_rate(rate: float) -> None:
@@ -596,15 +400,7 @@ class BatchNormMeanPosterior(PosteriorHead):
 
     def __init__(self, input_size: int, latent_size: int, gamma: float = 0.6, rate: float | None = None) -> None:
         super().__init__(input_size, latent_size, mean_bias=False, scale_bias=True)
-        if rate is not None:
-            _require_positive_rate(rate)
-            gamma = (2 * rate / latent_size) ** 0.5
-        if not 0 < gamma < 1:
-            raise ValueError(
-                f"gamma must lie strictly between 0 and 1, got {gamma}{'' if rate is None else f' from rate={rate}'}: "
-                "from 1 on, gamma^2 + E[sigma^2] > 1, an aggregated posterior wider than the prior (a posterior hole)."
-            )
-        self.gamma = gamma
+        self.gamma = _gamma(latent_size, gamma, rate)
         self.shift = nn.Parameter(torch.zeros(latent_size))
         self.mean_norm = BatchStandardization(latent_size)
 
@@ -618,6 +414,118 @@ class BatchNormMeanPosterior(PosteriorHead):
     def promised_moments(self) -> PromisedMoments:
         shift = _whole(self.shift).detach()
         return PromisedMoments(shift, torch.full_like(shift, self.gamma**2), None)
+
+
+def _gamma(latent_size: int, gamma: float, rate: float | None) -> float:
+    if rate is not None:
+        _require_positive_rate(rate)
+        gamma = (2 * rate / latent_size) ** 0.5
+    if not 0 < gamma < 1:
+        raise ValueError(
+            f"gamma must lie strictly between 0 and 1, got {gamma}{'' if rate is None else f' from rate={rate}'}: "
+            "from 1 on, gamma^2 + E[sigma^2] > 1, an aggregated posterior wider than the prior (a posterior hole)."
+        )
+    return gamma
+
+
+class DiversityUncertaintyPosterior(PosteriorHead):
+    """`du`: a remedy to compare with. The mean is batch-normalised with a trainable scale, renormalised so that its
+    root mean square over the dimensions is gamma, and a trainable shift; the variance has a floor of its own and loses
+    its free part at random in training.
+
+    DU-VAE: Shen et al., "Regularizing Variational Autoencoder with Diversity and Uncertainty Awareness", IJCAI 2021.
+    sigma^2 = 1 / (2 pi e) + dropout(exp(.)), with p = 0.2 in training; 1 / (2 pi e) is the variance of a Gaussian
+    whose entropy is 0.
+
+    Args:
+        input_size (`int`): Width of the features.
+        latent_size (`int`): Number of latent dimensions, d.
+        gamma (`float`, *optional*, defaults to 0.5): Root mean square of the means' standard deviations, in (0, 1).
+        rate (`float`, *optional*): Instead of gamma, the floor in nats per sentence, below d/2: gamma = sqrt(2R/d).
+    """
+
+    scale_arguments = ("gamma", "rate")
+    least_variance = 1 / (2 * math.pi * math.e)
+    variance_dropout = 0.2
+
+    def __init__(self, input_size: int, latent_size: int, gamma: float = 0.5, rate: float | None = None) -> None:
+        super().__init__(input_size, latent_size, mean_bias=False, scale_bias=True)
+        self.gamma = _gamma(latent_size, gamma, rate)
+        self.spread = nn.Parameter(torch.ones(latent_size))
+        self.shift = nn.Parameter(torch.zeros(latent_size))
+        self.mean_norm = BatchStandardization(latent_size)
+
+    def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
+        mean = self.mean_norm(mean) * self._gammas(mean.dtype) + self.shift.to(mean.dtype)
+        # In log space, where nothing overflows: dropout takes a variance to 0, whose logarithm is -infinity.
+        free = scale + F.dropout(torch.ones_like(scale), self.variance_dropout, self.training).log()
+        return DiagonalGaussian(mean, torch.logaddexp(free, torch.full_like(free, math.log(self.least_variance))))
+
+    def _gammas(self, dtype: torch.dtype) -> torch.Tensor:
+        """The standard deviation of the means in each dimension, `(latent_size,)`."""
+        spread = _whole(self.spread).to(dtype)
+        return self.gamma * spread * spread.square().mean().rsqrt()
+
+    def kl_floor(self) -> torch.Tensor:
+        """1/2 sum_j (gamma_j^2 + beta_j^2), where the gamma_j^2 add to d gamma^2."""
+        return 0.5 * (self.latent_size * self.gamma**2 + _whole(self.shift).square().sum())
+
+    def promised_moments(self) -> PromisedMoments:
+        shift = _whole(self.shift).detach()
+        return PromisedMoments(shift, self._gammas(shift.dtype).detach().square(), None)
+
+
+class DeltaPosterior(PosteriorHead):
+    """`delta`: a remedy to compare with. Mean and variance are confined to where the KL is delta nats or more in every
+    dimension of every sentence.
+
+    delta-VAE: Razavi et al., "Preventing Posterior Collapse with delta-VAEs", ICLR 2019. With l < u the two solutions
+    of log x - x + 1 + 2 delta = 0, sigma lies between sqrt(l) and sqrt(u), and mu^2 = 2 delta + 1 + log sigma^2 -
+    sigma^2 + max(0, .), so that the KL is delta + max(0, .) / 2. No mean is negative.
+
+    Args:
+        input_size (`int`): Width of the features.
+        latent_size (`int`): Number of latent dimensions, d.
+        rate (`float`, *optional*): The floor in nats per sentence, d delta; `None` means delta = 0.1.
+    """
+
+    uses_batch = False
+    scale_arguments = ("rate",)
+    # Guards the square root's gradient where the variance is at an end of its range and nothing is added.
+    least_square = 1e-8
+
+    def __init__(self, input_size: int, latent_size: int, rate: float | None = None) -> None:
+        super().__init__(input_size, latent_size, mean_bias=True, scale_bias=True)
+        if rate is not None:
+            _require_positive_rate(rate)
+        self.delta = DEFAULT_DELTA if rate is None else rate / latent_size
+        least, greatest = _variances_of_kl(self.delta)
+        self.least_std, self.greatest_std = math.sqrt(least), math.sqrt(greatest)
+
+    def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
+        std = self.least_std + (self.greatest_std - self.least_std) * torch.sigmoid(scale)
+        logvar = 2 * std.log()
+        square = 2 * self.delta + 1 + logvar - std.square() + mean.clamp_min(0)
+        return DiagonalGaussian(square.clamp_min(self.least_square).sqrt(), logvar)
+
+    def kl_floor(self) -> torch.Tensor:
+        return torch.tensor(self.latent_size * self.delta, device=self.mean_projection.weight.device)
+
+    def promised_moments(self) -> PromisedMoments:
+        return PromisedMoments()
+
+
+def _variances_of_kl(delta: float) -> tuple[float, float]:
+    """The two variances x at which a Gaussian of mean 0 has a KL of delta > 0 nats: log x - x + 1 + 2 delta = 0."""
+    # Newton's method on a concave function, from a point beyond each root, approaches it from that side only.
+    roots = []
+    for x in (math.exp(-1 - 2 * delta), 1 + 2 * math.sqrt(delta) + 2 * delta):
+        for _ in range(100):
+            if x == 1:  # both roots, to rounding
+                break
+            x -= (math.log(x) - x + 1 + 2 * delta) / (1 / x - 1)
+        roots.append(x)
+    return roots[0], roots[1]
 
 
 class LayerNormPosterior(_ScaledPosterior):
@@ -685,6 +593,8 @@ POSTERIOR_HEADS: dict[str, type[PosteriorHead]] = {
     "bn_rms": BatchNormRMSPosterior,
     "bn_mean": BatchNormMeanPosterior,
     "ln": LayerNormPosterior,
+    "du": DiversityUncertaintyPosterior,
+    "delta": DeltaPosterior,
     "gaussian": GaussianPosterior,
 }
 
@@ -716,13 +626,13 @@ __all__ = [
     "BatchNormMeanPosterior",
     "BatchNormPosterior",
     "BatchNormRMSPosterior",
+    "DeltaPosterior",
     "DiagonalGaussian",
+    "DiversityUncertaintyPosterior",
     "GaussianPosterior",
     "LayerNormPosterior",
     "PosteriorHead",
     "PromisedMoments",
     "build_posterior_head",
-    "population_statistics",
-    "posterior_batch_mean",
     "prior_log_prob",
 ]

@@ -33,7 +33,6 @@ from .evaluation.aggregate import PER_SENTENCE, corpus_figures, training_figures
 from .evaluation.diagnosis import diagnose, diagnose_training
 from .evaluation.evaluator import require_estimated_statistics
 from .modeling_bnvae import has_adapters
-from .objective import training_loss
 from .optimization import decayed_parameter_names, optimizer_class_and_kwargs
 from .posterior_batch import join_batches, posterior_noise, statistics_batches, training_sampler
 from .posterior_bnvae import PosteriorHead
@@ -298,9 +297,7 @@ class BNVAETrainer(Trainer):
             noise = posterior_noise(len(inputs["input_ids"]), config.latent_size, args.seed, self.state.global_step)
             inputs = {**inputs, "noise": noise.to(args.device)}
         outputs = model(**inputs, **args.chunking())
-        loss = training_loss(
-            outputs.reconstruction_nll, outputs.kl, self.current_beta(), args.free_bits, args.free_bits_mode
-        )
+        loss = args.loss(outputs, self.state.global_step, self.state.max_steps)
         if args.logging_strategy != "no":
             self._window.append({name: getattr(outputs, name).detach() for name in PER_SENTENCE})
         return (loss, outputs) if return_outputs else loss

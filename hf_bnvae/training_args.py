@@ -4,12 +4,14 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
+import torch
 from transformers import TrainingArguments
 
+from .batch_statistics_bnvae import num_processes
 from .chunking_bnvae import check_chunk_size
-from .modeling_bnvae import FreezablePart
-from .objective import beta_at_step
-from .posterior_bnvae import num_processes
+from .modeling_bnvae import BNVAEOutput, FreezablePart
+from .objective import DENSITY_GAP_SAMPLES, Regularizer, beta_at_step, density_gap, training_loss
+from .seeding import seeded_generator
 
 
 @dataclass
@@ -41,6 +43,8 @@ class BNVAETrainingArguments(TrainingArguments):
         beta_schedule (`str`, *optional*, defaults to `"constant"`): `"constant"`, `"linear"` or `"cyclical"`.
         beta_zero_ratio, beta_increase_ratio (`float`, *optional*, default to 0.25): Shares of a cycle at 0 and rising.
         beta_num_cycles (`int`, *optional*, defaults to 4): Number of cycles of the cyclical schedule.
+        regularizer (`str`, *optional*, defaults to `"kl"`):
+            What beta weighs: the KL, or `"density_gap"`, to compare with ([`~objective.density_gap`]; one process).
         free_bits (`float`, *optional*, defaults to 0): KL in nats that each dimension has for free.
         free_bits_mode (`str`, *optional*, defaults to `"batch"`):
             `"batch"`: max(batch mean of KL_j, lambda) in each dimension; `"optimus"`: a mask per sentence and
@@ -75,6 +79,10 @@ class BNVAETrainingArguments(TrainingArguments):
     beta_zero_ratio: float = field(default=0.25, metadata={"help": "Share of a cycle in which the weight is 0."})
     beta_increase_ratio: float = field(default=0.25, metadata={"help": "Share of a cycle in which the weight rises."})
     beta_num_cycles: int = field(default=4, metadata={"help": "Number of cycles of the cyclical schedule."})
+    regularizer: str = field(
+        default="kl",
+        metadata={"help": "What beta weighs beside the reconstruction.", "choices": list(get_args(Regularizer))},
+    )
     free_bits: float = field(default=0.0, metadata={"help": "KL in nats that each latent dimension has for free."})
     free_bits_mode: str = field(
         default="batch",
@@ -90,13 +98,22 @@ class BNVAETrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        chosen = ("freeze", "beta_schedule", "regularizer", "free_bits_mode")
         for own in fields(BNVAETrainingArguments):
             choices, value = own.metadata.get("choices"), getattr(self, own.name)
-            if own.name in ("freeze", "beta_schedule", "free_bits_mode") and value not in (own.default, *choices):
+            if own.name in chosen and value not in (own.default, *choices):
                 raise ValueError(f"{own.name} must be one of {', '.join(choices)}, got {value!r}.")
         for name in ("beta", "free_bits"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.regularizer == "density_gap":
+            if self.free_bits > 0:
+                raise ValueError("free_bits are of the KL; the density gap has none. Leave them at 0.")
+            if self.world_size > 1:
+                raise ValueError(
+                    "regularizer='density_gap' compares all pairs of a posterior batch, and is made for one process; "
+                    f"got {self.world_size}."
+                )
         ratios = (self.beta_zero_ratio, self.beta_increase_ratio)
         if min(ratios) < 0 or sum(ratios) > 1:
             raise ValueError(
@@ -134,3 +151,20 @@ class BNVAETrainingArguments(TrainingArguments):
             increase_ratio=self.beta_increase_ratio,
             num_cycles=self.beta_num_cycles,
         )
+
+    def loss(self, outputs: BNVAEOutput, step: int, max_steps: int) -> torch.Tensor:
+        """What an optimiser step of a training of `max_steps` minimises, in nats per sentence of the posterior batch.
+
+        Args:
+            outputs ([`BNVAEOutput`]): The model's, of this process' share of the posterior batch. In a distributed
+                training all processes make this call.
+            step (`int`): The step, from 0.
+            max_steps (`int`): Length of the whole training.
+        """
+        beta = self.beta_at_step(step, max_steps)
+        if self.regularizer == "kl":
+            return training_loss(outputs.reconstruction_nll, outputs.kl, beta, self.free_bits, self.free_bits_mode)
+        # Of the step alone, as the noise of the reparameterisation, and another one.
+        generator = seeded_generator(self.seed, step, DENSITY_GAP_SAMPLES)
+        noise = torch.randn(DENSITY_GAP_SAMPLES, *outputs.mean.shape, generator=generator)
+        return outputs.reconstruction_nll.mean() + beta * density_gap(outputs.posterior, noise)

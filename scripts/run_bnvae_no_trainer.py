@@ -28,7 +28,6 @@ from hf_bnvae.calibration import preserved_random_state
 from hf_bnvae.evaluation.aggregate import PER_SENTENCE, corpus_figures, training_figures
 from hf_bnvae.evaluation.diagnosis import diagnose, diagnose_training
 from hf_bnvae.job import TrainingJob
-from hf_bnvae.objective import training_loss
 from hf_bnvae.optimization import optimizer_class_and_kwargs
 from hf_bnvae.posterior_batch import posterior_noise, statistics_batches, training_sampler
 from hf_bnvae.run_directory import record_contents, require_finite_loss, unmark_checkpoint
@@ -178,8 +177,7 @@ class Loop:
         noise = posterior_noise(len(batch["input_ids"]), self.bare_model.config.latent_size, args.seed, step)
         with self.accelerator.autocast():
             outputs = self.model(**batch, noise=noise.to(self.accelerator.device), **args.chunking())
-            beta = args.beta_at_step(step, self.state.max_steps)
-            loss = training_loss(outputs.reconstruction_nll, outputs.kl, beta, args.free_bits, args.free_bits_mode)
+            loss = args.loss(outputs, step, self.state.max_steps)
         self.accelerator.backward(loss)
         require_finite_loss(loss.detach(), step + 1, self.job.path)
         most = args.max_grad_norm if args.max_grad_norm > 0 else math.inf

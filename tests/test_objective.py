@@ -4,8 +4,10 @@ import itertools
 
 import pytest
 import torch
+from torch.distributions import Normal
 
-from hf_bnvae.objective import beta_at_step, free_bits_kl
+from hf_bnvae import BNVAEOutput, BNVAETrainingArguments, DiagonalGaussian
+from hf_bnvae.objective import beta_at_step, density_gap, free_bits_kl
 
 
 def test_constant_beta():
@@ -52,3 +54,44 @@ def test_free_bits_stop_the_gradient_below_the_threshold_only():
     assert gradient.tolist() == [[0.0, 0.5], [0.0, 0.5]]
     (gradient,) = torch.autograd.grad(free_bits_kl(kl, 0.2, "optimus"), kl)
     assert gradient.tolist() == [[0.0, 0.5], [0.5, 0.5]]
+
+
+def test_density_gap_is_that_of_the_mixture():
+    """Against numerical integration over a grid, dimension by dimension."""
+    torch.manual_seed(0)
+    posterior = DiagonalGaussian(torch.randn(6, 3).double(), torch.randn(6, 3).double() - 1)
+    noise = torch.randn(20000, 6, 3, generator=torch.Generator().manual_seed(0)).double()
+    grid = torch.linspace(-12, 12, 24001).double()
+    gap = 0.0
+    for dimension in range(3):
+        components = Normal(posterior.mean[:, dimension, None], posterior.std[:, dimension, None])
+        density = components.log_prob(grid).exp().mean(0)
+        ratio = density.log() - Normal(0.0, 1.0).log_prob(grid)
+        gap += torch.trapezoid(torch.where(density > 0, density * ratio, 0), grid).item()
+    assert density_gap(posterior, noise).item() == pytest.approx(gap, abs=0.02)
+    assert posterior.kl().sum(-1).mean().item() > gap + 1
+    # Posteriors that fill the prior together, though each of them is narrow, have nearly none.
+    means = Normal(0.0, 1.0).icdf((torch.arange(200) + 0.5).double() / 200).unsqueeze(1)
+    narrow = DiagonalGaussian(means, torch.full_like(means, -4))
+    assert density_gap(narrow, torch.randn(32, 200, 1).double()).item() < 0.05
+    assert narrow.kl().mean().item() > 1.5
+
+
+def test_density_gap_is_a_training_argument(tmp_path):
+    args = BNVAETrainingArguments(tmp_path, regularizer="density_gap", beta=0.5, seed=3)
+    outputs = BNVAEOutput(
+        reconstruction_nll=torch.rand(8), mean=torch.randn(8, 4), logvar=torch.randn(8, 4), kl=torch.rand(8, 4)
+    )
+    first, again, other = (args.loss(outputs, step, 10) for step in (0, 0, 1))
+    assert first == again != other
+    noise = torch.randn(200, 8, 4, generator=torch.Generator().manual_seed(1))
+    expected = outputs.reconstruction_nll.mean() + 0.5 * density_gap(outputs.posterior, noise)
+    assert first.item() == pytest.approx(expected.item(), abs=0.2)
+    plain = BNVAETrainingArguments(tmp_path, beta=0.5).loss(outputs, 0, 10)
+    assert plain.item() == pytest.approx((outputs.reconstruction_nll.mean() + 0.5 * outputs.kl.sum(-1).mean()).item())
+    for options, message in (
+        ({"regularizer": "density_gap", "free_bits": 0.5}, "the density gap has none"),
+        ({"regularizer": "gap"}, "one of kl, density_gap"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            BNVAETrainingArguments(tmp_path, **options)

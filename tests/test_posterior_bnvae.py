@@ -11,6 +11,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
+from torch.nn import functional as F
 from transformers.utils import logging
 
 from hf_bnvae import (
@@ -18,7 +19,9 @@ from hf_bnvae import (
     BatchNormMeanPosterior,
     BatchNormPosterior,
     BatchNormRMSPosterior,
+    DeltaPosterior,
     DiagonalGaussian,
+    DiversityUncertaintyPosterior,
     GaussianPosterior,
     LayerNormPosterior,
     build_posterior_head,
@@ -160,6 +163,69 @@ def test_layer_norm_head_holds_its_floor_for_every_sentence(latent_size, batch_s
     assume(bool((mean.var(1, correction=0) >= 1e-2).all()))
     posterior = run(head, features, mode)
     assert posterior.kl().sum(-1).min().item() >= head.kl_floor().item() - 1e-5 * latent_size
+
+
+@given(latent_size=latent_sizes, batch_size=batch_sizes, seed=seeds, mode=modes)
+@many
+def test_diversity_uncertainty_head_holds_its_floor_and_variance(latent_size, batch_size, seed, mode):
+    gamma = 0.05 + 0.9 * (seed % 101) / 101
+    head = random_head(DiversityUncertaintyPosterior, latent_size, seed, gamma=gamma)
+    features = random_features(batch_size, seed)
+    assume(is_well_conditioned(head.mean_projection, features, mode))
+    posterior = run(head, features, mode)
+    shift = head.shift.double()
+    moments = (posterior.mean - shift).square().mean(0)
+    assert moments.mean().item() == pytest.approx(gamma**2, rel=1e-4)
+    torch.testing.assert_close(moments, head.promised_moments().mean_square.double(), rtol=1e-4, atol=1e-6)
+    floor = 0.5 * (latent_size * gamma**2 + shift.square().sum().item())
+    assert mean_kl(posterior) >= floor - 1e-5 * max(latent_size, floor)
+    assert head.kl_floor().item() == pytest.approx(floor, rel=1e-5)
+    least = 1 / (2 * math.pi * math.e)
+    assert posterior.logvar.exp().min().item() >= least * (1 - 1e-6)
+    # An entropy of no less than 0 in every dimension.
+    assert (0.5 * (posterior.logvar + math.log(2 * math.pi * math.e))).min().item() >= -1e-6
+
+
+def test_diversity_uncertainty_head_drops_variances_in_training_only():
+    head, features = DiversityUncertaintyPosterior(20, 50), torch.randn(200, 20)
+    free = F.linear(features, head.scale_projection.weight, head.scale_projection.bias).exp()
+    variance = head(features).logvar.exp() - head.least_variance
+    dropped = variance < 1e-6
+    assert 0.18 < dropped.float().mean().item() < 0.22
+    torch.testing.assert_close(variance[~dropped], free[~dropped] / 0.8, rtol=1e-3, atol=1e-5)
+    evaluated = head.eval()(features).logvar.exp() - head.least_variance
+    torch.testing.assert_close(evaluated, free, rtol=1e-3, atol=1e-5)
+    head.train()
+    (gradient,) = torch.autograd.grad(head(features).logvar.sum(), head.scale_projection.bias)
+    assert gradient.isfinite().all() and (gradient > 0).all()
+
+
+@given(latent_size=latent_sizes, batch_size=st.integers(1, 50), delta=st.floats(0.001, 5), seed=seeds, mode=modes)
+@many
+def test_delta_head_commits_its_rate_in_every_dimension_of_every_sentence(latent_size, batch_size, delta, seed, mode):
+    head = random_head(DeltaPosterior, latent_size, seed, rate=delta * latent_size)
+    posterior = run(head, random_features(batch_size, seed), mode)
+    kl = posterior.kl()
+    assert kl.min().item() >= delta - 1e-5 * max(1, delta)
+    assert head.kl_floor().item() == pytest.approx(latent_size * delta)
+    for std in (head.least_std, head.greatest_std):
+        assert kl_divergence(Normal(0.0, std), Normal(0.0, 1.0)).item() == pytest.approx(delta, abs=1e-6)
+    assert head.least_std < 1 < head.greatest_std
+    assert posterior.std.min() >= head.least_std * (1 - 1e-6)
+    assert posterior.std.max() <= head.greatest_std * (1 + 1e-6)
+
+
+def test_delta_head_keeps_finite_gradients_at_the_ends_of_its_range():
+    head = DeltaPosterior(4, 3, rate=0.9).double()
+    scale = torch.tensor([[-800.0, 0.0, 800.0]]).double().requires_grad_()
+    mean = torch.tensor([[-1.0, -1.0, -1.0]]).double().requires_grad_()
+    posterior = head.normalise(mean, scale)
+    gradients = torch.autograd.grad(posterior.kl().sum() + posterior.mean.sum(), (mean, scale))
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert posterior.kl().tolist()[0] == pytest.approx([0.3] * 3, abs=1e-6)
+    # What is added beyond the committed rate: half of it in nats.
+    more = head.normalise(torch.tensor([[0.5, 0.5, 0.5]]).double(), scale.detach())
+    assert more.kl().tolist()[0] == pytest.approx([0.55] * 3, abs=1e-6)
 
 
 def test_floor_and_moments_fail_without_normalisation():
@@ -322,7 +388,7 @@ def test_set_parameters_are_scales_and_shifts():
         for name, head in ((name, build_posterior_head(name, 4, 4)) for name in POSTERIOR_HEADS)
     }
     expected = {"bn": {"scale.theta"}, "bn_rms": {"scale.theta"}, "bn_mean": {"shift"}, "ln": {"scale.theta"}}
-    assert names == {**expected, "gaussian": set()}
+    assert names == {**expected, "du": {"spread", "shift"}, "delta": set(), "gaussian": set()}
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------
@@ -389,7 +455,7 @@ def test_a_training_batch_of_one_sentence_is_refused_by_batch_heads_only():
                 head(torch.randn(1, 6))
         else:
             head(torch.randn(1, 6))
-        assert head.uses_batch == name.startswith("bn")
+        assert head.uses_batch == (name.startswith("bn") or name == "du")
 
 
 def test_small_batches_warn_once(caplog):

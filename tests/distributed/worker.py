@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers.models.bert.modeling_bert import BertLayer
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
-from hf_bnvae import posterior_bnvae, recalibrate_posterior
+from hf_bnvae import batch_statistics_bnvae, recalibrate_posterior
 from hf_bnvae.posterior_batch import posterior_noise
 
 EVEN, UNEVEN = 16, 20
@@ -31,7 +31,7 @@ def share(first: int) -> slice:
 
 def alone():
     """Inside, a posterior batch is that of this process."""
-    return mock.patch.object(posterior_bnvae, "num_processes", lambda: 1)
+    return mock.patch.object(batch_statistics_bnvae, "num_processes", lambda: 1)
 
 
 def shard(model: torch.nn.Module) -> torch.nn.Module:

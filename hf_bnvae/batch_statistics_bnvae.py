@@ -1,0 +1,219 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The batch normalisations of the posterior heads: moments over a posterior batch, however many processes share it,
+and running or exact ones for evaluation."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+import torch.distributed._functional_collectives as funcol
+from torch import nn
+
+EPSILON = 1e-8
+MOMENTUM = 0.1
+
+
+def num_processes() -> int:
+    """How many processes share a posterior batch."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def posterior_batch_mean(values: torch.Tensor, across_processes: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    The mean of `values` over the sentences of a posterior batch: in a distributed training those of all processes,
+    however many each of them has. Differentiable, on any backend: where gradients are then averaged over the
+    processes, as DDP and FSDP do, they are those of one process that has all the sentences.
+
+    Args:
+        values (`torch.Tensor` of shape `(batch, ...)`): One entry for each sentence of this process.
+        across_processes (`bool`, *optional*, defaults to `True`): Whether the other processes' sentences belong to
+            the batch. All of them must then make this call.
+
+    Returns:
+        `tuple`: the mean, of shape `(...)` and the same on every process, and the number of sentences, 0-dimensional.
+    """
+    sums = torch.cat([values.sum(0).flatten(), values.new_full((1,), len(values))])
+    if across_processes and num_processes() > 1:
+        sums = funcol.all_reduce(sums, "sum", dist.group.WORLD)
+    count = sums[-1]
+    return sums[:-1].view(values.shape[1:]) / count, count.detach()
+
+
+class BatchStatistics(nn.Module):
+    """Base of the two batch normalisations: running statistics and the exact ones of a whole data set.
+
+    In training the statistics are those of the batch, over all processes where there are several, and running
+    averages of them are kept (momentum 0.1, as torch's `BatchNorm`); in evaluation the running ones are used. Inside
+    [`population_statistics`] the forward pass accumulates sums instead, in float64, and on leaving they become the
+    running statistics.
+
+    Args:
+        size (`int`): Number of dimensions.
+    """
+
+    num_batches_tracked: torch.Tensor
+    num_sums: int
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+        self._population: list[torch.Tensor] | None = None
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether the running statistics have ever been estimated."""
+        return bool(self.num_batches_tracked > 0)
+
+    def start_population(self) -> None:
+        self._population = []
+
+    def finish_population(self) -> int:
+        """Replace the running statistics by those accumulated since `start_population`, if that was over two sentences
+        or more, and return their number."""
+        sums, self._population = self._population, None
+        nothing = torch.zeros(self.num_sums, self.size, dtype=torch.float64, device=self.num_batches_tracked.device)
+        total = torch.stack([nothing, *sums]).sum(0)
+        if num_processes() > 1:
+            total = funcol.all_reduce(total, "sum", dist.group.WORLD)
+        count = int(total[0, 0])
+        if count > 1:
+            self._set_population(total)
+            self.num_batches_tracked.fill_(max(len(sums), 1))
+        return count
+
+    def _set_population(self, sums: torch.Tensor) -> None:
+        """Running statistics from the sums over a population, `(num_sums, size)`, the first being counts."""
+        raise NotImplementedError
+
+    def _batch_mean(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean of `values` over the posterior batch, `(size,)`, and the number of its sentences."""
+        # While a population is accumulated, processes may see different numbers of batches.
+        return posterior_batch_mean(values, across_processes=self._population is None)
+
+    def _blend(self, running: torch.Tensor, batch_value: torch.Tensor) -> None:
+        running.lerp_(batch_value.detach().to(running.dtype), MOMENTUM)
+
+
+class BatchStandardization(BatchStatistics):
+    """Batch normalisation without affine parameters: zero mean and unit variance in each dimension.
+
+    Normalises by the biased variance of the batch and tracks the unbiased one, as torch's `BatchNorm` does, with an
+    epsilon of 1e-8: with a batch variance v the result has variance v / (v + eps).
+
+    Args:
+        size (`int`): Number of dimensions.
+    """
+
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+
+    num_sums = 3
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.register_buffer("running_mean", torch.zeros(size))
+        self.register_buffer("running_var", torch.ones(size))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """`(batch, size)` to `(batch, size)`."""
+        if not self.training:
+            mean, variance = self.running_mean.to(values.dtype), self.running_var.to(values.dtype)
+            return (values - mean) * torch.rsqrt(variance + EPSILON)
+        mean, count = self._batch_mean(values)
+        centred = values - mean
+        variance, _ = self._batch_mean(centred.square())
+        if self._population is not None:
+            exact = values.detach().double()
+            counts = torch.full_like(exact[0], len(exact))
+            self._population.append(torch.stack([counts, exact.sum(0), exact.square().sum(0)]))
+        else:
+            self._blend(self.running_mean, mean)
+            self._blend(self.running_var, variance * (count / (count - 1)))
+            self.num_batches_tracked += 1
+        return centred * torch.rsqrt(variance + EPSILON)
+
+    def _set_population(self, sums: torch.Tensor) -> None:
+        count, total, squares = sums
+        mean = total / count
+        self.running_mean.copy_(mean)
+        self.running_var.copy_((squares / count - mean.square()).clamp_min(0))
+
+
+class BatchRootMeanSquare(BatchStatistics):
+    """Division by the root mean square over the batch, in log space, so without an epsilon.
+
+    Args:
+        size (`int`): Number of dimensions.
+    """
+
+    running_mean_square: torch.Tensor
+
+    num_sums = 2
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.register_buffer("running_mean_square", torch.ones(size))
+
+    def forward(self, log_values: torch.Tensor) -> torch.Tensor:
+        """Logarithms of positive values, `(batch, size)`, to those of the values scaled to unit mean square."""
+        if not self.training:
+            return log_values - 0.5 * self.running_mean_square.to(log_values.dtype).log()
+        # The log of a mean of exponentials, around the greatest value of the batch.
+        peak = 2 * log_values.detach().amax(0)
+        if self._population is None and num_processes() > 1:
+            peak = funcol.all_reduce(peak, "max", dist.group.WORLD)
+        mean_square, _ = self._batch_mean(torch.exp(2 * log_values - peak))
+        log_mean_square = peak + mean_square.log()
+        if self._population is not None:
+            squares = torch.exp(2 * log_values.detach().double())
+            self._population.append(torch.stack([torch.full_like(squares[0], len(squares)), squares.sum(0)]))
+        else:
+            self._blend(self.running_mean_square, log_mean_square.exp())
+            self.num_batches_tracked += 1
+        return log_values - 0.5 * log_mean_square
+
+    def _set_population(self, sums: torch.Tensor) -> None:
+        count, squares = sums
+        self.running_mean_square.copy_(squares / count)
+
+
+@contextmanager
+def population_statistics(head: nn.Module) -> Iterator[None]:
+    """Inside this context, training-mode passes through `head` accumulate the statistics of all that they see; on
+    leaving, these exact population moments replace the running statistics. After an error the old ones stay, and so do
+    those of a head that saw nothing beside another: PEFT keeps the head that it has a trained copy of.
+
+    In a distributed training every process enters it, each with its share of the data; the shares may be uneven.
+
+    Args:
+        head (`nn.Module`): A posterior head, or any module that contains one.
+
+    Raises:
+        ValueError: if fewer than two sentences were seen.
+    """
+    statistics = [module for module in head.modules() if isinstance(module, BatchStatistics)]
+    for module in statistics:
+        module.start_population()
+    try:
+        yield
+        counts = [module.finish_population() for module in statistics]
+        if counts and max(counts) < 2:
+            raise ValueError(
+                "Population statistics need at least two sentences, and "
+                f"{max(counts) or 'none'} was seen while they were being estimated."
+            )
+    finally:
+        for module in statistics:
+            module._population = None
+
+
+__all__ = [
+    "BatchRootMeanSquare",
+    "BatchStandardization",
+    "BatchStatistics",
+    "num_processes",
+    "population_statistics",
+    "posterior_batch_mean",
+]
