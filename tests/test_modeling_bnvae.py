@@ -408,3 +408,32 @@ def test_loss_type_is_a_mean_over_sentences_for_the_trainer(make_model):
     assert make_model().accepts_loss_kwargs is False
     assert isinstance(AutoModelForCausalLM.from_config(make_model().config.decoder), GPT2LMHeadModel)
     assert isinstance(make_model().config.encoder, BertConfig)
+
+
+@pytest.mark.parametrize("posterior", ["gaussian", "bn_rms"])
+def test_an_encoder_side_is_taken_over_with_its_statistics(make_model, batch, posterior):
+    source, model = make_model(posterior=posterior, seed=1).train(), make_model(posterior=posterior, seed=2)
+    source(**batch)  # moves running statistics
+    decoder = {name: value.clone() for name, value in model.decoder.state_dict().items()}
+    inputs = batch["input_ids"], batch["attention_mask"]
+    source.eval(), model.eval()
+    assert not torch.equal(model.encode(*inputs).mean, source.encode(*inputs).mean)
+    assert model.load_encoder_side(source) is model
+    for one, other in zip(
+        (model.encode(*inputs).mean, model.encode(*inputs).logvar),
+        (source.encode(*inputs).mean, source.encode(*inputs).logvar),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
+    assert all(torch.equal(value, decoder[name]) for name, value in model.decoder.state_dict().items())
+    assert not torch.equal(model.injection.memory.weight, source.injection.memory.weight)
+    with torch.no_grad():
+        source.posterior.mean_projection.weight.zero_()
+    assert model.posterior.mean_projection.weight.abs().sum() > 0
+
+
+def test_an_encoder_side_of_another_kind_is_refused(make_model):
+    with pytest.raises(ValueError, match="posterior of the other model is another one"):
+        make_model(posterior="bn").load_encoder_side(make_model(posterior="gaussian"))
+    with pytest.raises(ValueError, match="posterior of the other model is another one"):
+        make_model(latent_size=4).load_encoder_side(make_model(latent_size=8))

@@ -118,6 +118,29 @@ def test_a_frozen_network_keeps_its_weights(run, my_files, script):
     assert changed == {"encoder", "posterior", "injection"}
 
 
+@BOTH
+def test_an_encoder_pretrained_as_an_autoencoder_is_taken_over(run, my_files, capsys, script):
+    options = {"train_file": "mine.txt", "script": script, "posterior": "gaussian", **QUICK}
+    run(output_dir="autoencoder", beta=0, **options)
+    run(output_dir="plain", **options)
+    run(output_dir="vae", encoder_side_name_or_path="autoencoder", learning_rate=0, latent_learning_rate=0, **options)
+    first, plain, taken = (BNVAEModel.from_pretrained(name).state_dict() for name in ("autoencoder", "plain", "vae"))
+    changed = {name.split(".")[0] for name, tensor in taken.items() if not torch.equal(tensor, first[name])}
+    assert changed == {"decoder", "injection"}
+    assert not torch.equal(plain["posterior.mean_projection.weight"], first["posterior.mean_projection.weight"])
+    with pytest.raises(ValueError, match="has its own encoder"):
+        run(output_dir="both", encoder_side_name_or_path="plain", model_name_or_path="plain", **options)
+
+
+@BOTH
+@pytest.mark.parametrize(("posterior", "more"), [("delta", {"rate": 2}), ("du", {}), ("gaussian", {})])
+def test_the_remedies_to_compare_with_can_be_trained(run, my_files, script, posterior, more):
+    gap = {"regularizer": "density_gap"} if posterior == "gaussian" else {}
+    run(script=script, train_file="mine.txt", output_dir="out", posterior=posterior, **more, **gap, **QUICK)
+    assert BNVAEModel.from_pretrained("out").config.posterior == posterior
+    assert results()["eval_kl"] >= results()["eval_kl_floor"] - 0.5
+
+
 def test_an_unfinished_run_is_resumed_and_ends_as_if_never_stopped(run, my_files, capsys, monkeypatch):
     options = {"train_file": "mine.txt", **QUICK}
     run(output_dir="whole", **options)

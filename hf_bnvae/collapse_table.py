@@ -1,0 +1,110 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The results of the collapse benchmark, in words and tables, rendered from what its runs left."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .report import markdown_table
+
+# Heading, figure, digits.
+_COLUMNS = (
+    ("IW-NLL", "iw_nll", 2),
+    ("MI", "mutual_information", 2),
+    ("marginal KL", "marginal_kl", 2),
+    ("KL", "kl", 2),
+    ("reconstruction", "reconstruction_nll", 2),
+    ("active", "active_units", 0),
+    ("BLEU", "reconstruction_bleu", 1),
+)
+
+Entry = Mapping[str, Any]
+
+
+def mean_and_deviation(runs: Sequence[Entry], figure: str) -> tuple[float, float | None]:
+    """The mean of a figure over runs of several seeds, and its standard deviation (divisor n - 1), `None` for one."""
+    values = [run["figures"][figure] for run in runs]
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def setting_of(entry: Entry) -> str:
+    """What of a remedy's grid was chosen, as options of the training script."""
+    options = entry["grid"][entry["chosen"]]["options"]
+    varied = {n: v for n, v in options.items() if any(point["options"].get(n) != v for point in entry["grid"])}
+    # The latent's learning rate goes with the other one.
+    return ", ".join(f"{name} {value:g}" for name, value in varied.items() if name != "latent_learning_rate")
+
+
+def render_remedies(entries: Sequence[Entry], key: str = "runs") -> str:
+    """
+    A table in Markdown, a row for each remedy at its chosen setting: mean ± standard deviation over seeds.
+
+    Args:
+        entries (sequence of mappings): The remedies, as `results.json` of the benchmark has them.
+        key (`str`, *optional*, defaults to `"runs"`): Which runs of theirs: `"runs"`, or `"dropout_runs"`, with
+            dropout in the encoder.
+    """
+    rows = []
+    for entry in entries:
+        if entry.get(key):
+            figures = (_spread(entry[key], figure, digits) for _, figure, digits in _COLUMNS)
+            rows.append((entry["name"], setting_of(entry), *figures))
+    header = ("remedy", "chosen setting", *(heading for heading, _, _ in _COLUMNS))
+    return "\n".join(markdown_table(header, rows))
+
+
+def render_grids(entries: Sequence[Entry]) -> str:
+    """A table in Markdown of every point of every grid, on the texts that the points were chosen by."""
+    rows = []
+    for entry in entries:
+        for index, point in enumerate(entry["grid"]):
+            mark = "chosen" if index == entry["chosen"] else ""
+            name = setting_of({**entry, "chosen": index})
+            figures = point["figures"]
+            cells = ("failed",) + ("",) * (len(_COLUMNS) - 1)
+            if figures is not None:
+                cells = tuple(f"{figures[figure]:.{digits}f}" for _, figure, digits in _COLUMNS)
+            rows.append((entry["name"], name, *cells, mark))
+    header = ("remedy", "setting", *(heading for heading, _, _ in _COLUMNS), "")
+    return "\n".join(markdown_table(header, rows))
+
+
+def render_verdicts(entries: Sequence[Entry], ours: Sequence[str]) -> str:
+    """
+    For each setting of batch normalisation, which of the other remedies it beats in likelihood and information both.
+
+    Args:
+        entries (sequence of mappings): The remedies.
+        ours (sequence of `str`): The names of those of batch normalisation.
+    """
+    lines = []
+    finished = [entry for entry in entries if entry.get("runs")]
+    others = [entry for entry in finished if entry["name"] not in ours]
+    for entry in finished:
+        if entry["name"] not in ours:
+            continue
+        beaten = [other["name"] for other in others if is_better_on_both(entry, other)]
+        not_beaten = [other["name"] for other in others if not is_better_on_both(entry, other)]
+        rest = f"; not {_listed(not_beaten)}" if not_beaten else ""
+        lines.append(
+            f"- `{entry['name']}` ({setting_of(entry)}) has a lower IW-NLL and more mutual information than "
+            f"{_listed(beaten) if beaten else 'none of the others'}{rest}."
+        )
+    return "\n".join(lines)
+
+
+def is_better_on_both(entry: Entry, other: Entry) -> bool:
+    """Whether the means over seeds of a remedy are better than another's in likelihood and in information."""
+    mine, theirs = (
+        [mean_and_deviation(e["runs"], f)[0] for f in ("iw_nll", "mutual_information")] for e in (entry, other)
+    )
+    return mine[0] < theirs[0] and mine[1] > theirs[1]
+
+
+def _spread(runs: Sequence[Entry], figure: str, digits: int) -> str:
+    mean, deviation = mean_and_deviation(runs, figure)
+    return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{max(digits, 1)}f}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"*{name}*" for name in names)
