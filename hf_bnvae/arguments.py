@@ -43,6 +43,9 @@ class ModelArguments:
     decoder_name_or_path: str | None = field(
         default=None, metadata={"help": "Pretrained decoder, a Hub name or a folder; with --encoder_name_or_path."}
     )
+    decoder_gguf_file: str | None = field(
+        default=None, metadata={"help": "The file in --decoder_name_or_path, where that holds GGUF (needs gguf)."}
+    )
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "A BNVAE to go on with, a Hub name or a folder, in place of those two."}
     )
@@ -84,6 +87,8 @@ class ModelArguments:
     def __post_init__(self) -> None:
         if (self.encoder_name_or_path is None) != (self.decoder_name_or_path is None):
             raise ValueError("Give both encoder_name_or_path and decoder_name_or_path, or neither.")
+        if self.decoder_gguf_file is not None and self.decoder_name_or_path is None:
+            raise ValueError("decoder_gguf_file names a file in decoder_name_or_path, which was not given.")
         if self.model_name_or_path is not None and self.encoder_name_or_path is not None:
             raise ValueError("Give either model_name_or_path or an encoder and a decoder, not both.")
         if self.model_name_or_path is not None and self.encoder_side_name_or_path is not None:

@@ -241,9 +241,10 @@ class TrainingJob:
             self.processor = AutoProcessor.from_pretrained(args.model_name_or_path, **loading)
         elif args.encoder_name_or_path is not None:
             names = args.encoder_name_or_path, args.decoder_name_or_path
-            self.model = BNVAEModel.from_encoder_decoder_pretrained(*names, **fields, **loading)
+            decoder = {} if args.decoder_gguf_file is None else {"gguf_file": args.decoder_gguf_file}
+            self.model = BNVAEModel.from_encoder_decoder_pretrained(*names, decoder=decoder, **fields, **loading)
             self.processor = BNVAEProcessor.from_encoder_decoder_pretrained(
-                *names, config=self.model.config, **loading
+                *names, config=self.model.config, decoder=decoder, **loading
             )
         else:
             # A resumed run keeps the tokenizers that it was started with, a taken over encoder those of its own.

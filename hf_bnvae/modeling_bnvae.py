@@ -344,7 +344,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             encoder_name_or_path (`str`): Hub name or folder of a bidirectional `AutoModel` (BERT, RoBERTa, ...).
             decoder_name_or_path (`str`): Hub name or folder of an `AutoModelForCausalLM` (GPT-2, ...).
             encoder, decoder (`dict`, *optional*): Overrides for the one configuration or its loading, for example
-                `decoder={"resid_pdrop": 0.0}` or `encoder={"revision": "v1.0"}`.
+                `decoder={"resid_pdrop": 0.0}`, `encoder={"revision": "v1.0"}` or, for weights in llama.cpp's format,
+                `decoder={"gguf_file": "model.Q4_1.gguf"}` (needs `gguf`; they are dequantised, and saved as such).
             dtype (`torch.dtype` or `str`, *optional*, defaults to `torch.float32`): Of all weights but the posterior
                 head's, which stay in float32. Training wants float32 weights, with autocast for speed.
             **fields: Fields of [`BNVAEConfig`] (`latent_size=32`, `posterior="bn_rms"`, `rate=8`, ...), and arguments

