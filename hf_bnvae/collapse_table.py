@@ -31,8 +31,7 @@ def setting_of(entry: Entry) -> str:
     """What of a remedy's grid was chosen, as options of the training script."""
     options = entry["grid"][entry["chosen"]]["options"]
     varied = {n: v for n, v in options.items() if any(point["options"].get(n) != v for point in entry["grid"])}
-    # The latent's learning rate goes with the other one.
-    return ", ".join(f"{name} {value:g}" for name, value in varied.items() if name != "latent_learning_rate")
+    return ", ".join(f"{name} {value:g}" for name, value in varied.items())
 
 
 def render_remedies(entries: Sequence[Entry], key: str = "runs") -> str:

@@ -35,6 +35,9 @@ ENCODER_DROPOUT = 0.1
 # The share of the steps that autoencoder pretraining takes of a remedy that has it.
 PRETRAINING_SHARE = 1 / 3
 
+# In a grid, no option of the training script: what both of its learning rates are multiplied by.
+LEARNING_RATE_FACTOR = "learning_rate_factor"
+
 Options = dict[str, Any]
 
 
@@ -62,15 +65,13 @@ def _grid(option: str, *values: Any, **common: Any) -> tuple[Options, ...]:
     return tuple({**common, option: value} for value in values)
 
 
-def _learning_rates(*rates: float, **common: Any) -> tuple[Options, ...]:
-    return tuple({**common, "learning_rate": rate, "latent_learning_rate": rate} for rate in rates)
-
-
 # Optimus' fine-tuning: half of the training without the KL, a quarter of it to bring it in.
 _ANNEALING = {"posterior": "gaussian", "beta_schedule": "linear", "beta_zero_ratio": 0.5, "beta_increase_ratio": 0.25}
 
 REMEDIES = (
-    Remedy("gaussian", "Kingma & Welling, ICLR 2014", _learning_rates(5e-4, 1e-3, 2e-3, posterior="gaussian"), True),
+    Remedy(
+        "gaussian", "Kingma & Welling, ICLR 2014", _grid(LEARNING_RATE_FACTOR, 0.5, 1, 2, posterior="gaussian"), True
+    ),
     Remedy(
         "linear annealing",
         "Bowman et al., CoNLL 2016",
@@ -135,6 +136,8 @@ SETTINGS: dict[str, Options] = {
         "num_layers": 2,
         "latent_size": 32,
         "per_device_train_batch_size": 32,
+        "learning_rate": 1e-3,
+        "latent_learning_rate": 1e-3,
         "warmup_steps": 100,
         "eval_strategy": "no",
         "save_strategy": "no",
@@ -241,11 +244,15 @@ class CollapseBenchmark:
         if encoder_dropout:
             common["encoder_dropout"] = encoder_dropout
             name += "-dropout"
+        own = dict(remedy.grid[point])
+        factor = own.pop(LEARNING_RATE_FACTOR, 1)
+        common |= {rate: common[rate] * factor for rate in ("learning_rate", "latent_learning_rate")}
+        folder = self.folder / name / f"{point}-{seed}"
         if remedy.pretraining is None:
-            return Run(self.folder / name / f"{point}-{seed}", {**common, **remedy.grid[point]})
+            return Run(folder, {**common, **own})
         first, rest = share_budget(common, PRETRAINING_SHARE)
         before = Run(self.folder / name / f"pretraining-{seed}", {**first, **remedy.pretraining})
-        return Run(self.folder / name / f"{point}-{seed}", {**rest, **remedy.grid[point]}, after=before)
+        return Run(folder, {**rest, **own}, after=before)
 
     def tuning(self) -> list[Run]:
         """Every point of every grid, with the first seed."""
