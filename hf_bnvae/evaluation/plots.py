@@ -103,8 +103,8 @@ def plot_aggregated_posterior(latents: Any, order: Any = None) -> Figure:
 
     On the left the samples are projected onto their first two principal directions, from the origin, not from their
     mean, so that a shift is seen as one. Whatever the plane, the prior is a standard normal there, and the circles
-    hold 50, 90 and 99 % of it. As the samples choose the plane, even draws of the prior would look too wide in theirs: the
-    legend says how wide the widest direction of as many is, about 1 + sqrt(latent_size / sentences) (Marchenko and
+    hold 50, 90 and 99 % of it. As the samples choose the plane, even draws of the prior would look too wide in theirs:
+    the legend says how wide the widest direction of as many is, about 1 + sqrt(latent_size / sentences) (Marchenko and
     Pastur). With one dimension it is a histogram against the prior's density. On the right a dimension's 5, 25, 50, 75
     and 95 % quantiles stand against those of N(0, 1), which are lines across.
 

@@ -122,8 +122,8 @@ def probe_features(
         [`ProbeResult`]
 
     Raises:
-        ValueError: for labels that are missing or no classes, a single class, a class with one labelled text only or
-            with none in the training set, features that are not finite, or shapes that do not fit.
+        ValueError: for labels that [`require_classes`] refuses, features that are not finite, or shapes that do not
+            fit.
 
     Example:
 
@@ -141,27 +141,12 @@ def probe_features(
             f"labels_per_class must be 2 or more each, got {numbers}: with one label of a class nothing is left to "
             "choose the regularisation by."
         )
-    classes_train, classes_test = require_labels(labels_train, "training"), require_labels(labels_test, "test")
-    x_train = _as_features(features_train, len(classes_train), "training")
-    x_test = _as_features(features_test, len(classes_test), "test")
+    names, y_train, y_test = require_classes(labels_train, labels_test)
+    counts = np.bincount(y_train)
+    x_train = _as_features(features_train, len(y_train), "training")
+    x_test = _as_features(features_test, len(y_test), "test")
     if x_train.shape[1] != x_test.shape[1]:
         raise ValueError(f"Training features have width {x_train.shape[1]}, test features {x_test.shape[1]}.")
-    names, y_train, counts = np.unique(classes_train, return_inverse=True, return_counts=True)
-    if len(names) < 2:
-        raise ValueError(f"A probe needs two classes or more, and all training labels are {names[0].item()!r}.")
-    strangers = sorted(set(classes_test) - set(names))
-    if strangers:
-        raise ValueError(
-            f"The test set has classes that the training set lacks: {', '.join(map(str, strangers[:5]))}. Leave their "
-            "texts out, or give training texts of them."
-        )
-    if counts.min() < 2:
-        raise ValueError(
-            f"The class {names[counts.argmin()].item()!r} has one labelled training text, and cross-validation needs "
-            f"two of each ({len(names)} classes, {len(y_train)} texts). Leave such classes out; are these labels "
-            "classes at all?"
-        )
-    y_test = np.searchsorted(names, classes_test)
     rows, omitted = [], {}
     for number in sorted(numbers):
         if counts.min() < number:
@@ -189,6 +174,41 @@ def probe_features(
         omitted=omitted,
         seed=seed,
     )
+
+
+def require_classes(
+    labels_train: Sequence[Any], labels_test: Sequence[Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    The classes of labelled texts, with which a probe can be made.
+
+    Args:
+        labels_train, labels_test (sequences of `str`, `int` or `bool`): The labels.
+
+    Returns:
+        `tuple` of the classes' sorted names, and the indices into them of the training and of the test texts.
+
+    Raises:
+        ValueError: for labels that [`require_labels`] refuses, a single class, a class with one training text only,
+            or one of the test set with none.
+    """
+    train, test = require_labels(labels_train, "training"), require_labels(labels_test, "test")
+    names, y_train, counts = np.unique(train, return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        raise ValueError(f"A probe needs two classes or more, and all training labels are {names[0].item()!r}.")
+    strangers = sorted(set(test.tolist()) - set(names.tolist()), key=str)
+    if strangers:
+        raise ValueError(
+            f"The test set has classes that the training set lacks: {', '.join(map(repr, strangers[:5]))}. Leave "
+            "their texts out, or give training texts of them."
+        )
+    if counts.min() < 2:
+        raise ValueError(
+            f"The class {names[counts.argmin()].item()!r} has one labelled training text, and cross-validation needs "
+            f"two of each ({len(names)} classes, {len(y_train)} texts). Leave such classes out; are these labels "
+            "classes at all?"
+        )
+    return names, y_train, np.searchsorted(names, test)
 
 
 def require_labels(labels: Sequence[Any], name: str) -> np.ndarray:
