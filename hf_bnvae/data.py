@@ -5,7 +5,7 @@ import glob
 import hashlib
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
@@ -15,6 +15,7 @@ from .processing_bnvae import BNVAEProcessor
 logger = logging.get_logger(__name__)
 
 TEXT = "text"
+LABEL = "label"
 
 # File endings and the loader of `datasets` that reads them.
 FILE_LOADERS = {"txt": "text", "csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json"}
@@ -82,6 +83,46 @@ def load_texts(
     return DatasetDict(splits)
 
 
+def load_text_set(
+    file: str | None = None,
+    dataset_name: str | None = None,
+    dataset_config_name: str | None = None,
+    dataset_split: str = "test",
+    text_column: str | None = None,
+    label_column: str | None = None,
+    **loading_kwargs: str,
+) -> Dataset:
+    """
+    One set of texts, with their labels where these are asked for, in the order of the file or split.
+
+    Args:
+        file (`str`, *optional*): A file as in [`load_texts`].
+        dataset_name, dataset_config_name (`str`, *optional*): A data set of the Hub, or a folder that `load_dataset`
+            reads, instead.
+        dataset_split (`str`, *optional*, defaults to `"test"`): Its split; slices such as `"train[:1000]"` too.
+        text_column (`str`, *optional*): As in [`load_texts`].
+        label_column (`str`, *optional*): The column that holds the labels, of any type. Those of a `ClassLabel` become
+            the names of their classes, and its -1, which stands for no label, `None`.
+        **loading_kwargs: For `load_dataset`, such as `revision` or `token`.
+
+    Returns:
+        `Dataset`: With the column `text`, and `label` where there is a `label_column`. Empty texts are dropped, and
+        that is said.
+
+    Raises:
+        ValueError: for both or neither of file and name, a missing file, split or column, an unknown file ending, or a
+            set without texts.
+    """
+    if (file is None) == (dataset_name is None):
+        raise ValueError("Give either a file or dataset_name.")
+    if file is not None:
+        name, loaded = file, _read_file(file)
+    else:
+        name = f"{dataset_name} ({dataset_split})"
+        loaded = load_dataset(dataset_name, dataset_config_name, split=dataset_split, **loading_kwargs)
+    return drop_empty_texts(_text_column(loaded, text_column, name, label_column), name)
+
+
 def drop_empty_texts(dataset: Dataset, name: str) -> Dataset:
     """The texts of `dataset` that are not empty, only whitespace, or missing. How many were dropped is logged.
 
@@ -142,6 +183,10 @@ def corpus_hash(dataset: Dataset) -> str:
 
 
 def _load_file(path: str, text_column: str | None) -> Dataset:
+    return _text_column(_read_file(path), text_column, path)
+
+
+def _read_file(path: str) -> Dataset:
     ending = Path(path).suffix.lower().removeprefix(".")
     if ending not in FILE_LOADERS:
         raise ValueError(f"{path}: files must end in one of {', '.join('.' + e for e in FILE_LOADERS)}.")
@@ -152,20 +197,31 @@ def _load_file(path: str, text_column: str | None) -> Dataset:
     # A cell that says "NA" or "null" is a text as any other; only an empty one is missing.
     table = {"csv": {"keep_default_na": False}, "tsv": {"keep_default_na": False, "sep": "\t"}}.get(ending, {})
     try:
-        dataset = load_dataset(FILE_LOADERS[ending], data_files=glob.escape(path), split="train", **table)
+        return load_dataset(FILE_LOADERS[ending], data_files=glob.escape(path), split="train", **table)
     except DatasetGenerationError as error:
         raise ValueError(f"{path} could not be read as .{ending}: {error.__cause__ or error}") from error
-    return _text_column(dataset, text_column, path)
 
 
-def _text_column(dataset: Dataset, text_column: str | None, name: str) -> Dataset:
-    """`dataset` with its texts as the only column, called "text"."""
+def _text_column(dataset: Dataset, text_column: str | None, name: str, label_column: str | None = None) -> Dataset:
+    """`dataset` with its texts as the column "text", its labels, if asked for, as "label", and no others."""
     columns = dataset.column_names
     chosen = text_column
     if chosen is None:
-        chosen = TEXT if TEXT in columns else columns[0] if len(columns) == 1 else None
+        others = [column for column in columns if column != label_column]
+        chosen = TEXT if TEXT in others else others[0] if len(others) == 1 else None
     if chosen not in columns:
         what = "has several columns and none is called 'text'" if chosen is None else f"has no column {chosen!r}"
         raise ValueError(f"{name} {what}. Its columns: {', '.join(columns)}. Choose one with text_column.")
-    dataset = dataset.select_columns([chosen])
-    return dataset if chosen == TEXT else dataset.rename_column(chosen, TEXT)
+    if label_column is None:
+        dataset = dataset.select_columns([chosen])
+        return dataset if chosen == TEXT else dataset.rename_column(chosen, TEXT)
+    if label_column not in columns:
+        raise ValueError(
+            f"{name} has no column {label_column!r}. Its columns: {', '.join(columns)}. Choose one with label_column."
+        )
+    if label_column == chosen:
+        raise ValueError(f"The column {chosen!r} of {name} cannot hold both texts and labels.")
+    kind, labels = dataset.features[label_column], dataset[label_column][:]
+    if isinstance(kind, ClassLabel):
+        labels = [None if label is None or label < 0 else kind.int2str(label) for label in labels]
+    return Dataset.from_dict({TEXT: dataset[chosen][:], LABEL: labels})

@@ -204,7 +204,7 @@ class TrainingJob:
         (self.path / REPORT_FILE).write_text(report + "\n", encoding="utf-8")
         (self.path / EXAMPLES_FILE).write_text(json.dumps(asdict(examples), indent=2) + "\n", encoding="utf-8")
         hashes = {f"eval_{name}": value for name, value in self._hashes.items()}
-        return result.to_metrics("eval") | hashes | _versions()
+        return result.to_metrics("eval") | hashes | library_versions()
 
     def finish(self) -> None:
         """Mark the run as finished, and say how to load what it saved."""
@@ -225,8 +225,8 @@ class TrainingJob:
             seed=self.training_args.seed,
         )
         self._texts = {
-            "train": _first(texts["train"], self.data_args.max_train_samples, "training"),
-            "validation": _first(texts["validation"], self.data_args.max_eval_samples, "validation"),
+            "train": first_texts(texts["train"], self.data_args.max_train_samples, "training"),
+            "validation": first_texts(texts["validation"], self.data_args.max_eval_samples, "validation"),
         }
         self._hashes = {f"corpus_{name}_sha256": corpus_hash(split) for name, split in self._texts.items()}
 
@@ -309,7 +309,8 @@ def _training_settings(args: ScriptTrainingArguments) -> dict[str, Any]:
     }
 
 
-def _first(dataset: Dataset, count: int | None, name: str) -> Dataset:
+def first_texts(dataset: Dataset, count: int | None, name: str) -> Dataset:
+    """The first `count` texts, all where that is `None`; that some were left out is said."""
     if count is None or len(dataset) <= count:
         return dataset
     if count < 2:
@@ -318,7 +319,8 @@ def _first(dataset: Dataset, count: int | None, name: str) -> Dataset:
     return dataset.select(range(count))
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """The versions that results depend on, as `..._version`."""
     return {
         "hf_bnvae_version": __version__,
         "transformers_version": transformers.__version__,

@@ -23,10 +23,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModel, AutoProcessor, set_seed
+from transformers import set_seed
 
-import hf_bnvae  # noqa: F401  (registers the classes that the Auto classes load)
+from hf_bnvae.saved_model import load_saved_model
 
 # What a task takes, by the names of its arguments in the library.
 TASKS = {"sample": (), "reconstruct": ("texts",), "interpolate": ("a", "b"), "analogy": ("a", "b", "c")}
@@ -151,25 +150,6 @@ def render(items: Iterable[dict[str, Any]], output_format: str) -> Iterator[str]
             yield from flat_lines(item["generated"])
 
 
-def load_model(args: argparse.Namespace) -> Any:
-    """The model, with its processor attached, in evaluation mode."""
-    loading = {"revision": args.revision, "token": args.token, "trust_remote_code": args.trust_remote_code}
-    try:
-        model = AutoModel.from_pretrained(args.model_name_or_path, **loading)
-        if model.config.model_type != "bnvae":
-            raise ValueError(f"it is a {model.config.model_type!r}, no BNVAE")
-        model.attach_processor(AutoProcessor.from_pretrained(args.model_name_or_path, **loading))
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{args.model_name_or_path} could not be loaded as a folder or from the Hub: {error}"
-        ) from error
-    device = args.device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device} cannot be used: {error}") from error
-
-
 def main() -> None:
     parser = make_parser()
     args = parser.parse_args()
@@ -190,7 +170,9 @@ def main() -> None:
     if args.seed is not None:
         set_seed(args.seed)
     try:
-        model = load_model(args)
+        model = load_saved_model(
+            args.model_name_or_path, args.revision, args.token, args.trust_remote_code, args.device
+        )
         lines = render(records(args, model, settings), args.output_format)
         # A file is made once there is something to write.
         first = list(islice(lines, 1))

@@ -1,0 +1,390 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Pictures of a latent space: functions from figures to a matplotlib `Figure`, without global state.
+
+Needs the extra `plots`: `pip install 'hf-bnvae[plots]'`. The colours are those of Okabe and Ito (2008), which people
+with any colour vision can tell apart; where two things share a picture they differ in shape or stroke as well.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+except ImportError as error:
+    raise ImportError("Pictures need matplotlib 3.9 or later: pip install 'hf-bnvae[plots]'") from error
+
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#6E6E6E"
+COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+PRIOR_SHARES = (0.5, 0.9, 0.99)
+# More dots than these only hide one another.
+MAX_DOTS = 3000
+# With more dimensions than these their numbers would run into one another.
+MAX_NAMED_DIMENSIONS = 40
+
+
+@dataclass(frozen=True)
+class RateDistortionPoint:
+    """
+    Where a model stands between saying nothing about a text and all of it; in nats per sentence.
+
+    Args:
+        name (`str`): What to call it.
+        rate (`float`): KL from the prior.
+        distortion (`float`): -log p(x | z).
+        mutual_information (`float`, *optional*): How much of the rate is information on the sentence.
+    """
+
+    name: str
+    rate: float
+    distortion: float
+    mutual_information: float | None = None
+
+
+def plot_kl_per_dimension(kl: Any, floor: Any = None, floor_label: str = "floor of a training batch") -> Figure:
+    """
+    The KL of each latent dimension as a bar, the greatest first, with the head's floor as a line across each.
+
+    Args:
+        kl (array or tensor of shape `(latent_size,)`): Mean KL of each dimension, nats.
+        floor (array or tensor of shape `(latent_size,)`, *optional*): Floor of each, nats; without it none is drawn.
+        floor_label (`str`, *optional*): What the legend calls it.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+    """
+    kl = _array("kl", kl, 1)
+    floor = None if floor is None else _array("floor", floor, 1)
+    if floor is not None and floor.shape != kl.shape:
+        raise ValueError(f"kl and floor must have the same shape, got {kl.shape} and {floor.shape}.")
+    order, count = np.argsort(-kl, kind="stable"), len(kl)
+    figure = _figure(8, 4)
+    axes = figure.add_subplot()
+    places = np.arange(1, count + 1)
+    bars = axes.bar(places, kl[order], width=0.8, color=BLUE, label=f"KL, {_nats(kl.sum())} nats in all")
+    handles: list[Any] = [bars]
+    top = kl.max()
+    if floor is not None:
+        label = f"{floor_label}, {_nats(floor.sum())} nats in all"
+        handles.append(
+            axes.hlines(floor[order], places - 0.42, places + 0.42, color=VERMILION, linewidth=2, label=label)
+        )
+        top = max(top, floor.max())
+    # At least this much, so that a collapsed latent space looks as empty as it is.
+    axes.set_ylim(0, max(1.2 * top, 0.1))
+    if top < 0.01:
+        axes.text(
+            0.5,
+            0.5,
+            f"Every dimension is below 0.01 nats:\nthe greatest has {_nats(top)}.",
+            **_centred(axes),
+            color=GREY,
+        )
+    _number_dimensions(axes, order, "the greatest KL first")
+    axes.set_ylabel("KL from the prior (nats per sentence)")
+    axes.set_title(f"KL of each of {count} latent dimensions")
+    _legend_below(figure, handles)
+    return figure
+
+
+def plot_aggregated_posterior(latents: Any, order: Any = None) -> Figure:
+    """
+    The aggregated posterior against the prior N(0, I): the plane in which it is widest, and quantiles in each
+    dimension.
+
+    On the left the samples are projected onto their first two principal directions, from the origin, not from their
+    mean, so that a shift is seen as one. Whatever the plane, the prior is a standard normal there, and the circles
+    hold 50, 90 and 99 % of it. As the samples choose the plane, even draws of the prior would look too wide in theirs:
+    the legend says how wide the widest direction of as many is, about 1 + sqrt(latent_size / sentences) (Marchenko and
+    Pastur). With one dimension it is a histogram against the prior's density. On the right a dimension's 5, 25, 50, 75
+    and 95 % quantiles stand against those of N(0, 1), which are lines across.
+
+    Args:
+        latents (array or tensor of shape `(sentences, latent_size)`): One draw from each sentence's posterior.
+        order (array or tensor of shape `(latent_size,)`, *optional*): The mean KL of each dimension, to order them by
+            as in [`plot_kl_per_dimension`]; in their own order if not given.
+
+    Raises:
+        ValueError: for fewer than two sentences, or shapes that do not fit.
+    """
+    latents = _array("latents", latents, 2)
+    count, size = latents.shape
+    if count < 2:
+        raise ValueError(f"A picture of the aggregated posterior needs two sentences or more, got {count}.")
+    key = np.zeros(size) if order is None else _array("order", order, 1)
+    if key.shape != (size,):
+        raise ValueError(f"order must have shape ({size},), got {key.shape}.")
+    figure = _figure(11, 5)
+    plane, dimensions = figure.subplots(1, 2, width_ratios=(1, 1.25))
+    if size == 1:
+        _draw_histogram(plane, latents[:, 0])
+    else:
+        _draw_plane(plane, latents)
+    _draw_quantiles(dimensions, latents, np.argsort(-key, kind="stable"), order is not None)
+    for axes in (plane, dimensions):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False, fontsize=9)
+    figure.suptitle(f"Aggregated posterior of {count} sentences against the prior N(0, I)")
+    return figure
+
+
+def plot_rate_distortion(points: Sequence[RateDistortionPoint]) -> Figure:
+    """
+    Rate (KL) against distortion (-log p(x | z)) of one model or several, over lines of constant -ELBO = rate +
+    distortion: of two points on one line neither is the better model by its ELBO (Alemi et al., "Fixing a broken
+    ELBO", ICML 2018). A hollow mark to the left of a point is at its mutual information: what lies between the two is
+    rate that says nothing about the sentence.
+
+    Args:
+        points (sequence of [`RateDistortionPoint`]): The points, the one in question first.
+
+    Raises:
+        ValueError: for none.
+    """
+    if not points:
+        raise ValueError("There is no point to draw.")
+    figure = _figure(8, 5 + 0.25 * len(points))
+    axes = figure.add_subplot()
+    for index, point in enumerate(points):
+        color, marker = COLORS[index % len(COLORS)], MARKERS[(index + index // len(COLORS)) % len(MARKERS)]
+        label = f"{_shortened(point.name)}: KL {_nats(point.rate)}, -ELBO {point.rate + point.distortion:.2f}"
+        if point.mutual_information is not None:
+            information = max(point.mutual_information, 0.0)
+            axes.plot([information, point.rate], [point.distortion] * 2, color=color, linewidth=1.2, zorder=2)
+            axes.plot(
+                information, point.distortion, marker, color=color, markerfacecolor="white", markersize=9, zorder=3
+            )
+            label += f", MI {_nats(information)}"
+        axes.plot(point.rate, point.distortion, marker, color=color, markersize=9, linestyle="", label=label, zorder=4)
+    if any(point.mutual_information is not None for point in points):
+        hollow = {"color": GREY, "markerfacecolor": "white", "markersize": 9, "linestyle": ""}
+        axes.plot([], [], "o", **hollow, label="hollow: at the mutual information (MI) in place of the KL")
+    rates = [v for p in points for v in (p.rate, p.mutual_information) if v is not None]
+    distortions = [point.distortion for point in points]
+    width = max(max(rates) * 1.15, 1.0)
+    height = max(max(distortions) - min(distortions), 0.6 * width, 2.0)
+    middle = (max(distortions) + min(distortions)) / 2
+    axes.set_xlim(-0.04 * width, width)
+    axes.set_ylim(middle - 0.75 * height, middle + 0.75 * height)
+    _draw_elbo_lines(axes)
+    axes.set_xlabel("rate: KL from the prior (nats per sentence)")
+    axes.set_ylabel("distortion: -log p(x | z) (nats per sentence)")
+    axes.set_title("Rate and distortion, with lines of constant -ELBO")
+    _legend_below(figure, axes.get_legend_handles_labels()[0])
+    return figure
+
+
+def plot_training_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
+    """
+    What a training logged, over its steps: objective, reconstruction, KL with its floor, E[mu^2 + sigma^2], and beta
+    where it varies. What was not logged is not drawn.
+
+    Args:
+        log_history (sequence of mappings): As `trainer_state.json` has it, a training's or evaluation's figures with
+            their `step` in each.
+
+    Raises:
+        ValueError: if nothing of that was logged.
+    """
+    betas = [entry["beta"] for entry in log_history if "beta" in entry]
+    constant = len(set(betas)) == 1
+    kl_title = f"KL from the prior (beta = {betas[0]:g} throughout)" if constant else "KL from the prior"
+    nats = "nats per sentence"
+    # Title, unit, and the curves: name in the log, label, colour and stroke.
+    panels = [
+        ("Loss", nats, [("loss", "training objective", BLUE, "-"), ("eval_loss", "evaluation, -ELBO", ORANGE, "o--")]),
+        (
+            "Reconstruction, -log p(x | z)",
+            nats,
+            [("reconstruction_nll", "training", BLUE, "-"), ("eval_reconstruction_nll", "evaluation", ORANGE, "o--")],
+        ),
+        (
+            kl_title,
+            nats,
+            [
+                ("kl", "training", BLUE, "-"),
+                ("eval_kl", "evaluation", ORANGE, "o--"),
+                ("kl_floor", "floor", VERMILION, ":"),
+            ],
+        ),
+        (
+            "Second moment of the aggregated posterior",
+            "E[mu² + sigma²], 1 for the prior",
+            [
+                ("aggregate_second_moment", "training", BLUE, "-"),
+                ("eval_aggregate_second_moment", "evaluation", ORANGE, "o--"),
+            ],
+        ),
+        ("Weight of the KL", "beta", [] if constant else [("beta", "beta", PURPLE, "-")]),
+    ]
+    drawn = []
+    for title, unit, curves in panels:
+        series = [(_series(log_history, name), label, color, stroke) for name, label, color, stroke in curves]
+        series = [entry for entry in series if len(entry[0][0])]
+        if series:
+            drawn.append((title, unit, series))
+    if not drawn:
+        raise ValueError("The log has no loss, reconstruction, KL, moment or beta to draw.")
+    columns = min(2, len(drawn))
+    rows = math.ceil(len(drawn) / columns)
+    figure = _figure(5.5 * columns, 3.4 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, (title, unit, series) in zip(grid, drawn, strict=False):
+        for (steps, values), label, color, stroke in series:
+            axes.plot(steps, values, stroke, color=color, label=label, markersize=5, linewidth=1.6)
+            if len(steps) == 1:
+                axes.plot(steps, values, "o", color=color, markersize=5)
+        least, greatest = (f(f(values) for (_, values), *_ in series) for f in (min, max))
+        # What hardly moves should look so.
+        lacking = max(0.05 * max(abs(least), abs(greatest)), 1e-3) - (greatest - least)
+        if lacking > 0:
+            axes.set_ylim(least - lacking / 2, greatest + lacking / 2)
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel("optimiser step")
+        axes.set_ylabel(unit)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=9)
+    for axes in list(figure.axes)[len(drawn) :]:
+        axes.set_axis_off()
+    figure.suptitle("Training")
+    return figure
+
+
+def _draw_plane(axes: Axes, latents: np.ndarray) -> None:
+    count, size = latents.shape
+    centred = latents - latents.mean(0)
+    directions = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    if len(directions) < 2:  # two sentences that differ in one direction only
+        directions = np.vstack([directions, np.eye(size)[:1]])
+    points = latents @ directions.T
+    shares = (centred @ directions.T).var(0) / max(centred.var(0).sum(), np.finfo(float).tiny)
+    shown = points if count <= MAX_DOTS else points[np.random.default_rng(0).permutation(count)[:MAX_DOTS]]
+    deviations = points.std(0)
+    # Largest eigenvalues of a sample covariance, as a matrix with independent entries has them.
+    expected = 1 + math.sqrt(size / count)
+    label = f"sentences, one draw each (std {deviations[0]:.2f}, {deviations[1]:.2f})"
+    axes.plot(*shown.T, ".", color=BLUE, markersize=3, alpha=0.35, markeredgewidth=0)
+    axes.plot([], [], ".", color=BLUE, markersize=8, label=label)
+    angles = np.linspace(0, 2 * math.pi, 200)
+    for share, stroke in zip(PRIOR_SHARES, ("-", "--", ":"), strict=True):
+        radius = math.sqrt(-2 * math.log(1 - share))
+        axes.plot(
+            radius * np.cos(angles),
+            radius * np.sin(angles),
+            stroke,
+            color=VERMILION,
+            linewidth=1.6,
+            label=f"{share:.0%} of the prior (as many draws of it: std {expected:.2f})"
+            if share == PRIOR_SHARES[0]
+            else f"{share:.0%} of the prior",
+        )
+    reach = 1.08 * max(radius, np.abs(shown).max())
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
+    axes.set_aspect("equal")
+    axes.set_xlabel(f"first principal direction ({shares[0]:.0%} of the variance)")
+    axes.set_ylabel(f"second principal direction ({shares[1]:.0%})")
+    axes.set_title("The widest plane", fontsize=11)
+
+
+def _draw_histogram(axes: Axes, values: np.ndarray) -> None:
+    axes.hist(
+        values, bins=min(60, max(5, len(values) // 10)), density=True, color=BLUE, label="sentences, one draw each"
+    )
+    grid = np.linspace(min(-4, values.min()), max(4, values.max()), 300)
+    density = np.exp(-(grid**2) / 2) / math.sqrt(2 * math.pi)
+    axes.plot(grid, density, color=VERMILION, linewidth=2, label="prior N(0, 1)")
+    axes.set_xlabel("latent")
+    axes.set_ylabel("density")
+    axes.set_title("The only dimension", fontsize=11)
+
+
+def _draw_quantiles(axes: Axes, latents: np.ndarray, order: np.ndarray, is_sorted: bool) -> None:
+    size = latents.shape[1]
+    low, lower, median, upper, high = np.quantile(latents[:, order], QUANTILES, axis=0)
+    places = np.arange(1, size + 1)
+    # In points: the axes are about 400 of them wide.
+    width = min(12.0, max(1.0, 0.5 * 400 / size))
+    axes.vlines(places, low, high, color=BLUE, linewidth=max(0.6, 0.25 * width), label="5 to 95 %")
+    axes.vlines(places, lower, upper, color=BLUE, linewidth=width, label="25 to 75 %", alpha=0.75)
+    axes.plot(places, median, "_", color="black", markersize=max(2.0, 1.4 * width), label="median")
+    for index, (quantile, stroke) in enumerate(zip(QUANTILES, (":", "--", "-", "--", ":"), strict=True)):
+        label = "5, 25, 50, 75, 95 % of N(0, 1)" if index == 1 else None
+        value = NormalDist().inv_cdf(quantile)
+        axes.axhline(value, linestyle=stroke, color=VERMILION, linewidth=1.2, label=label, zorder=0)
+    reach = 1.15 * max(2.0, np.abs(low).max(), np.abs(high).max())
+    axes.set_ylim(-reach, reach)
+    _number_dimensions(axes, order, "the greatest KL first" if is_sorted else "in their order")
+    axes.set_ylabel("latent")
+    axes.set_title("Quantiles of each dimension", fontsize=11)
+
+
+def _draw_elbo_lines(axes: Axes) -> None:
+    """Lines rate + distortion = c through the whole picture, each with its c where it leaves it."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for value in MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]).tick_values(left + bottom, right + top):
+        axes.plot([left, right], [value - left, value - right], color=GREY, linewidth=0.8, alpha=0.5, zorder=1)
+        style = {"color": GREY, "fontsize": 8, "textcoords": "offset points", "annotation_clip": False}
+        if bottom < value - right < top:
+            axes.annotate(f"{value:g}", (right, value - right), (4, -3), **style)
+        elif left < value - bottom < right:
+            axes.annotate(f"{value:g}", (value - bottom, bottom), (2, 3), **style)
+    axes.annotate("-ELBO", (1.0, 1.02), xycoords="axes fraction", color=GREY, fontsize=8, ha="left")
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+
+
+def _number_dimensions(axes: Axes, order: np.ndarray, what: str) -> None:
+    """The dimensions' numbers, from 0, below the places 1, 2, ... in which `order` has put them; only the places where
+    they are too many to read."""
+    count = len(order)
+    axes.set_xlim(0.4 - 0.04 * count, count + 0.6 + 0.04 * count)
+    if count <= MAX_NAMED_DIMENSIONS:
+        axes.set_xticks(np.arange(1, count + 1), [str(index) for index in order], fontsize=9 if count <= 16 else 7)
+        axes.set_xlabel(f"latent dimension ({what})")
+    else:
+        axes.set_xlabel(f"place of the latent dimension ({what})")
+
+
+def _series(log_history: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    found = [(entry["step"], entry[name]) for entry in log_history if name in entry and "step" in entry]
+    return np.array([step for step, _ in found]), np.array([float(value) for _, value in found])
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), dpi=130, layout="constrained")
+
+
+def _legend_below(figure: Figure, handles: Sequence[Any]) -> None:
+    figure.legend(handles=handles, loc="outside lower center", frameon=False, fontsize=9)
+
+
+def _centred(axes: Axes) -> dict[str, Any]:
+    return {"transform": axes.transAxes, "ha": "center", "va": "center"}
+
+
+def _nats(value: float) -> str:
+    """Two decimals, or two digits that count where that would be nothing."""
+    return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
+
+
+def _shortened(name: str, length: int = 48) -> str:
+    return name if len(name) <= length else f"...{name[3 - length :]}"
+
+
+def _array(name: str, values: Any, dimensions: int) -> np.ndarray:
+    array = values.detach().cpu().double().numpy() if hasattr(values, "detach") else np.asarray(values, dtype=float)
+    if array.ndim != dimensions or array.size == 0:
+        raise ValueError(f"{name} must be an array of {dimensions} dimensions and not empty, got shape {array.shape}.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds numbers that are not finite.")
+    return array

@@ -1,0 +1,125 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Texts as the encoder side sees them: features and posteriors. And the share of each dimension in a head's floor."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from ..calibration import preserved_modes
+from ..modeling_bnvae import BNVAEModel
+from ..posterior_bnvae import DiagonalGaussian, PosteriorHead
+from ..processing_bnvae import BNVAEProcessor
+from .evaluator import require_estimated_statistics
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """
+    Texts as a model's encoder side sees them, on the CPU and in the order of the texts.
+
+    Args:
+        features (`torch.Tensor` of shape `(texts, hidden_size)`): The encoder's pooled features, which go into the
+            head.
+        mean, logvar (`torch.Tensor` of shape `(texts, latent_size)`): The posteriors.
+    """
+
+    features: torch.Tensor
+    mean: torch.Tensor
+    logvar: torch.Tensor
+
+    @property
+    def posterior(self) -> DiagonalGaussian:
+        """The posteriors as distributions."""
+        return DiagonalGaussian(self.mean, self.logvar)
+
+    def draw(self, seed: int) -> torch.Tensor:
+        """One draw from each posterior, `(texts, latent_size)`: together a sample of the aggregated posterior."""
+        return self.posterior.sample(generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def encode_corpus(
+    model: BNVAEModel,
+    processor: BNVAEProcessor,
+    texts: Sequence[str],
+    batch_size: int = 64,
+    show_progress: bool = False,
+) -> EncodedTexts:
+    """
+    Posteriors and encoder features of texts, in evaluation mode, whatever mode the model is in; it is left as it was.
+
+    Args:
+        model ([`BNVAEModel`]): The model.
+        processor ([`BNVAEProcessor`]): Its processor.
+        texts (sequence of `str`): The texts.
+        batch_size (`int`, *optional*, defaults to 64): Texts that are encoded at once.
+        show_progress (`bool`, *optional*, defaults to `False`): Whether to draw a progress bar.
+
+    Returns:
+        [`EncodedTexts`]
+
+    Raises:
+        ValueError: for no text, a batch size below 1, or running statistics that were never estimated.
+    """
+    if not len(texts):
+        raise ValueError("There is no text to encode.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    require_estimated_statistics(model)
+    seen: list[torch.Tensor] = []
+
+    def remember(head: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        seen.append(inputs[0])
+
+    # Texts of like length share a batch: less padding.
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    parts: dict[str, list[torch.Tensor]] = {"features": [], "mean": [], "logvar": []}
+    hook = model.posterior.register_forward_pre_hook(remember)
+    try:
+        with preserved_modes(model):
+            model.eval()
+            starts = range(0, len(order), batch_size)
+            for start in tqdm(starts, desc="Encoding", disable=not show_progress, leave=False):
+                rows = order[start : start + batch_size]
+                batch = processor([texts[row] for row in rows], return_tensors="pt").to(model.device)
+                posterior = model.encode(batch["input_ids"], batch["attention_mask"])
+                for name, values in (
+                    ("features", seen.pop()),
+                    ("mean", posterior.mean),
+                    ("logvar", posterior.logvar),
+                ):
+                    parts[name].append(values.cpu())
+    finally:
+        hook.remove()
+    back = torch.tensor(order).argsort()
+    return EncodedTexts(**{name: torch.cat(values)[back] for name, values in parts.items()})
+
+
+def kl_floor_per_dimension(head: PosteriorHead) -> torch.Tensor | None:
+    """
+    How much each dimension adds to the head's floor, in nats: by Jensen's inequality 1/2 (E[mu^2] + E[sigma^2] - 1 -
+    log E[sigma^2]) from the moments that the head promises, where it leaves the variance free 1/2 E[mu^2], and where
+    it leaves the mean free too 0. That is -1/2 log gamma_sigma,j^2 for `bn`, `bn_rms` and `ln`, and 1/2 (gamma^2 +
+    shift_j^2) for `bn_mean`. In a training batch every dimension stays above its own; with `ln`, which normalises over
+    the dimensions of a sentence, only their sum does.
+
+    Args:
+        head ([`PosteriorHead`]): The head.
+
+    Returns:
+        `torch.Tensor` of shape `(latent_size,)`, on the CPU in float64, or `None` for a head whose floor is not the
+        sum of these.
+    """
+    promised = head.promised_moments()
+    floor = torch.zeros(head.latent_size, dtype=torch.float64)
+    if promised.mean_square is not None:
+        mean_square = promised.mean_square.double().cpu() + promised.shift.double().cpu().square()
+        floor = 0.5 * mean_square
+        if promised.variance is not None:
+            variance = promised.variance.double().cpu()
+            floor = 0.5 * (mean_square + variance - 1 - variance.log())
+    total = head.kl_floor().detach().double().cpu()
+    return floor if torch.isclose(floor.sum(), total, rtol=1e-3, atol=1e-6) else None

@@ -1,0 +1,598 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""One evaluation of a saved model: options, texts, figures, pictures and probe, and the folder of its report."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.utils import logging
+
+from .data import LABEL, TEXT, corpus_hash, load_text_set, load_texts, tokenize_texts
+from .data_collator import BNVAEDataCollator
+from .evaluation.evaluator import EvaluationResult, evaluate_model
+from .evaluation.posteriors import EncodedTexts, encode_corpus, kl_floor_per_dimension
+from .job import first_texts, library_versions
+from .modeling_bnvae import BNVAEModel
+from .report import make_examples, markdown_table, render_examples, render_figures
+from .run_directory import RUN_FILE
+from .saved_model import load_saved_model
+
+logger = logging.get_logger(__name__)
+
+KIND = "hf_bnvae evaluation"
+REPORT_JSON, REPORT_MARKDOWN = "report.json", "report.md"
+
+# Pictures by the names of their files, with a title and what they show.
+PICTURES = {
+    "kl_per_dimension.png": (
+        "KL per dimension",
+        "Mean KL of each dimension over the texts, and what the head promises of it in a training batch. On other "
+        "texts, whose moments are their own, it may lie somewhat below.",
+    ),
+    "aggregated_posterior.png": (
+        "Aggregated posterior and prior",
+        "One draw from each text's posterior. Where they are not where the prior is, samples of the prior decode from "
+        "places that no text was encoded to. A collapsed posterior fits the prior best of all: look at the KL, too.",
+    ),
+    "rate_distortion.png": (
+        "Rate and distortion",
+        "The nearer to the lower left corner, the higher the ELBO. A collapsed model stands at a rate of 0.",
+    ),
+    "training_curves.png": ("Training", f"From the model's {TRAINER_STATE_NAME}."),
+}
+
+PROBED = {
+    "means": "means of the posteriors",
+    "draws": "draws from the posteriors",
+    "features": "encoder features, ahead of the head",
+}
+
+
+@dataclass
+class EvaluationArguments:
+    """The options of `scripts/run_evaluation.py`."""
+
+    model_name_or_path: str = field(metadata={"help": "Hub name or folder of model and processor."})
+    revision: str = field(default="main", metadata={"help": "Branch, tag or commit on the Hub."})
+    token: str | None = field(default=None, metadata={"help": "Token for private repositories of the Hub."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Allow code from the Hub."})
+    device: str | None = field(default=None, metadata={"help": "Where to run; an accelerator if there is one."})
+    file: str | None = field(default=None, metadata={"help": "Texts: .txt, .csv, .tsv, .json, .jsonl."})
+    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub instead."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    dataset_split: str = field(default="test", metadata={"help": "Its split."})
+    text_column: str | None = field(default=None, metadata={"help": "The column that holds the texts."})
+    max_eval_samples: int = field(
+        default=10000,
+        metadata={"help": "Evaluate on the first so many texts only: mutual information takes time of their square."},
+    )
+    label_column: str | None = field(
+        default=None, metadata={"help": "The column that holds labels: what can a linear classifier read of them?"}
+    )
+    probe_train_file: str | None = field(
+        default=None,
+        metadata={"help": "Labelled texts to train that classifier on; half of the others if neither is given."},
+    )
+    probe_train_split: str | None = field(default=None, metadata={"help": "Or the data set's split of them."})
+    max_probe_train_samples: int = field(default=10000, metadata={"help": "Of these the first so many only."})
+    labels_per_class: list[int] = field(
+        default_factory=lambda: [10, 100], metadata={"help": "Train it with so many labels of each class, too."}
+    )
+    num_draws: int = field(default=10, metadata={"help": "Random draws of those labels."})
+    num_importance_samples: int = field(default=100, metadata={"help": "Samples for each text's log p(x)."})
+    max_importance_sentences: int = field(default=500, metadata={"help": "Of how many texts."})
+    num_examples: int = field(default=5, metadata={"help": "Reconstructions and prior samples to show."})
+    batch_size: int = field(default=64, metadata={"help": "Texts that are encoded or decoded at once."})
+    seed: int = field(default=42, metadata={"help": "Seed of all noise and draws."})
+    compare_with: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Other evaluations' folders or report.json, to set beside this one."},
+    )
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Folder for the report (evaluations/<model>-<texts>)."}
+    )
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the evaluation that is there."})
+
+    def __post_init__(self) -> None:
+        if self.file is not None and self.dataset_name is not None:
+            raise ValueError("Give either --file or --dataset_name, not both.")
+        least = {"max_eval_samples": 2, "max_probe_train_samples": 2, "seed": 0}
+        for name in ("num_draws", "num_importance_samples", "max_importance_sentences", "num_examples", "batch_size"):
+            least[name] = 1
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name} must be at least {minimum}, got {getattr(self, name)}.")
+        if min(self.labels_per_class, default=2) < 2:
+            raise ValueError(f"labels_per_class must be 2 or more each, got {self.labels_per_class}.")
+        if self.label_column is None and (self.probe_train_file or self.probe_train_split):
+            raise ValueError("--probe_train_file and --probe_train_split need --label_column.")
+        if self.label_column is not None and self.file is None and self.dataset_name is None:
+            raise ValueError("--label_column needs --file or --dataset_name.")
+        if self.probe_train_file and self.probe_train_split:
+            raise ValueError("Give either --probe_train_file or --probe_train_split, not both.")
+        if self.probe_train_split and self.dataset_name is None:
+            raise ValueError("--probe_train_split needs --dataset_name.")
+        own = self.file is not None and self.probe_train_file is not None
+        if (own and Path(self.file).resolve() == Path(self.probe_train_file).resolve()) or (
+            self.probe_train_split is not None and self.probe_train_split == self.dataset_split
+        ):
+            raise ValueError(
+                "The probe would be tested on the texts that it is trained on. Leave --probe_train_file and "
+                "--probe_train_split out: then one half of the texts trains and the other tests."
+            )
+
+    @property
+    def path(self) -> Path:
+        """The folder of the report."""
+        if self.output_dir is not None:
+            return Path(self.output_dir)
+        model = Path(self.model_name_or_path)
+        texts = "held-out"
+        if self.file is not None:
+            texts = Path(self.file).stem
+        elif self.dataset_name is not None:
+            texts = f"{Path(self.dataset_name).name}-{self.dataset_split}"
+        name = f"{(model.resolve() if model.is_dir() else model).name}-{texts}"
+        return Path("evaluations", re.sub(r"[^\w.-]+", "-", name))
+
+    def command(self) -> str:
+        """The command line that repeats the evaluation, without the token."""
+        words = ["python", "scripts/run_evaluation.py"]
+        for option in fields(self):
+            value = getattr(self, option.name)
+            default = option.default_factory() if callable(option.default_factory) else option.default
+            if option.name in ("token", "overwrite_output_dir") or value == default:
+                continue
+            words.append(f"--{option.name}")
+            if not isinstance(value, bool):
+                words += map(str, value if isinstance(value, list) else [value])
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """Rows and labels of the labelled texts: `train` and `test` are indices into the texts that were encoded."""
+
+    texts: list[str]
+    labels: list[Any]
+    train: np.ndarray
+    test: np.ndarray
+    description: str
+    train_sha256: str | None = None
+
+
+class EvaluationJob:
+    """
+    One evaluation of a saved model, from its options to its folder.
+
+    Args:
+        args ([`EvaluationArguments`]): The options.
+
+    Raises:
+        ValueError: from [`~EvaluationJob.run`], before anything expensive is done, for whatever is wrong with options,
+            folder, texts, labels or model; nothing is written then.
+    """
+
+    def __init__(self, args: EvaluationArguments) -> None:
+        self.args = args
+        self.notes: list[str] = []
+
+    def run(self) -> str:
+        """Make the evaluation and write its folder; the report in Markdown is returned."""
+        args = self.args
+        require_free_folder(args.path, args.overwrite_output_dir)
+        others = [read_report(path) for path in args.compare_with]
+        plots = self._import_plots()
+        probe = self._import_probe()
+        dataset, source = self._load_texts()
+        probe_data = None if probe is None else self._load_probe_data(probe, dataset)
+        log_history = self._training_log()
+        model = load_saved_model(
+            args.model_name_or_path, args.revision, args.token, args.trust_remote_code, args.device
+        )
+        model.eval()
+        texts = dataset[TEXT][:]
+        print(
+            f"{len(texts)} texts ({source}); posterior {model.config.posterior!r}, {model.config.latent_size} latent "
+            "dimensions."
+        )
+        encoded = self._encode(model, texts)
+        report: dict[str, Any] = {
+            "kind": KIND,
+            "model": {
+                "name_or_path": args.model_name_or_path,
+                "commit": getattr(model.config, "_commit_hash", None),
+                "posterior": model.config.posterior,
+                "latent_size": model.config.latent_size,
+                "num_parameters": model.num_parameters(),
+            },
+            "data": {"source": source, "num_texts": len(texts), "sha256": corpus_hash(dataset)},
+        }
+        if probe_data is not None:
+            report["probe"] = self._probe(probe, model, probe_data, texts, encoded)
+        result = self._evaluate(model, dataset)
+        kl = encoded.posterior.kl().double().mean(0)
+        floor = kl_floor_per_dimension(model.posterior)
+        report |= {
+            "figures": asdict(result),
+            "diagnosis": result.diagnosis,
+            "kl_per_dimension": kl.tolist(),
+            "kl_floor_per_dimension": None if floor is None else floor.tolist(),
+            "compared_with": [_summary(other, report) for other in others],
+        }
+        examples = make_examples(model, texts[: max(2, args.num_examples)], args.num_examples, seed=args.seed)
+        pictures = {} if plots is None else self._draw(plots, model, encoded, report, log_history)
+        settings = {k: v for k, v in asdict(args).items() if k not in ("token", "overwrite_output_dir")}
+        report |= {
+            "examples": asdict(examples),
+            "files": [REPORT_JSON, REPORT_MARKDOWN, *pictures],
+            "notes": self.notes,
+            "settings": settings | {"output_dir": str(args.path)},
+            "versions": library_versions(),
+            "command": args.command(),
+        }
+        parts = [render_figures(result), render_examples(examples)]
+        markdown = render_report(report, *parts)
+        self._write(report, markdown, pictures)
+        return markdown
+
+    # -- what goes in ------------------------------------------------------------------------------------------------
+
+    def _import_plots(self) -> Any:
+        try:
+            from .evaluation import plots
+        except ImportError as error:
+            self._note(f"The report has no pictures. {error}")
+            return None
+        return plots
+
+    def _import_probe(self) -> Any:
+        if self.args.label_column is None:
+            return None
+        try:
+            from .evaluation import probe
+        except ImportError as error:
+            raise ValueError(str(error)) from error
+        return probe
+
+    def _load_texts(self) -> tuple[Dataset, str]:
+        """The texts, with labels where they are asked for, and in words where they are from."""
+        args = self.args
+        if args.file is None and args.dataset_name is None:
+            dataset, source = held_out_texts(args.model_name_or_path)
+        else:
+            source = args.file or f"{args.dataset_name}, {args.dataset_config_name or 'default'}, {args.dataset_split}"
+            dataset = self._load_set(args.file, args.dataset_split)
+        dataset = first_texts(dataset, args.max_eval_samples, "evaluation")
+        if len(dataset) < 2:
+            raise ValueError(f"An evaluation needs at least two texts, and {source} has {len(dataset)}.")
+        return dataset, source
+
+    def _load_set(self, file: str | None, split: str | None) -> Dataset:
+        args = self.args
+        named = {"file": file}
+        if file is None:
+            named = {
+                "dataset_name": args.dataset_name,
+                "dataset_config_name": args.dataset_config_name,
+                "dataset_split": split,
+                "token": args.token,
+            }
+        return load_text_set(**named, text_column=args.text_column, label_column=args.label_column)
+
+    def _load_probe_data(self, probe: Any, dataset: Dataset) -> ProbeData:
+        args = self.args
+        texts, labels = dataset[TEXT][:], dataset[LABEL][:]
+        if not (args.probe_train_file or args.probe_train_split):
+            train, test = probe.split_in_halves(labels, args.seed)
+            probe.require_classes([labels[i] for i in train], [labels[i] for i in test])
+            return ProbeData(texts, labels, train, test, "a random half of each class trains, the other tests")
+        loaded = self._load_set(args.probe_train_file, args.probe_train_split)
+        added = first_texts(loaded, args.max_probe_train_samples, "probe's training")
+        rows = np.arange(len(texts) + len(added))
+        all_texts, all_labels = texts + added[TEXT][:], labels + added[LABEL][:]
+        probe.require_classes(added[LABEL][:], labels)
+        shared = len(set(added[TEXT]) & set(texts))
+        if shared:
+            self._note(f"{shared} of the probe's test texts are among its training texts.")
+        description = f"trained on {args.probe_train_file or args.probe_train_split}, tested on the evaluation's texts"
+        return ProbeData(
+            all_texts, all_labels, rows[len(texts) :], rows[: len(texts)], description, corpus_hash(added)
+        )
+
+    def _training_log(self) -> list[dict[str, Any]] | None:
+        file = Path(self.args.model_name_or_path, TRAINER_STATE_NAME)
+        if not file.is_file():
+            return None
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))["log_history"]
+        except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+            self._note(f"There are no training curves: {file} could not be read ({error!r}).")
+            return None
+
+    # -- what comes out ----------------------------------------------------------------------------------------------
+
+    def _encode(self, model: BNVAEModel, texts: Sequence[str]) -> EncodedTexts:
+        return encode_corpus(model, model.processor, texts, self.args.batch_size, show_progress=True)
+
+    def _evaluate(self, model: BNVAEModel, dataset: Dataset) -> EvaluationResult:
+        args = self.args
+        batches = DataLoader(
+            tokenize_texts(dataset, model.processor, "evaluation"),
+            batch_size=args.batch_size,
+            collate_fn=BNVAEDataCollator(model.processor),
+        )
+        return evaluate_model(
+            model,
+            batches,
+            model.processor,
+            num_importance_samples=args.num_importance_samples,
+            max_importance_sentences=args.max_importance_sentences,
+            seed=args.seed,
+        )
+
+    def _probe(
+        self, probe: Any, model: BNVAEModel, data: ProbeData, texts: list[str], encoded: EncodedTexts
+    ) -> dict[str, Any]:
+        args = self.args
+        if len(data.texts) > len(texts):
+            added = self._encode(model, data.texts[len(texts) :])
+            names = ("features", "mean", "logvar")
+            encoded = EncodedTexts(*(torch.cat([getattr(encoded, name), getattr(added, name)]) for name in names))
+        labels = np.array(data.labels, dtype=object)
+        kinds = {"means": encoded.mean, "draws": encoded.draw(args.seed), "features": encoded.features}
+        results = {}
+        for name, values in kinds.items():
+            result = probe.probe_features(
+                values[data.train],
+                labels[data.train],
+                values[data.test],
+                labels[data.test],
+                args.labels_per_class,
+                args.num_draws,
+                args.seed,
+            )
+            results[name] = asdict(result)
+        return {
+            "labels": args.label_column,
+            "description": data.description,
+            "train_sha256": data.train_sha256,
+            "results": results,
+        }
+
+    def _draw(
+        self,
+        plots: Any,
+        model: BNVAEModel,
+        encoded: EncodedTexts,
+        report: Mapping[str, Any],
+        log_history: list[dict[str, Any]] | None,
+    ) -> dict[str, Any]:
+        kl, floor = report["kl_per_dimension"], report["kl_floor_per_dimension"]
+        # What normalises over the dimensions of a sentence promises their sum only.
+        is_shared = floor is not None and sum(floor) > 0 and not model.posterior.uses_batch
+        label = "share of each in the floor" if is_shared else "floor of a training batch"
+        points = [_summary(report, report), *report["compared_with"]]
+        points = [
+            plots.RateDistortionPoint(
+                p["name"] + ("" if p["same_texts"] else " (other texts)"),
+                p["kl"],
+                p["reconstruction_nll"],
+                p["mutual_information"],
+            )
+            for p in points
+        ]
+        pictures = {
+            "kl_per_dimension.png": plots.plot_kl_per_dimension(kl, floor, label),
+            "aggregated_posterior.png": plots.plot_aggregated_posterior(encoded.draw(self.args.seed), kl),
+            "rate_distortion.png": plots.plot_rate_distortion(points),
+        }
+        if log_history:
+            try:
+                pictures["training_curves.png"] = plots.plot_training_curves(log_history)
+            except ValueError as error:
+                self._note(f"There are no training curves: {error}")
+        return pictures
+
+    def _note(self, text: str) -> None:
+        logger.warning(text)
+        self.notes.append(text)
+
+    def _write(self, report: dict[str, Any], markdown: str, pictures: Mapping[str, Any]) -> None:
+        path = self.args.path
+        # Again: this took a while.
+        require_free_folder(path, self.args.overwrite_output_dir)
+        path.mkdir(parents=True, exist_ok=True)
+        for name in (REPORT_MARKDOWN, *PICTURES):
+            (path / name).unlink(missing_ok=True)
+        # First, as it says that the folder is an evaluation's.
+        (path / REPORT_JSON).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for name, figure in pictures.items():
+            figure.savefig(path / name)
+        (path / REPORT_MARKDOWN).write_text(markdown, encoding="utf-8")
+
+
+def require_free_folder(path: Path, overwrite: bool) -> None:
+    """
+    Refuse a folder that an evaluation must not be written to. Nothing is written or deleted.
+
+    Args:
+        path (`Path`): The folder.
+        overwrite (`bool`): Whether an evaluation that is there may be replaced. Other files never are.
+
+    Raises:
+        ValueError: if it is a file, or holds anything but an evaluation, or one that may not be replaced.
+    """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--output_dir {path} is a file. Choose another.")
+    found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    if not found:
+        return
+    if not _is_report(path / REPORT_JSON):
+        raise ValueError(
+            f"The folder {path} is not empty and holds no evaluation ({', '.join(found[:5])}"
+            f"{', ...' if len(found) > 5 else ''}). Nothing was touched. Choose another --output_dir."
+        )
+    if not overwrite:
+        raise ValueError(
+            f"{path} holds an evaluation already. Choose another --output_dir, or replace it with "
+            "--overwrite_output_dir."
+        )
+
+
+def read_report(path: str) -> dict[str, Any]:
+    """
+    An evaluation that was written before.
+
+    Args:
+        path (`str`): Its folder or its `report.json`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    file = Path(path)
+    file = file / REPORT_JSON if file.is_dir() else file
+    if not _is_report(file):
+        raise ValueError(f"--compare_with {path} is no evaluation: it needs a {REPORT_JSON} of this script.")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def held_out_texts(model_path: str) -> tuple[Dataset, str]:
+    """
+    The texts that the training run in a folder held out, found again by its settings and known by their hash.
+
+    Args:
+        model_path (`str`): The run's folder.
+
+    Returns:
+        `tuple`: the texts, and in words where they are from.
+
+    Raises:
+        ValueError: if the folder holds no run of a training script, or its texts have changed since.
+    """
+    file = Path(model_path, RUN_FILE)
+    if not file.is_file():
+        raise ValueError(
+            f"Which texts? {model_path} is no folder of a training script, whose held-out texts would be known. Give "
+            "--file or --dataset_name."
+        )
+    settings = json.loads(file.read_text(encoding="utf-8"))["settings"]
+    names = ("dataset_name", "dataset_config_name", "train_file", "validation_file", "text_column")
+    texts = load_texts(
+        **{name: settings.get(name) for name in names},
+        validation_split_percentage=settings["validation_split_percentage"],
+        seed=settings["seed"],
+    )["validation"]
+    texts = first_texts(texts, settings["max_eval_samples"], "held-out")
+    if corpus_hash(texts) != settings["corpus_validation_sha256"]:
+        raise ValueError(
+            f"The texts that the run in {model_path} held out are no longer what they were: its data have changed. "
+            "Give --file or --dataset_name."
+        )
+    corpus = settings.get("dataset_name") or settings.get("train_file") or "docstrings of the installed packages"
+    return texts, settings.get("validation_file") or f"held out by the training run, of {corpus}"
+
+
+def render_report(report: Mapping[str, Any], figures: str, examples: str) -> str:
+    """
+    The report in Markdown.
+
+    Args:
+        report (mapping): What `report.json` holds.
+        figures (`str`): The figures, by [`~report.render_figures`].
+        examples (`str`): Texts that the model makes, by [`~report.render_examples`].
+    """
+    lines = [f"# Evaluation of {report['model']['name_or_path']}", "", *(f"> {note}\n" for note in report["notes"])]
+    lines += ["## Figures", "", figures, ""]
+    pictures = [name for name in report["files"] if name in PICTURES]
+    if pictures:
+        lines += ["## Pictures", ""]
+        for name in pictures:
+            title, explanation = PICTURES[name]
+            lines += [f"### {title}", "", f"![{title}]({name})", "", explanation, ""]
+    if "probe" in report:
+        lines += ["## What a linear classifier reads", "", *_probe_lines(report["probe"]), ""]
+    lines += ["## Texts", "", examples, "", "## Settings", "", *_settings_lines(report), ""]
+    lines += ["## To repeat it", "", "```bash", report["command"], "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _probe_lines(probe: Mapping[str, Any]) -> list[str]:
+    first = probe["results"]["means"]
+    columns = [
+        "all labels" if row["labels_per_class"] is None else f"{row['labels_per_class']} labels per class"
+        for row in first["rows"]
+    ]
+    lines = [
+        f"Labels: `{probe['labels']}`, {first['num_classes']} classes; {probe['description']}: {first['num_train']} "
+        f"labelled texts, {first['num_test']} test texts. Logistic regression on standardised features, its L2 "
+        "penalty chosen by cross-validation on the labelled texts.",
+        "",
+    ]
+    for measure, baseline, key, chance in (
+        ("Accuracy, %", "always the most frequent class", "accuracy", first["majority_accuracy"]),
+        ("Balanced accuracy, %", "any guess", "balanced_accuracy", first["chance_balanced_accuracy"]),
+    ):
+        rows = [(baseline, *([f"{100 * chance:.1f}"] * len(columns)))]
+        for name, title in PROBED.items():
+            rows.append((title, *(_percentage(row, key) for row in probe["results"][name]["rows"])))
+        lines += [*markdown_table((measure, *columns), rows), ""]
+    draws = max(row["num_draws"] for row in first["rows"])
+    if draws > 1:
+        lines += [f"± one standard deviation over {draws} random draws of the labelled texts, the same in each row."]
+    lines += [
+        "Standardised means also show what lies far below the noise of a posterior, as in a collapsed model they all "
+        "do; a draw is what the decoder gets to see.",
+        *(f"No row of {number} labels per class: {reason}." for number, reason in first["omitted"].items()),
+    ]
+    return lines
+
+
+def _percentage(row: Mapping[str, Any], key: str) -> str:
+    deviation = f" ± {100 * row[f'{key}_std']:.1f}" if row["num_draws"] > 1 else ""
+    return f"{100 * row[key]:.1f}{deviation}"
+
+
+def _settings_lines(report: Mapping[str, Any]) -> list[str]:
+    model, data, settings = report["model"], report["data"], report["settings"]
+    train_hash = report.get("probe", {}).get("train_sha256")
+    commit = f" at commit `{model['commit']}`" if model["commit"] else ""
+    versions = (f"{name.removesuffix('_version')} {value}" for name, value in report["versions"].items())
+    lines = [
+        f"- Model: `{model['name_or_path']}`{commit}, posterior `{model['posterior']}`, {model['latent_size']} latent "
+        f"dimensions, {model['num_parameters'] / 1e6:.1f} million parameters",
+        f"- Texts: `{data['source']}`, {data['num_texts']} of them, SHA-256 `{data['sha256']}`",
+        *([f"- The classifier's training texts: SHA-256 `{train_hash}`"] if train_hash else []),
+        f"- Seed: {settings['seed']}",
+        f"- Versions: {', '.join(versions)}",
+    ]
+    for other in report["compared_with"]:
+        same = "the same texts" if other["same_texts"] else "other texts, so that its figures are not comparable"
+        lines.append(f"- Compared with: `{other['name']}`, on {same}")
+    return lines
+
+
+def _summary(report: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report adds to the picture of rates and distortions of another one, or of its own."""
+    names = ("kl", "reconstruction_nll", "mutual_information")
+    return {
+        "name": report["model"]["name_or_path"],
+        "same_texts": report["data"]["sha256"] == own["data"]["sha256"],
+        **{name: report["figures"][name] for name in names},
+    }
+
+
+def _is_report(file: Path) -> bool:
+    try:
+        return json.loads(file.read_text(encoding="utf-8")).get("kind") == KIND
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError):
+        return False
