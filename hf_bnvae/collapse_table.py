@@ -34,6 +34,60 @@ def setting_of(entry: Entry) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in varied.items())
 
 
+def render_benchmark(results: Mapping[str, Any]) -> str:
+    """
+    The page of a benchmark, in Markdown.
+
+    Args:
+        results (mapping): What `results.json` of the benchmark holds.
+    """
+    entries = results["remedies"]
+    first = next((run["figures"] for entry in entries for run in entry["runs"]), None)
+    if first is None:
+        return "No chosen point has been evaluated yet.\n\n" + render_grids(entries)
+    versions = results["versions"]
+    shared = (
+        f"Nats per sentence; mean ± standard deviation over the seeds {', '.join(map(str, results['seeds']))}. "
+        f"{first['num_sentences']} held-out sentences (log N = {first['log_num_sentences']:.2f}), IW-NLL of the first "
+        f"{first['iw_nll_num_sentences']} with {first['iw_nll_num_samples']} samples; BLEU (0 to 100) of greedy "
+        f"reconstructions from the means. Setting `{results['setting_name']}`; torch {versions['torch_version']}, "
+        f"transformers {versions['transformers_version']}; {results['hardware']}."
+    )
+    parts = [render_remedies(entries), shared, render_verdicts(entries)]
+    if any(entry["dropout_runs"] for entry in entries):
+        parts += [
+            f"With dropout of {results['encoder_dropout']} in the encoder:",
+            render_remedies(entries, "dropout_runs"),
+        ]
+    if any("probe" in run for entry in entries for run in entry["runs"]):
+        parts += ["What a linear classifier reads of them:", render_probes(entries)]
+    parts += [
+        "All settings, with the first seed, on the texts by which they were chosen: the lowest IW-NLL among those "
+        f"with at least {results['min_information']:g} nats of mutual information, or among all where none has.",
+        render_grids(entries),
+    ]
+    return "\n\n".join(parts)
+
+
+def render_probes(entries: Sequence[Entry]) -> str:
+    """A table in Markdown of the probe's accuracies, in percent: on the posteriors' means, with each number of labels,
+    and on the encoder's features with all of them; mean ± standard deviation over seeds."""
+    rows = []
+    probed = [entry for entry in entries if any("probe" in run for run in entry["runs"])]
+    counts: list[int | None] = []
+    for entry in probed:
+        results = [run["probe"]["results"] for run in entry["runs"] if "probe" in run]
+        counts = [row["labels_per_class"] for row in results[0]["means"]["rows"]]
+        cells = [
+            _percent([result["means"]["rows"][index]["accuracy"] for result in results])
+            for index in range(len(counts))
+        ]
+        cells.append(_percent([result["features"]["rows"][-1]["accuracy"] for result in results]))
+        rows.append((entry["name"], *cells))
+    labels = ("all labels" if count is None else f"{count} labels a class" for count in counts)
+    return "\n".join(markdown_table(("remedy", *labels, "encoder features, all labels"), rows))
+
+
 def render_remedies(entries: Sequence[Entry], key: str = "runs") -> str:
     """
     A table in Markdown, a row for each remedy at its chosen setting: mean ± standard deviation over seeds.
@@ -68,19 +122,14 @@ def render_grids(entries: Sequence[Entry]) -> str:
     return "\n".join(markdown_table(header, rows))
 
 
-def render_verdicts(entries: Sequence[Entry], ours: Sequence[str]) -> str:
-    """
-    For each setting of batch normalisation, which of the other remedies it beats in likelihood and information both.
-
-    Args:
-        entries (sequence of mappings): The remedies.
-        ours (sequence of `str`): The names of those of batch normalisation.
-    """
+def render_verdicts(entries: Sequence[Entry]) -> str:
+    """For each setting of batch normalisation, which of the other remedies it beats in likelihood and information
+    both."""
     lines = []
     finished = [entry for entry in entries if entry.get("runs")]
-    others = [entry for entry in finished if entry["name"] not in ours]
+    others = [entry for entry in finished if not entry["is_ours"]]
     for entry in finished:
-        if entry["name"] not in ours:
+        if not entry["is_ours"]:
             continue
         beaten = [other["name"] for other in others if is_better_on_both(entry, other)]
         not_beaten = [other["name"] for other in others if not is_better_on_both(entry, other)]
@@ -103,6 +152,11 @@ def is_better_on_both(entry: Entry, other: Entry) -> bool:
 def _spread(runs: Sequence[Entry], figure: str, digits: int) -> str:
     mean, deviation = mean_and_deviation(runs, figure)
     return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{max(digits, 1)}f}")
+
+
+def _percent(shares: Sequence[float]) -> str:
+    deviation = f" ± {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
+    return f"{100 * statistics.fmean(shares):.1f}{deviation}"
 
 
 def _listed(names: Sequence[str]) -> str:

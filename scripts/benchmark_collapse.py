@@ -8,29 +8,35 @@ Every run is `scripts/run_bnvae.py` with options of its own, in a process and a 
    the one with the lowest IW-NLL is chosen among those that carry `--min_information` nats of mutual information, or
    among all where none does, on half of the validation texts.
 2. *Seeds*: the chosen point with the other seeds. And the main remedies once more with dropout in the encoder.
-3. *Report*: the chosen points on the other half of the validation texts, which nothing was chosen by.
+3. *Report*: `scripts/run_evaluation.py` on each of those models, with the other half of the validation texts, by which
+   nothing was chosen.
 
-The same command again goes on where it stopped, and repeats no run that is finished.
+`results.json`, `results.md` and `results.png` in the folder say what was found. The same command again goes on where
+it stopped, and repeats no run that is finished; `--render_only` writes those three from what there is.
 """
 
 import argparse
 import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hf_bnvae.data import load_texts
-from hf_bnvae.job import RESULTS_FILE
+import torch
+
+from hf_bnvae.collapse_table import render_benchmark
+from hf_bnvae.data import LABEL, TEXT, load_text_set, load_texts
+from hf_bnvae.evaluation_job import REPORT_JSON
+from hf_bnvae.job import RESULTS_FILE, library_versions
 from hf_bnvae.run_directory import RUN_FILE
 
-RUN_SCRIPT = Path(__file__).with_name("run_bnvae.py")
 ENCODER_DROPOUT = 0.1
 # The share of the steps that autoencoder pretraining takes of a remedy that has it.
 PRETRAINING_SHARE = 1 / 3
@@ -180,6 +186,13 @@ SETTINGS: dict[str, Options] = {
     },
 }
 
+# Of the evaluation script, on the held-out texts.
+EVALUATION: dict[str, Options] = {
+    "small": {"num_importance_samples": 100, "max_importance_sentences": 1000},
+    "large": {"num_importance_samples": 100, "max_importance_sentences": 1000},
+    "pretrained": {"num_importance_samples": 20, "max_importance_sentences": 200, "max_eval_samples": 1000},
+}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -208,8 +221,40 @@ class Run:
         options = {**self.options, "output_dir": self.folder}
         if self.after is not None:
             options["encoder_side_name_or_path"] = self.after.folder
-        flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-        return [sys.executable, str(RUN_SCRIPT), *flags]
+        return _command("run_bnvae.py", options)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """
+    One evaluation of a run's model, on texts by which nothing was chosen.
+
+    Args:
+        after (`Run`): The run.
+        options (`dict`): Options of the evaluation script, but for model and folder.
+    """
+
+    after: Run
+    options: Options = field(hash=False)
+
+    @property
+    def folder(self) -> Path:
+        return self.after.folder.with_name(self.after.folder.name + "-held-out")
+
+    @property
+    def results(self) -> dict[str, Any] | None:
+        """Its report; `None` as long as there is none."""
+        report = self.folder / REPORT_JSON
+        return json.loads(report.read_text(encoding="utf-8")) if report.is_file() else None
+
+    def command(self) -> list[str]:
+        names = {"model_name_or_path": self.after.folder, "output_dir": self.folder}
+        return _command("run_evaluation.py", {**self.options, **names})
+
+
+def _command(script: str, options: Options) -> list[str]:
+    flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    return [sys.executable, str(Path(__file__).with_name(script)), *flags]
 
 
 class CollapseBenchmark:
@@ -219,7 +264,8 @@ class CollapseBenchmark:
     Args:
         folder (`Path`): The folder; each run has one in it.
         setting (`dict`): What all runs share.
-        data (`dict`): The options that name the texts.
+        data (`dict`): The training script's options that name the texts.
+        held_out (`dict`): The evaluation script's options that name those to report on.
         remedies (sequence of [`Remedy`]): What to compare.
         seeds (sequence of `int`): Seeds of the chosen points; the first one tunes.
         min_information (`float`): Nats of mutual information that a point must carry to be chosen by its likelihood.
@@ -230,11 +276,12 @@ class CollapseBenchmark:
         folder: Path,
         setting: Options,
         data: Options,
+        held_out: Options,
         remedies: Sequence[Remedy] = REMEDIES,
         seeds: Sequence[int] = (42, 43, 44),
         min_information: float = 2.0,
     ) -> None:
-        self.folder, self.setting, self.data = folder, setting, data
+        self.folder, self.setting, self.data, self.held_out = folder, setting, data, held_out
         self.remedies, self.seeds, self.min_information = remedies, seeds, min_information
 
     def run_of(self, remedy: Remedy, point: int, seed: int, encoder_dropout: float = 0.0) -> Run:
@@ -264,15 +311,58 @@ class CollapseBenchmark:
         finished = {i: figures for i, figures in results.items() if figures is not None}
         return choose(finished, self.min_information)
 
-    def repetitions(self) -> list[Run]:
-        """The chosen points with every seed, and of the main remedies with dropout in the encoder."""
-        runs = []
+    def evaluations(self, remedy: Remedy, encoder_dropout: float = 0.0) -> list[Evaluation]:
+        """Those of the chosen point, one for each seed, without or with dropout in the encoder."""
+        point = self.chosen(remedy)
+        if point is None or (encoder_dropout and not remedy.is_main):
+            return []
+        runs = (self.run_of(remedy, point, seed, encoder_dropout) for seed in self.seeds)
+        return [Evaluation(run, self.held_out) for run in runs]
+
+    def repetitions(self) -> list[Evaluation]:
+        """The evaluations of all chosen points."""
+        return [e for dropout in (0.0, ENCODER_DROPOUT) for r in self.remedies for e in self.evaluations(r, dropout)]
+
+    def collect(self) -> list[dict[str, Any]]:
+        """For each remedy that was tuned its grid, what was chosen, and the figures of the chosen point's runs, as far
+        as there are any."""
+        entries = []
         for remedy in self.remedies:
-            point = self.chosen(remedy)
-            if point is not None:
-                dropouts = (0.0, ENCODER_DROPOUT) if remedy.is_main else (0.0,)
-                runs += [self.run_of(remedy, point, seed, dropout) for dropout in dropouts for seed in self.seeds]
-        return runs
+            chosen = self.chosen(remedy)
+            if chosen is None:
+                continue
+            tuned = [self.run_of(remedy, point, self.seeds[0]).results for point in range(len(remedy.grid))]
+            entries.append(
+                {
+                    "name": remedy.name,
+                    "source": remedy.source,
+                    "is_ours": remedy.name in OURS,
+                    "pretraining": remedy.pretraining,
+                    "grid": [
+                        {"options": options, "figures": results and _own_figures(results)}
+                        for options, results in zip(remedy.grid, tuned, strict=True)
+                    ],
+                    "chosen": chosen,
+                    "runs": self._figures(remedy),
+                    "dropout_runs": self._figures(remedy, ENCODER_DROPOUT),
+                }
+            )
+        return entries
+
+    def _figures(self, remedy: Remedy, encoder_dropout: float = 0.0) -> list[dict[str, Any]]:
+        found = []
+        for seed, evaluation in zip(self.seeds, self.evaluations(remedy, encoder_dropout), strict=False):
+            report = evaluation.results
+            if report is not None:
+                kept = {name: report[name] for name in ("figures", "diagnosis", "probe") if name in report}
+                found.append({"seed": seed, **kept})
+        return found
+
+
+def _own_figures(results: dict[str, Any]) -> dict[str, Any]:
+    """The figures among what a run left, under the evaluation's names."""
+    prefix = "eval_"
+    return {name.removeprefix(prefix): value for name, value in results.items() if name.startswith(prefix)}
 
 
 def share_budget(options: Options, share: float) -> tuple[Options, Options]:
@@ -311,62 +401,78 @@ def choose(results: dict[int, dict[str, Any]], min_information: float) -> int | 
     return min(candidates, key=lambda i: candidates[i]["eval_iw_nll"]) if candidates else None
 
 
-def execute(runs: Iterable[Run], num_workers: int) -> list[Run]:
-    """Bring runs to their end, several at once, each after the one that it goes on from; those that failed are
+def execute(tasks: Iterable[Run | Evaluation], num_workers: int) -> list[Run | Evaluation]:
+    """Bring tasks to their end, several at once, each after the one that it goes on from; those that failed are
     returned. A finished one is left alone."""
-    locks: dict[Path, threading.Lock] = {}
+    tasks = list(tasks)
+    locks = {one.folder: threading.Lock() for task in tasks for one in _with_what_is_before(task)}
     threads = max(1, (os.cpu_count() or 1) // num_workers)
     environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
 
-    def finish(run: Run) -> bool:
-        if run.after is not None and not finish(run.after):
+    def finish(task: Run | Evaluation) -> bool:
+        if task.after is not None and not finish(task.after):
             return False
-        with locks[run.folder]:
-            if run.results is not None:
+        with locks[task.folder]:
+            if task.results is not None:
                 return True
-            run.folder.parent.mkdir(parents=True, exist_ok=True)
-            with run.folder.with_suffix(".log").open("a", encoding="utf-8") as log:
-                failed = subprocess.run(run.command(), stdout=log, stderr=log, env=environment).returncode
-        name = run.folder.relative_to(run.folder.parent.parent)
+            task.folder.parent.mkdir(parents=True, exist_ok=True)
+            with task.folder.with_name(task.folder.name + ".log").open("a", encoding="utf-8") as log:
+                failed = subprocess.run(task.command(), stdout=log, stderr=log, env=environment).returncode
+        name = task.folder.relative_to(task.folder.parent.parent)
         print(f"{name}: {'failed, see its log' if failed else 'finished'}", flush=True)
         return not failed
 
-    runs = list(runs)
-    for run in runs:
-        for one in (run, run.after):
-            if one is not None:
-                locks.setdefault(one.folder, threading.Lock())
     with ThreadPoolExecutor(num_workers) as pool:
-        outcomes = list(pool.map(finish, runs))
-    return [run for run, is_finished in zip(runs, outcomes, strict=True) if not is_finished]
+        outcomes = list(pool.map(finish, tasks))
+    return [task for task, is_finished in zip(tasks, outcomes, strict=True) if not is_finished]
 
 
-def prepare_texts(folder: Path, **sources: Any) -> Options:
+def _with_what_is_before(task: Run | Evaluation) -> Iterator[Run | Evaluation]:
+    yield task
+    if task.after is not None:
+        yield from _with_what_is_before(task.after)
+
+
+def prepare_texts(
+    folder: Path,
+    train_file: str | None = None,
+    validation_file: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+) -> tuple[Options, Options]:
     """
-    The texts in files of the benchmark's own: for training, and each half of the validation texts.
+    The texts in files of the benchmark's own: those to train on, and each half of the validation texts.
 
     Args:
         folder (`Path`): Where to put them.
-        **sources: Arguments of [`~data.load_texts`].
+        train_file, validation_file, text_column (`str`, *optional*): As in [`~data.load_texts`].
+        label_column (`str`, *optional*): The column of the validation texts that holds labels for a probe.
 
     Returns:
-        `dict`: The options by which the training script finds the first two.
+        `tuple`: The training script's options that name the first two, the evaluation script's that name the third.
     """
     files = {name: folder / f"{name}.jsonl" for name in ("train", "tuning", "held_out")}
     if not all(path.is_file() for path in files.values()):
-        texts = load_texts(**sources)
+        texts = load_texts(train_file=train_file, validation_file=validation_file, text_column=text_column)
+        held_out = texts["validation"]
+        if label_column is not None:
+            held_out = load_text_set(validation_file, text_column=text_column, label_column=label_column)
         folder.mkdir(parents=True, exist_ok=True)
-        half = len(texts["validation"]) // 2
+        half = len(held_out) // 2
         parts = {
             "train": texts["train"],
-            "tuning": texts["validation"].select(range(half)),
-            "held_out": texts["validation"].select(range(half, len(texts["validation"]))),
+            "tuning": held_out.select(range(half)),
+            "held_out": held_out.select(range(half, len(held_out))),
         }
         for name, part in parts.items():
             # Under its name only once it is whole.
             part.to_json(files[name].with_suffix(".part"), force_ascii=False)
             files[name].with_suffix(".part").replace(files[name])
-    return {"train_file": files["train"], "validation_file": files["tuning"]}
+    training = {"train_file": files["train"], "validation_file": files["tuning"], "text_column": TEXT}
+    reported = {"file": files["held_out"], "text_column": TEXT}
+    if label_column is not None:
+        reported |= {"label_column": LABEL, "probe_train_file": files["tuning"]}
+    return training, reported
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -375,6 +481,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--train_file", help="Training texts; the docstrings of the installed packages by default.")
     parser.add_argument("--validation_file", help="Texts to tune and to report on, half and half.")
     parser.add_argument("--text_column", help="The column that holds the texts.")
+    parser.add_argument("--label_column", help="A column of the validation texts to probe the latents for.")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/collapse"), help="Folder of all runs.")
     parser.add_argument("--setting", choices=list(SETTINGS), default="small", help="Networks and budget.")
     parser.add_argument("--remedies", nargs="+", choices=names, default=names, metavar="REMEDY", help=", ".join(names))
@@ -383,32 +490,52 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--min_information", type=float, default=2.0, help="Nats that a point must carry to be chosen by likelihood."
     )
     parser.add_argument("--num_workers", type=int, default=1, help="Runs at the same time.")
+    parser.add_argument("--render_only", action="store_true", help="Run nothing.")
     args = parser.parse_args(argv)
     if args.num_workers < 1:
         parser.error(f"--num_workers must be at least 1, got {args.num_workers}.")
+    if args.label_column is not None and args.validation_file is None:
+        parser.error("--label_column is one of --validation_file, which was not given.")
     return args
 
 
 def main() -> None:
     args = parse_arguments()
-    data = prepare_texts(
-        args.output_dir / "texts",
-        train_file=args.train_file,
-        validation_file=args.validation_file,
-        text_column=args.text_column,
-    )
+    sources = (args.train_file, args.validation_file, args.text_column, args.label_column)
+    data, held_out = prepare_texts(args.output_dir / "texts", *sources)
+    setting = SETTINGS[args.setting] | (packaged_pair() if args.setting == "pretrained" else {})
+    remedies = [remedy for remedy in REMEDIES if remedy.name in args.remedies]
     benchmark = CollapseBenchmark(
-        args.output_dir,
-        SETTINGS[args.setting] | (packaged_pair() if args.setting == "pretrained" else {}),
-        data,
-        [remedy for remedy in REMEDIES if remedy.name in args.remedies],
-        args.seeds,
-        args.min_information,
+        args.output_dir, setting, data, held_out | EVALUATION[args.setting], remedies, args.seeds, args.min_information
     )
-    failed = execute(benchmark.tuning(), args.num_workers)
-    failed += execute(benchmark.repetitions(), args.num_workers)
+    failed = []
+    if not args.render_only:
+        failed = execute(benchmark.tuning(), args.num_workers)
+        failed += execute(benchmark.repetitions(), args.num_workers)
+    entries = benchmark.collect()
+    results = {
+        "setting_name": args.setting,
+        "setting": {name: value for name, value in setting.items() if not isinstance(value, Path)},
+        "seeds": args.seeds,
+        "min_information": args.min_information,
+        "encoder_dropout": ENCODER_DROPOUT,
+        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}",
+        "versions": library_versions(),
+        "remedies": entries,
+    }
+    text = json.dumps(results, indent=2) + "\n"
+    (args.output_dir / "results.json").write_text(text, encoding="utf-8")
+    page = render_benchmark(results)
+    (args.output_dir / "results.md").write_text(page + "\n", encoding="utf-8")
+    try:
+        from hf_bnvae.evaluation.plots import plot_remedies
+    except ImportError as error:
+        print(f"There is no picture. {error}")
+    else:
+        plot_remedies(entries).savefig(args.output_dir / "results.png")
+    print(page)
     if failed:
-        raise SystemExit(f"{len(failed)} runs failed. Their logs lie beside their folders.")
+        raise SystemExit(f"{len(failed)} tasks failed. Their logs lie beside their folders.")
 
 
 if __name__ == "__main__":

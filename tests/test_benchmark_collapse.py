@@ -24,7 +24,9 @@ def script():
 
 @pytest.fixture
 def benchmark(script, tmp_path):
-    return script.CollapseBenchmark(tmp_path, script.SETTINGS["small"], {"train_file": "train.jsonl"})
+    return script.CollapseBenchmark(
+        tmp_path, script.SETTINGS["small"], {"train_file": "train.jsonl"}, {"file": "held_out.jsonl"}
+    )
 
 
 def figures(iw_nll, information):
@@ -85,7 +87,7 @@ def entry(name, nlls, information):
         {"options": {"posterior": name, "bn_tau": 0.1}, "figures": runs[0]["figures"]},
         {"options": {"posterior": name, "bn_tau": 0.25}, "figures": None},
     ]
-    return {"name": name, "grid": grid, "chosen": 0, "runs": runs}
+    return {"name": name, "grid": grid, "chosen": 0, "runs": runs, "is_ours": name == "bn", "dropout_runs": []}
 
 
 FIGURES = ("kl", "marginal_kl", "reconstruction_nll", "active_units", "reconstruction_bleu")
@@ -101,5 +103,51 @@ def test_tables_and_verdicts_say_what_was_found():
     assert grids.count("failed") == 3 and grids.count("chosen") == 3 and "bn_tau 0.25" in grids
     assert is_better_on_both(entries[0], entries[1]) and not is_better_on_both(entries[1], entries[0])
     assert not is_better_on_both(entries[0], entries[2])
-    verdict = render_verdicts(entries, ["bn"])
+    verdict = render_verdicts(entries)
     assert verdict == ("- `bn` (bn_tau 0.1) has a lower IW-NLL and more mutual information than *a*; not *b*.")
+
+
+@pytest.mark.slow
+def test_a_benchmark_of_tiny_runs_tunes_repeats_reports_and_goes_on(tmp_path, monkeypatch, capsys, script):
+    """Two remedies, one of them with pretraining, on a file of labelled sentences."""
+    lines = [f"{'ab'[i % 2]}\tthe {'good' if i % 2 else 'bad'} sentence number {i} ." for i in range(120)]
+    for name, part in (("train", lines[:80]), ("valid", lines[80:])):
+        (tmp_path / f"{name}.tsv").write_text("\n".join(["label\ttext", *part]))
+    tiny = {"num_train_epochs": 3, "hidden_size": 32, "num_layers": 1, "latent_size": 4, "vocab_size": 300}
+    tiny |= {"learning_rate": 1e-3, "latent_learning_rate": 1e-3, "num_importance_samples": 2, "eval_strategy": "no"}
+    monkeypatch.setitem(script.SETTINGS, "small", tiny | {"save_strategy": "no", "disable_tqdm": True})
+    monkeypatch.setitem(script.EVALUATION, "small", {"num_importance_samples": 3})
+    monkeypatch.chdir(tmp_path)
+    options = {"train_file": "train.tsv", "validation_file": "valid.tsv", "text_column": "text"}
+    options |= {"label_column": "label", "output_dir": "out", "num_workers": 2}
+    flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    remedies = ["--seeds", "1", "2", "--remedies", "autoencoder first", "bn_rms"]
+    monkeypatch.setattr(sys, "argv", ["benchmark_collapse.py", *flags, *remedies])
+    # A run that cannot be made is a row, and the others go on.
+    (tmp_path / "out/bn_rms/0-1").mkdir(parents=True)
+    (tmp_path / "out/bn_rms/0-1/mine.txt").write_text("not a run's")
+    with pytest.raises(SystemExit, match="1 tasks failed"):
+        script.main()
+    printed = capsys.readouterr().out
+    assert "bn_rms/0-1: failed" in printed and "| bn_rms            | bn_tau" in printed
+    results = json.loads(Path("out/results.json").read_text())
+    first, second = results["remedies"]
+    assert [run["seed"] for run in first["runs"]] == [1, 2] and first["dropout_runs"] == []
+    assert len(second["dropout_runs"]) == 2 and second["grid"][0]["figures"] is None
+    for run in (*first["runs"], *second["runs"]):
+        assert run["figures"]["num_sentences"] == 20 and run["figures"]["iw_nll_num_samples"] == 3
+        assert run["probe"]["results"]["means"]["num_test"] == 20
+    assert first["grid"][0]["figures"]["num_sentences"] == 20
+    assert (tmp_path / "out/results.png").stat().st_size > 10_000
+    assert Path("out/results.md").read_text().strip() in printed
+    # Its models are those of the commands: the pretrained encoder was gone on with.
+    record = json.loads(Path("out/autoencoder-first/0-1/run.json").read_text())
+    assert record["settings"]["encoder_side_name_or_path"] == "out/autoencoder-first/pretraining-1"
+    assert record["settings"]["num_train_epochs"] == 2.0
+    # Again: nothing is repeated but what failed.
+    (tmp_path / "out/bn_rms/0-1/mine.txt").unlink()
+    before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("model.safetensors")}
+    script.main()
+    after = {path: path.stat().st_mtime_ns for path in Path("out").rglob("model.safetensors")}
+    assert before.items() <= after.items() and len(after) > len(before)
+    assert json.loads(Path("out/results.json").read_text())["remedies"][1]["grid"][0]["figures"] is not None

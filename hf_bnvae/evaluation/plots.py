@@ -182,6 +182,50 @@ def plot_rate_distortion(points: Sequence[RateDistortionPoint]) -> Figure:
     return figure
 
 
+def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
+    """
+    Remedies against posterior collapse: mutual information against IW-NLL. A mark is the mean over the seeds of a
+    remedy's chosen setting, with its standard deviations as bars; the thin line and the dots go through its whole
+    grid, which was run with one seed, on other texts of the same kind.
+
+    Args:
+        entries (sequence of mappings): The remedies, as `results.json` of the collapse benchmark has them.
+
+    Raises:
+        ValueError: for none.
+    """
+    if not entries:
+        raise ValueError("There is no remedy to draw.")
+    figure = _figure(9, 6 + 0.12 * len(entries))
+    axes = figure.add_subplot()
+    for index, entry in enumerate(entries):
+        color, marker = COLORS[index % len(COLORS)], MARKERS[(index + index // len(COLORS)) % len(MARKERS)]
+        points = [(p["figures"]["mutual_information"], p["figures"]["iw_nll"]) for p in entry["grid"] if p["figures"]]
+        axes.plot(*zip(*points, strict=True), ".-", color=color, linewidth=0.8, markersize=4, alpha=0.5, zorder=2)
+        if entry["runs"]:
+            values = np.array([[run["figures"][n] for n in ("mutual_information", "iw_nll")] for run in entry["runs"]])
+            spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(2)
+            style = {"color": color, "markersize": 10 if entry["is_ours"] else 8, "linestyle": "", "capsize": 2}
+            face = color if entry["is_ours"] else "white"
+            (information, nll), (information_spread, nll_spread) = values.mean(0), spread
+            axes.errorbar(
+                information,
+                nll,
+                nll_spread,
+                information_spread,
+                marker,
+                markerfacecolor=face,
+                label=entry["name"],
+                zorder=3,
+                **style,
+            )
+    axes.set_xlabel("mutual information of sentence and latent (nats)")
+    axes.set_ylabel("IW-NLL, -log p(x) (nats per sentence)")
+    axes.set_title("Information and likelihood: the better, the lower and the more to the right")
+    figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=4, title="filled: batch normalisation")
+    return figure
+
+
 def plot_training_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
     """
     What a training logged, over its steps: objective, reconstruction, KL with its floor, E[mu^2 + sigma^2], and beta
