@@ -106,6 +106,9 @@ def test_a_seed_means_the_same_draws_for_tensors_arrays_and_any_names():
     x_test, y_test = gaussian_classes([200, 200], seed=1)
     first = probe_features(x, y, x_test, y_test, (10,), 3)
     assert probe_features(torch.tensor(x), torch.tensor(y), torch.tensor(x_test), y_test.tolist(), (10,), 3) == first
+    rough = [torch.tensor(values).bfloat16() for values in (x, x_test)]
+    near = probe_features(rough[0], y, rough[1], y_test, (10,), 3)
+    assert near.rows[-1].accuracy == pytest.approx(first.rows[-1].accuracy, abs=0.02)
     names = np.array(["good", "great"])
     assert probe_features(x, names[y], x_test, names[y_test].tolist(), (10,), 3) == first
     other = probe_features(x, y, x_test, y_test, (10,), 3, seed=1)

@@ -316,6 +316,18 @@ def test_a_collapsed_model_gets_its_report(run, table, tmp_path, make_model, pro
     assert {entry.name for entry in Path("out").iterdir()} >= PICTURES
 
 
+def test_two_texts_and_one_likelihood_are_enough(run, tmp_path, texts):
+    (tmp_path / "two.txt").write_text("\n".join(texts[:2]))
+    run("--file", "two.txt", "--max_importance_sentences", "1", "--num_examples", "1", "--output_dir", "out")
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    report = json.loads(Path("out/report.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    assert report["figures"]["iw_nll_error"] is None and report["figures"]["num_sentences"] == 2
+    assert {entry.name for entry in Path("out").iterdir()} >= PICTURES
+
+
 def test_the_token_is_not_written_down():
     args = EvaluationArguments("user/model", token="hf_secret", file="my texts.csv", labels_per_class=[5], seed=1)
     assert args.command() == (

@@ -286,7 +286,8 @@ def _is_missing(value: Any) -> bool:
 
 
 def _as_features(features: Any, count: int, name: str) -> np.ndarray:
-    values = features.detach().cpu().numpy() if hasattr(features, "detach") else np.asarray(features)
+    # Of a tensor first in torch: numpy has no bfloat16.
+    values = features.detach().cpu().double().numpy() if hasattr(features, "detach") else features
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or len(values) != count:
         raise ValueError(f"The {name} features must have shape ({count}, features), got {values.shape}.")
