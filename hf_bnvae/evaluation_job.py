@@ -2,6 +2,7 @@
 """One evaluation of a saved model: options, texts, figures, pictures and probe, and the folder of its report."""
 
 import json
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -223,7 +224,7 @@ class EvaluationJob:
         kl = encoded.posterior.kl().double().mean(0)
         floor = kl_floor_per_dimension(model.posterior)
         report |= {
-            "figures": asdict(result),
+            "figures": {k: v if _is_json(v) else None for k, v in asdict(result).items()},
             "diagnosis": result.diagnosis,
             "kl_per_dimension": kl.tolist(),
             "kl_floor_per_dimension": None if floor is None else floor.tolist(),
@@ -589,6 +590,11 @@ def _summary(report: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
         "same_texts": report["data"]["sha256"] == own["data"]["sha256"],
         **{name: report["figures"][name] for name in names},
     }
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON can say it: the standard error of a single sentence is no number."""
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _is_report(file: Path) -> bool:

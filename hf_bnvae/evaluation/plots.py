@@ -29,7 +29,7 @@ PRIOR_SHARES = (0.5, 0.9, 0.99)
 # More dots than these only hide one another.
 MAX_DOTS = 3000
 # With more dimensions than these their numbers would run into one another.
-MAX_NAMED_DIMENSIONS = 40
+MAX_NAMED_DIMENSIONS = 32
 
 
 @dataclass(frozen=True)
@@ -380,7 +380,7 @@ def _draw_elbo_lines(axes: Axes) -> None:
         style = {"color": GREY, "fontsize": 8, "textcoords": "offset points", "annotation_clip": False}
         if bottom < value - right < top:
             axes.annotate(f"{value:g}", (right, value - right), (4, -3), **style)
-        elif left < value - bottom < right:
+        elif left < value - bottom < right - 0.05 * (right - left):
             axes.annotate(f"{value:g}", (value - bottom, bottom), (2, 3), **style)
     axes.annotate("-ELBO", (1.0, 1.02), xycoords="axes fraction", color=GREY, fontsize=8, ha="left")
     axes.set_xlim(left, right)

@@ -189,10 +189,16 @@ def require_classes(
         `tuple` of the classes' sorted names, and the indices into them of the training and of the test texts.
 
     Raises:
-        ValueError: for labels that [`require_labels`] refuses, a single class, a class with one training text only,
-            or one of the test set with none.
+        ValueError: for labels that [`require_labels`] refuses, strings here and numbers there, a single class, a class
+            with one training text only, or one of the test set with none.
     """
     train, test = require_labels(labels_train, "training"), require_labels(labels_test, "test")
+    if train.dtype.kind != test.dtype.kind:
+        kinds = {"U": "strings", "i": "numbers"}
+        raise ValueError(
+            f"The training set's labels are {kinds[train.dtype.kind]} ({train[0].item()!r}), the test set's "
+            f"{kinds[test.dtype.kind]} ({test[0].item()!r}). Write them alike."
+        )
     names, y_train, counts = np.unique(train, return_inverse=True, return_counts=True)
     if len(names) < 2:
         raise ValueError(f"A probe needs two classes or more, and all training labels are {names[0].item()!r}.")
@@ -280,7 +286,8 @@ def _is_missing(value: Any) -> bool:
 
 
 def _as_features(features: Any, count: int, name: str) -> np.ndarray:
-    values = features.detach().cpu().numpy() if hasattr(features, "detach") else np.asarray(features)
+    # Of a tensor first in torch: numpy has no bfloat16.
+    values = features.detach().cpu().double().numpy() if hasattr(features, "detach") else features
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or len(values) != count:
         raise ValueError(f"The {name} features must have shape ({count}, features), got {values.shape}.")
