@@ -12,6 +12,7 @@ from hf_bnvae.evaluation import (
     active_units,
     aggregate_moments,
     corpus_figures,
+    decoder_nll,
     diagnose,
     evaluate_model,
     importance_weighted_nll,
@@ -142,7 +143,10 @@ def test_importance_weighted_nll_converges_to_the_integral(make_model, processor
             k: torch.stack(
                 [
                     importance_weighted_nll(
-                        model, posterior, batch["labels"], k, generator=torch.Generator().manual_seed(seed)
+                        decoder_nll(model, batch["labels"]),
+                        posterior,
+                        k,
+                        generator=torch.Generator().manual_seed(seed),
                     ).float()
                     for seed in range(repeats)
                 ]
@@ -162,14 +166,15 @@ def test_importance_weighted_nll_does_not_depend_on_how_it_is_cut(make_model, pr
     batch = processor(texts[:3], return_tensors="pt")
     with torch.no_grad():
         posterior = model.encode(batch["input_ids"], batch["attention_mask"])
+    nll = decoder_nll(model, batch["labels"])
     values = [
-        importance_weighted_nll(model, posterior, batch["labels"], 12, rows, torch.Generator().manual_seed(1))
+        importance_weighted_nll(nll, posterior, 12, rows, generator=torch.Generator().manual_seed(1))
         for rows in (1, 7, 1000)
     ]
     torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(values[0], values[2], rtol=1e-5, atol=1e-4)
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        importance_weighted_nll(model, posterior, batch["labels"], 0)
+        importance_weighted_nll(nll, posterior, 0)
 
 
 def batches_of(processor, texts, size):

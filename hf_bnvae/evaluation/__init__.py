@@ -3,10 +3,11 @@
 
 from .aggregate import active_units, aggregate_moments, corpus_figures
 from .diagnosis import diagnose
-from .evaluator import EvaluationResult, evaluate_model
-from .importance import importance_weighted_nll
+from .evaluator import evaluate_model
+from .importance import decoder_nll, importance_weighted_nll
 from .information import InformationEstimate, mutual_information
-from .text import reconstruction_bleu
+from .result import EvaluationResult
+from .text import reconstruction_bleu, self_bleu
 
 __all__ = [
     "EvaluationResult",
@@ -14,9 +15,11 @@ __all__ = [
     "active_units",
     "aggregate_moments",
     "corpus_figures",
+    "decoder_nll",
     "diagnose",
     "evaluate_model",
     "importance_weighted_nll",
     "mutual_information",
     "reconstruction_bleu",
+    "self_bleu",
 ]
