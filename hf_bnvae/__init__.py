@@ -30,6 +30,7 @@ from .processing_bnvae import BNVAEProcessor
 if TYPE_CHECKING:
     from .calibration import recalibrate_posterior
     from .data_collator import BNVAEDataCollator
+    from .metrics import metric_path
     from .trainer import BNVAETrainer
     from .training_args import BNVAETrainingArguments
 
@@ -39,6 +40,7 @@ _LAZY = {
     "BNVAEDataCollator": "data_collator",
     "BNVAETrainer": "trainer",
     "BNVAETrainingArguments": "training_args",
+    "metric_path": "metrics",
     "recalibrate_posterior": "calibration",
 }
 
@@ -82,6 +84,7 @@ __all__ = [
     "__version__",
     "build_posterior_head",
     "interpolate_latents",
+    "metric_path",
     "population_statistics",
     "posterior_batch_mean",
     "recalibrate_posterior",

@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Figures that tell whether a latent space is alive, each with its unit and estimator named."""
 
-from .aggregate import active_units, aggregate_moments, corpus_figures
+from .aggregate import active_units, aggregate_moments, corpus_figures, posteriors_from_rows
 from .diagnosis import diagnose
 from .evaluator import evaluate_model
 from .importance import decoder_nll, importance_weighted_nll
@@ -20,6 +20,7 @@ __all__ = [
     "evaluate_model",
     "importance_weighted_nll",
     "mutual_information",
+    "posteriors_from_rows",
     "reconstruction_bleu",
     "self_bleu",
 ]

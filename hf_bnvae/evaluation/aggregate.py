@@ -2,14 +2,35 @@
 """Figures of a whole corpus, from the posteriors of its sentences: pure functions of tensors, and sums that take a
 corpus batch by batch."""
 
+from collections.abc import Sequence
+
 import torch
 
-from ..posterior_bnvae import PosteriorHead, PromisedMoments
+from ..posterior_bnvae import DiagonalGaussian, PosteriorHead, PromisedMoments
 
 ACTIVE_UNIT_VARIANCE = 0.01
 
 # What of the model's outputs the figures of a corpus are made of.
 PER_SENTENCE = ("reconstruction_nll", "kl", "mean", "logvar")
+
+
+def posteriors_from_rows(mean: Sequence[Sequence[float]], logvar: Sequence[Sequence[float]]) -> DiagonalGaussian:
+    """
+    Posteriors from numbers, in float64.
+
+    Args:
+        mean, logvar (sequence of sequences of `float`): For each sentence one number a dimension.
+
+    Raises:
+        ValueError: if sentences differ in their number of dimensions, or means and log variances in theirs.
+    """
+    sizes = [sorted({len(row) for row in rows}) for rows in (mean, logvar)]
+    if len(mean) != len(logvar) or sizes[0] != sizes[1] or any(len(size) > 1 for size in sizes):
+        raise ValueError(
+            "mean and logvar must have the shape (sentences, latent_size) both, got "
+            f"{len(mean)} and {len(logvar)} sentences with {sizes[0]} and {sizes[1]} numbers each."
+        )
+    return DiagonalGaussian(torch.tensor(mean, dtype=torch.float64), torch.tensor(logvar, dtype=torch.float64))
 
 
 class RunningMoments:
