@@ -75,8 +75,9 @@ def evaluate_model(
             posteriors are kept in memory.
         num_self_bleu_samples (`int`, *optional*, defaults to 100): How many texts are decoded from draws of the prior
             for self-BLEU; `None` or 0 leaves it out.
-        memory_budget_gib (`float`, *optional*, defaults to 1): Memory that a pass of importance samples may take, in
-            GiB beside the weights; see [`~evaluation.importance.rows_within`].
+        memory_budget_gib (`float`, *optional*, defaults to 1): Memory beside the weights, in GiB, that the decoder may
+            take when it scores sentences, those of importance samples above all; see
+            [`~evaluation.importance.rows_within`].
         seed (`int`, *optional*, defaults to 0): Seed of all noise; the global random state is left alone.
         show_progress (`bool`, *optional*, defaults to `True`): Whether to draw a progress bar, on the main process.
 
@@ -105,7 +106,7 @@ def evaluate_model(
     batches = SentenceBatches(data, processor or attached, text_column, batch_size, num_processes(), process_index())
     evaluation = _Evaluation(
         model,
-        # Of batches that were made elsewhere nobody knows that it was this one who made them.
+        # Whether it has made batches that come from elsewhere is not known.
         processor or (None if batches.are_ready else attached),
         num_importance_samples=num_importance_samples,
         max_importance_sentences=max_importance_sentences,
@@ -171,7 +172,9 @@ class _Evaluation:
         labels = tensors["labels"]
         posterior = model.encode(**encoder_inputs(tensors))
         noise = self._noise(RECONSTRUCTION, batch.indices).to(posterior.mean)
-        nll = model(latents=posterior.sample(noise), labels=labels).reconstruction_nll
+        nll = model(
+            latents=posterior.sample(noise), labels=labels, chunk_size=self._rows_within(labels)
+        ).reconstruction_nll
         share.corpus.update(nll, posterior.kl(), posterior.mean, posterior.logvar)
 
         wanted = self.max_information_sentences - batch.first
@@ -207,9 +210,14 @@ class _Evaluation:
             decoder_nll(self.model, labels[order]),
             DiagonalGaussian(posterior.mean[order], posterior.logvar[order]),
             self.num_importance_samples,
-            rows_within(self.memory_budget_gib, self.model, int(lengths.max())),
+            self._rows_within(labels),
             noise,
         )
+
+    def _rows_within(self, labels: torch.LongTensor) -> int:
+        """How many sentences as long as these the decoder scores at once."""
+        rows = rows_within(self.memory_budget_gib, self.model, int(real_lengths(labels.ne(IGNORE_INDEX)).max()))
+        return min(rows, self.model.config.chunk_size or rows)
 
     def _texts(self, batch: SentenceBatch) -> list[str]:
         """The texts of a batch, those that its labels hold where a text is not known or was cut."""

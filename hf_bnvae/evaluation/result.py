@@ -40,7 +40,7 @@ class EvaluationResult:
     """
 
     num_sentences: int = _figure("sentences", "count", "of the corpus, N")
-    reconstruction_nll: float = _figure("reconstruction", NATS, "-log p(x|z), one sample of z for each sentence")
+    reconstruction_nll: float = _figure("reconstruction", NATS, "-log p(x given z), one sample of z for each sentence")
     kl: float = _figure("KL", NATS, "of the posteriors from the prior, in closed form")
     kl_floor: float = _figure("KL floor", NATS, "least mean KL of a training batch at these parameters")
     elbo: float = _figure("ELBO", NATS, "-(reconstruction + KL)")
