@@ -31,6 +31,7 @@ from .processing_bnvae import BNVAEProcessor
 if TYPE_CHECKING:
     from .calibration import recalibrate_posterior
     from .data_collator import BNVAEDataCollator
+    from .metrics import metric_path
     from .trainer import BNVAETrainer
     from .training_args import BNVAETrainingArguments
 
@@ -40,6 +41,7 @@ _LAZY = {
     "BNVAEDataCollator": "data_collator",
     "BNVAETrainer": "trainer",
     "BNVAETrainingArguments": "training_args",
+    "metric_path": "metrics",
     "recalibrate_posterior": "calibration",
 }
 
@@ -85,6 +87,7 @@ __all__ = [
     "__version__",
     "build_posterior_head",
     "interpolate_latents",
+    "metric_path",
     "population_statistics",
     "posterior_batch_mean",
     "recalibrate_posterior",

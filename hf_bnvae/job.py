@@ -16,7 +16,6 @@ import transformers
 from accelerate import PartialState
 from datasets import Dataset
 from torch.distributed.fsdp import FSDPModule
-from torch.utils.data import DataLoader
 from transformers import AutoModel, AutoProcessor, set_seed
 from transformers.utils import logging
 
@@ -24,7 +23,6 @@ from ._version import __version__
 from .arguments import DataArguments, ModelArguments, ReportArguments, ScriptTrainingArguments
 from .configuration_bnvae import BNVAEConfig
 from .data import TEXT, corpus_hash, load_texts, tokenize_texts
-from .data_collator import BNVAEDataCollator
 from .evaluation.evaluator import evaluate_model
 from .from_scratch import small_configs, train_processor
 from .modeling_bnvae import BNVAEModel
@@ -183,15 +181,11 @@ class TrainingJob:
         """
         args = self.report_args
         self.model.eval()
-        batches = DataLoader(
-            self.eval_dataset,
-            batch_size=self.training_args.per_device_eval_batch_size,
-            collate_fn=BNVAEDataCollator(self.processor),
-        )
         result = evaluate_model(
             self.model,
-            batches,
+            self.eval_dataset,
             self.processor,
+            batch_size=self.training_args.per_device_eval_batch_size,
             num_importance_samples=args.num_importance_samples,
             max_importance_sentences=args.max_importance_sentences,
             seed=self.training_args.seed,

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .evaluation.evaluator import EvaluationResult
+from .evaluation.result import EvaluationResult
 from .modeling_bnvae import BNVAEModel
 
 
@@ -43,35 +43,11 @@ def make_examples(model: BNVAEModel, texts: Sequence[str], num_samples: int = 5,
 
 
 def render_figures(result: EvaluationResult) -> str:
-    """The figures as a table in Markdown, readable as it is in a terminal, with the verdict below."""
-    missing = "-"
-    bound = " (near log N: a lower bound)" if result.mutual_information > result.log_num_sentences - 1 else ""
-    rows = [
-        ("reconstruction", f"{result.reconstruction_nll:.2f}", "-log p(x|z), one sample"),
-        ("KL", f"{result.kl:.2f}", "from the prior"),
-        ("KL floor", f"{result.kl_floor:.2f}", "of a training batch"),
-        ("ELBO", f"{result.elbo:.2f}", "-(reconstruction + KL)"),
-        (
-            "IW-NLL",
-            f"{result.iw_nll:.2f} ± {result.iw_nll_error:.2f}",
-            f"-log p(x), {result.iw_nll_num_samples} samples, {result.iw_nll_num_sentences} sentences",
-        ),
-        (
-            "mutual information",
-            f"{result.mutual_information:.2f} ± {result.mutual_information_error:.2f}",
-            f"log N = {result.log_num_sentences:.2f}{bound}",
-        ),
-        ("marginal KL", f"{result.marginal_kl:.2f}", "aggregated posterior from the prior"),
-        ("active units", f"{result.active_units} of {result.latent_size}", "Var[mu] >= 0.01"),
-        ("E[mu], root mean square", f"{result.aggregate_mean:.3f}", "0 for the prior"),
-        ("E[mu² + sigma²]", f"{result.aggregate_second_moment:.3f}", "1 for the prior"),
-        ("E[mu²] over promised", _number(result.mean_moment_ratio, missing), "1: evaluation sees what training saw"),
-        ("E[sigma²] over promised", _number(result.variance_moment_ratio, missing), "likewise"),
-        ("reconstruction BLEU", _number(result.reconstruction_bleu, missing, 1), "0 to 100, greedy, from the means"),
-    ]
-    lines = markdown_table(("figure", "nats per sentence, or as named", "note"), rows)
+    """The figures as a table in Markdown, readable as it is in a terminal: each with its unit and its estimator, and
+    the verdict below."""
+    lines = markdown_table(("figure", "value", "unit", "estimator"), result.rows())
     verdict = result.diagnosis or "The latent space is alive."
-    return "\n".join([f"{result.num_sentences} held-out sentences", "", *lines, "", verdict])
+    return "\n".join([*lines, "", verdict])
 
 
 def render_examples(examples: Examples) -> str:
@@ -96,10 +72,6 @@ def loading_lines(path: str) -> str:
             'model.reconstruct("A text of your own .")',
         ]
     )
-
-
-def _number(value: float | None, missing: str, digits: int = 3) -> str:
-    return missing if value is None else f"{value:.{digits}f}"
 
 
 def markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

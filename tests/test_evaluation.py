@@ -2,23 +2,45 @@
 
 import math
 import re
+import weakref
+from functools import partial
+from operator import getitem
 
+import mpmath
 import pytest
+import sacrebleu
 import torch
 from torch.distributions import MultivariateNormal, Normal
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import BertConfig, GPT2Config
 
-from hf_bnvae import DiagonalGaussian, GaussianPosterior, build_posterior_head, recalibrate_posterior
+from hf_bnvae import (
+    BatchNormMeanPosterior,
+    BNVAEConfig,
+    BNVAEModel,
+    DiagonalGaussian,
+    GaussianPosterior,
+    build_posterior_head,
+    recalibrate_posterior,
+)
 from hf_bnvae.evaluation import (
     active_units,
     aggregate_moments,
     corpus_figures,
+    decoder_nll,
     diagnose,
-    evaluate_model,
     importance_weighted_nll,
     mutual_information,
     reconstruction_bleu,
+    self_bleu,
 )
+from hf_bnvae.evaluation.aggregate import CorpusSums, RunningMoments
+from hf_bnvae.evaluation.importance import rows_within
+from hf_bnvae.evaluation.text import BLEUCounts
 from hf_bnvae.posterior_bnvae import PromisedMoments
+
+# --- sums in place of tensors ----------------------------------------------------------------------------------------
 
 
 def test_active_units_count_dimensions_that_vary():
@@ -49,6 +71,51 @@ def test_corpus_figures_do_not_depend_on_batches():
     figures = corpus_figures(nll, kl, torch.zeros(4, 1), torch.zeros(4, 1), GaussianPosterior(2, 1))
     assert (figures["reconstruction_nll"], figures["kl"], figures["loss"]) == (4.0, 2.0, 6.0)
     assert figures["elbo"] == -6.0 and figures["active_units"] == 0 and figures["kl_floor"] == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 400])
+def test_sums_of_batches_are_the_figures_of_the_whole(size):
+    """Against the definitions on whole tensors in float64, with means far from 0 beside their spread."""
+    nll, kl = 1e4 + torch.rand(400), torch.rand(400, 3)
+    mean = torch.tensor([300.0, 300.0, 0.0]) + torch.tensor([0.12, 0.08, 1.0]) * torch.randn(400, 3)
+    logvar = torch.randn(400, 3)
+    head = BatchNormMeanPosterior(2, 3)
+    head.shift.data.fill_(0.5)
+    tensors = {"reconstruction_nll": nll, "kl": kl, "mean": mean, "logvar": logvar}
+    halves = CorpusSums(), CorpusSums()
+    for number, start in enumerate(range(0, 400, size)):
+        halves[number % 2].update(**{name: values[start : start + size] for name, values in tensors.items()})
+    found = CorpusSums().merge(halves[1]).merge(halves[0]).figures(head)
+    mu, variance = mean.double(), logvar.double().exp()
+    expected = {
+        "loss": nll.double().mean() + kl.double().sum(-1).mean(),
+        "reconstruction_nll": nll.double().mean(),
+        "kl": kl.double().sum(-1).mean(),
+        "kl_floor": head.kl_floor(),
+        "elbo": -nll.double().mean() - kl.double().sum(-1).mean(),
+        "active_units": mu.var(0).ge(0.01).sum(),
+        "aggregate_mean": mu.mean(0).square().mean().sqrt(),
+        "aggregate_second_moment": (mu.square() + variance).mean(),
+        "mean_moment_ratio": ((mu - 0.5).square().mean(0) / head.promised_moments().mean_square).mean(),
+    }
+    assert found == pytest.approx({name: value.item() for name, value in expected.items()}, rel=1e-10)
+    assert corpus_figures(**tensors, head=head) == pytest.approx(found, rel=1e-10)
+    spread = RunningMoments().update(mean[:150]).update(mean[150:]).variance
+    torch.testing.assert_close(spread, mu.var(0), rtol=1e-9, atol=0)
+    assert found["active_units"] == 2
+    # As a difference of large numbers in single precision the variance has no digit left.
+    naive = mean.square().mean(0) - mean.mean(0).square()
+    assert ((naive - mu.var(0)).abs() / mu.var(0))[:2].max() > 0.1
+
+
+def test_running_moments_of_little_or_nothing():
+    assert RunningMoments().standard_error is None
+    one = RunningMoments().update(torch.tensor([3.0])).update(torch.empty(0))
+    assert (one.count, one.mean.item(), one.standard_error) == (1, 3.0, None) and one.variance.isnan()
+    assert one.merge(RunningMoments()).count == 1
+
+
+# --- information -----------------------------------------------------------------------------------------------------
 
 
 class LinearGaussian:
@@ -107,12 +174,134 @@ def test_mutual_information_survives_tiny_sigmas():
     assert estimate.mutual_information == pytest.approx(sum(gains) / 40, rel=1e-9)
 
 
+def test_marginal_kl_of_a_shifted_and_narrow_aggregate_is_exact():
+    """The posteriors' means are N(0.7, 0.5), their variances 0.1: the aggregate is N(0.7, 0.6) in each dimension."""
+    mean = 0.7 + math.sqrt(0.5) * torch.randn(6000, 2).double()
+    estimate = mutual_information(DiagonalGaussian(mean, torch.full_like(mean, math.log(0.1))))
+    marginal_kl, information = 0.6 + 0.7**2 - math.log(0.6) - 1, math.log(0.6 / 0.1)
+    assert abs(estimate.marginal_kl - marginal_kl) < 4 * estimate.marginal_kl_error
+    assert abs(estimate.mutual_information - information) < 4 * estimate.mutual_information_error
+    assert 0 < estimate.marginal_kl_error < 0.02 and estimate.marginal_kl > 10 * estimate.marginal_kl_error
+
+
+def test_direct_sums_keep_what_a_matrix_product_loses():
+    """With sigma = 1e-4, against sums in 50 digits; expanded in single precision nothing is left."""
+    means = torch.randn(20, 4).repeat_interleave(3, 0) + 1e-4 * torch.randn(60, 4)
+    posterior, noise = DiagonalGaussian(means, torch.full((60, 4), 2 * math.log(1e-4))), torch.randn(60, 4).double()
+    with mpmath.workdps(50):
+        variance = mpmath.exp(mpmath.mpf(posterior.logvar[0, 0].item()))
+        exact = [[mpmath.mpf(value) for value in row] for row in means.tolist()]
+        gain = mpmath.mpf(0)
+        for own, shift in zip(exact, noise.tolist(), strict=True):
+            point = [m + mpmath.sqrt(variance) * n for m, n in zip(own, shift, strict=True)]
+            densities = [
+                mpmath.exp(-sum((p - m) ** 2 for p, m in zip(point, other, strict=True)) / (2 * variance))
+                for other in [own, *exact]
+            ]
+            gain += mpmath.log(densities[0]) - mpmath.log(sum(densities[1:]) / 60)
+        reference = float(gain / 60)
+    assert math.log(20) < reference < math.log(60) - 0.1
+    estimate = mutual_information(posterior, noise=noise).mutual_information
+    assert estimate == pytest.approx(reference, rel=1e-8)
+
+    latents, precision = posterior.sample(noise.float()), torch.exp(-posterior.logvar)
+    expanded = (latents.square() @ precision.T - 2 * latents @ (means * precision).T) + (
+        means.square() * precision
+    ).sum(1)
+    product = (-0.5 * expanded.diagonal() - (-0.5 * expanded).logsumexp(1) + math.log(60)).mean()
+    assert not abs(product.item() - reference) < 0.3
+
+
 def test_mutual_information_of_a_collapsed_posterior_is_zero():
     estimate = mutual_information(DiagonalGaussian(torch.zeros(100, 4), torch.zeros(100, 4)))
     assert estimate.mutual_information == pytest.approx(0, abs=1e-12)
     kl = DiagonalGaussian(torch.ones(1, 4), torch.zeros(1, 4)).kl().sum()
     shifted = mutual_information(DiagonalGaussian(torch.ones(5000, 4), torch.zeros(5000, 4)))
     assert shifted.marginal_kl == pytest.approx(kl.item(), abs=0.15)
+
+
+# --- importance-weighted likelihood ----------------------------------------------------------------------------------
+
+
+class FactorModel:
+    """x = W z + b + noise in five dimensions, z in two; the columns of W are orthogonal, so that the true posterior
+    has no covariances. log p(x), the posterior and the ELBO of any other are known exactly."""
+
+    def __init__(self) -> None:
+        self.weights = torch.linalg.qr(torch.randn(5, 2).double()).Q * torch.tensor([2.0, 0.7])
+        self.bias, self.noise = torch.randn(5).double(), 0.6
+        covariance = self.weights @ self.weights.T + self.noise**2 * torch.eye(5).double()
+        self.marginal = MultivariateNormal(self.bias, covariance)
+        self.data = self.marginal.sample((150,))
+        self.precision = 1 + self.weights.square().sum(0) / self.noise**2
+
+    def nll(self, latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return -Normal(latents @ self.weights.T + self.bias, self.noise).log_prob(self.data[rows]).sum(-1)
+
+    def posterior(self, shift: float = 0.0, log_scale: float = 0.0) -> DiagonalGaussian:
+        mean = (self.data - self.bias) @ self.weights / self.noise**2 / self.precision
+        return DiagonalGaussian(mean + shift, (log_scale - self.precision.log()).expand_as(mean))
+
+    def negative_elbo(self, posterior: DiagonalGaussian) -> torch.Tensor:
+        spread = (self.weights.square() * posterior.logvar.exp()[:, None]).sum((1, 2)) / (2 * self.noise**2)
+        return self.nll(posterior.mean, torch.arange(150)) + spread + posterior.kl().sum(-1)
+
+
+def test_importance_weighted_nll_is_exact_with_the_true_posterior():
+    model = FactorModel()
+    truth = -model.marginal.log_prob(model.data)
+    for num_samples in (1, 7):
+        estimate = importance_weighted_nll(model.nll, model.posterior(), num_samples)
+        torch.testing.assert_close(estimate, truth, rtol=1e-12, atol=1e-12)
+    other = importance_weighted_nll(model.nll, model.posterior(shift=0.3), 7)
+    assert (other - truth).abs().min() > 1e-6
+    torch.testing.assert_close(model.negative_elbo(model.posterior()), truth, rtol=1e-12, atol=1e-12)
+
+
+def test_importance_weighted_nll_falls_from_the_elbo_to_the_truth():
+    """With a posterior that is beside the true one and wider, over 40 repetitions for each of 150 sentences."""
+    model = FactorModel()
+    posterior, truth = model.posterior(shift=0.3, log_scale=0.5), -model.marginal.log_prob(model.data)
+    bound, noise = model.negative_elbo(posterior), torch.randn(40, 150, 64, 2).double()
+    means = {}
+    for num_samples in (1, 4, 16, 64):
+        draws = [partial(getitem, part) for part in noise[:, :, :num_samples]]
+        estimates = torch.stack([importance_weighted_nll(model.nll, posterior, num_samples, noise=d) for d in draws])
+        excess = (estimates - truth).mean(1)  # of one repetition
+        means[num_samples], error = excess.mean().item(), excess.std().item() / 40**0.5
+        assert means[num_samples] > -4 * error
+        if num_samples == 1:
+            assert abs(means[1] - (bound - truth).mean()) < 4 * error
+    assert means[1] > means[4] > means[16] > means[64] > 0 and means[64] < 0.05 * means[1]
+    # On the same samples the mean of the logarithms is no less than the logarithm of the mean, for every sentence.
+    draws = [partial(getitem, part) for part in noise[0].split(1, 1)]
+    singles = [importance_weighted_nll(model.nll, posterior, 1, noise=draw) for draw in draws]
+    together = importance_weighted_nll(model.nll, posterior, 64, noise=partial(getitem, noise[0]))
+    assert (together < torch.stack(singles).mean(0)).all()
+    # Many samples: the truth, within the error.
+    many = importance_weighted_nll(model.nll, posterior, 20_000)
+    assert (many - truth).abs().mean() < 0.02
+    # Without the weights, -log of the mean of p(x|z), it would be below the truth.
+    drawn = posterior.mean + posterior.std * noise[0].transpose(0, 1)
+    unweighted = math.log(64) - torch.stack([-model.nll(z, torch.arange(150)) for z in drawn]).logsumexp(0)
+    assert (unweighted - truth).mean() < -0.5
+
+
+@pytest.mark.parametrize("rows_per_pass", [1, 5, 12, 40, 10_000])
+def test_passes_are_no_larger_than_allowed_and_change_nothing(rows_per_pass):
+    model, sizes = FactorModel(), []
+
+    def nll(latents, rows):
+        sizes.append(len(rows))
+        return model.nll(latents, rows)
+
+    def estimate(rows_per_pass):
+        generator = torch.Generator().manual_seed(2)
+        return importance_weighted_nll(nll, model.posterior(0.3), 12, rows_per_pass, generator=generator)
+
+    found = estimate(rows_per_pass)
+    assert max(sizes) <= rows_per_pass and sum(sizes) == 150 * 12
+    torch.testing.assert_close(found, estimate(100), rtol=1e-12, atol=1e-12)
 
 
 def enumerable(make_model, **fields):
@@ -142,7 +331,10 @@ def test_importance_weighted_nll_converges_to_the_integral(make_model, processor
             k: torch.stack(
                 [
                     importance_weighted_nll(
-                        model, posterior, batch["labels"], k, generator=torch.Generator().manual_seed(seed)
+                        decoder_nll(model, batch["labels"]),
+                        posterior,
+                        k,
+                        generator=torch.Generator().manual_seed(seed),
                     ).float()
                     for seed in range(repeats)
                 ]
@@ -162,53 +354,82 @@ def test_importance_weighted_nll_does_not_depend_on_how_it_is_cut(make_model, pr
     batch = processor(texts[:3], return_tensors="pt")
     with torch.no_grad():
         posterior = model.encode(batch["input_ids"], batch["attention_mask"])
+    nll = decoder_nll(model, batch["labels"])
     values = [
-        importance_weighted_nll(model, posterior, batch["labels"], 12, rows, torch.Generator().manual_seed(1))
+        importance_weighted_nll(nll, posterior, 12, rows, generator=torch.Generator().manual_seed(1))
         for rows in (1, 7, 1000)
     ]
     torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(values[0], values[2], rtol=1e-5, atol=1e-4)
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        importance_weighted_nll(model, posterior, batch["labels"], 0)
+        importance_weighted_nll(nll, posterior, 0)
+
+
+class PeakMemory(TorchDispatchMode):
+    """Bytes of all tensors that are made inside and alive at once, at most; those given before do not count."""
+
+    def __init__(self, *given: torch.Tensor) -> None:
+        super().__init__()
+        self.sizes = {tensor.untyped_storage()._cdata: 0 for tensor in given}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self.sizes:
+                storage = tensor.untyped_storage()
+                self.sizes[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._free, storage._cdata)
+        return made
+
+    def _free(self, key: int) -> None:
+        self.now -= self.sizes.pop(key, 0)
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "hidden_size", "dtype"),
+    [
+        (50257, 64, torch.float32),
+        (50257, 64, torch.bfloat16),
+        (50257, 64, torch.float64),
+        (100, 512, torch.float32),
+        (3000, 128, torch.bfloat16),
+    ],
+)
+def test_a_pass_keeps_to_the_budget_of_memory(vocab_size, hidden_size, dtype):
+    """Where the vocabulary is most of it and where the hidden states are; at least a third of the budget is used."""
+    model = BNVAEModel(
+        BNVAEConfig.from_encoder_decoder_configs(
+            BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8),
+            GPT2Config(vocab_size=vocab_size, n_embd=hidden_size, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=2),
+            latent_size=2,
+            posterior="gaussian",
+        )
+    )
+    model = model.to(dtype).eval()
+    budget = 1 / 32
+    rows = rows_within(budget, model, 20)
+    assert rows > 1
+    latents, labels = torch.zeros(rows, 2, dtype=dtype), torch.randint(0, vocab_size, (rows, 20))
+    nll, places = decoder_nll(model, labels), torch.arange(rows)
+    with torch.no_grad():
+        nll(latents, places)
+        with PeakMemory(*model.parameters(), *model.buffers(), latents, labels, places) as memory:
+            nll(latents, places)
+    assert budget / 3 < memory.peak / 2**30 <= budget
+
+
+def test_a_budget_too_small_for_a_sentence_still_takes_one(make_model):
+    model = make_model()
+    assert rows_within(1e-9, model, 30) == 1 < rows_within(1, model, 30) == rows_within(2, model, 60)
+    with pytest.raises(ValueError, match="memory_budget_gib must be above 0, got 0"):
+        rows_within(0, model, 30)
 
 
 def batches_of(processor, texts, size):
     return [dict(processor(texts[i : i + size], return_tensors="pt")) for i in range(0, len(texts), size)]
-
-
-def test_evaluation_gives_figures_of_the_corpus_however_it_is_cut(make_model, processor, texts):
-    model = make_model(posterior="bn_rms")
-    with torch.no_grad():
-        model.posterior.mean_projection.weight.mul_(100)  # variances far above BN's epsilon
-    recalibrate_posterior(model, batches_of(processor, texts, 50))
-    before = torch.get_rng_state()
-    options = {"num_importance_samples": 3, "max_importance_sentences": 20, "show_progress": False}
-    model.train()
-    one, other = (evaluate_model(model, batches_of(processor, texts, size), **options) for size in (400, 33))
-    assert model.training and torch.equal(torch.get_rng_state(), before)
-    assert one.num_sentences == other.num_sentences == 400 and one.iw_nll_num_sentences == 20
-    # Without noise in them these do not depend on the batches at all, to rounding.
-    for name in ("kl", "kl_floor", "active_units", "aggregate_second_moment", "mean_moment_ratio"):
-        assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-4), name
-    assert one.mean_moment_ratio == pytest.approx(1, abs=1e-4) and one.variance_moment_ratio == pytest.approx(
-        1, abs=1e-4
-    )
-    assert one.elbo == -(one.reconstruction_nll + one.kl)
-    again = evaluate_model(model, batches_of(processor, texts, 400), **options)
-    assert again == one
-    metrics = one.to_metrics()
-    assert metrics["eval_iw_nll"] == one.iw_nll and metrics["eval_log_num_sentences"] == pytest.approx(math.log(400))
-
-
-def test_bleu_of_reconstructions_is_that_of_the_texts_that_the_model_makes(trained_model, processor, texts):
-    options = {"num_importance_samples": 1, "max_importance_sentences": 2, "show_progress": False}
-    batches = batches_of(processor, texts[:40], 16)
-    assert evaluate_model(trained_model, batches, **options).reconstruction_bleu is None
-    measured = evaluate_model(trained_model, batches, processor, **options).reconstruction_bleu
-    assert measured == pytest.approx(reconstruction_bleu(trained_model.reconstruct(texts[:40]), texts[:40]))
-    # The model has learnt something of these texts, so another's latent keeps less of a text.
-    swapped = reconstruction_bleu(trained_model.reconstruct(texts[40:80]), texts[:40])
-    assert measured > swapped + 1
 
 
 def test_bleu_by_hand():
@@ -221,15 +442,31 @@ def test_bleu_by_hand():
             reconstruction_bleu(*wrong)
 
 
-def test_evaluation_refuses_what_it_cannot_measure(make_model, processor, texts):
-    model = make_model()
-    with pytest.raises(ValueError, match="never estimated"):
-        evaluate_model(model, batches_of(processor, texts, 50))
-    gaussian = make_model(posterior="gaussian")
-    with pytest.raises(ValueError, match="at least two sentences"):
-        evaluate_model(gaussian, batches_of(processor, texts[:1], 1), num_importance_samples=1)
-    with pytest.raises(ValueError, match="at least two sentences"):
-        evaluate_model(gaussian, [])
+def test_bleu_in_batches_is_that_of_the_whole(texts):
+    halves, others = texts[:50], texts[1:41] + texts[40:50]
+    whole = sacrebleu.corpus_bleu(others, [halves]).score
+    counts = BLEUCounts().update([], []).update(others[:7], halves[:7])
+    counts.merge(BLEUCounts().update(others[7:], halves[7:]))
+    assert counts.score() == reconstruction_bleu(others, halves) == pytest.approx(whole)
+    means = (reconstruction_bleu(others[:7], halves[:7]) + reconstruction_bleu(others[7:], halves[7:])) / 2
+    assert 5 < whole < 95 and abs(means - whole) > 1
+    with pytest.raises(ValueError, match="As many reconstructions as texts"):
+        counts.update(["a"], [])
+
+
+def test_self_bleu_is_each_text_against_all_others(texts):
+    some = texts[:12]
+    one_by_one = [sacrebleu.sentence_bleu(some[i], some[:i] + some[i + 1 :]).score for i in range(12)]
+    assert self_bleu(some) == pytest.approx(sum(one_by_one) / 12)
+    assert 1 < self_bleu(some) < 99
+    # In pairs of doubles each is found again, whatever is beside it.
+    assert self_bleu(some + some) == 100
+    assert self_bleu(["a b c d", "e f g h"]) == pytest.approx(0, abs=1e-9)
+    # A model that says nothing is not diverse.
+    assert self_bleu(["", " "]) == 100 and self_bleu(["", "a b c d", "e f g h"]) == pytest.approx(0, abs=1e-9)
+    for wrong, words in ((["a"], "two texts, got 1"), (["a", 3], "an element 3")):
+        with pytest.raises(ValueError, match=words):
+            self_bleu(wrong)
 
 
 def test_recalibration_gives_exact_moments_and_leaves_modes_alone(make_model, processor, texts):

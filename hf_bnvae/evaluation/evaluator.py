@@ -2,177 +2,356 @@
 """One call on a model and a data set gives every figure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
+from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
+from transformers.utils import logging
 
 from ..calibration import encoder_inputs, preserved_modes
-from ..modeling_bnvae import BNVAEModel
-from ..posterior_bnvae import DiagonalGaussian
+from ..chunking_bnvae import real_lengths
+from ..modeling_bnvae import IGNORE_INDEX, BNVAEModel
+from ..posterior_bnvae import DiagonalGaussian, num_processes
 from ..processing_bnvae import BNVAEProcessor
-from .aggregate import corpus_figures
-from .diagnosis import diagnose
-from .importance import importance_weighted_nll
+from .aggregate import CorpusSums, RunningMoments
+from .importance import decoder_nll, importance_weighted_nll, rows_within
 from .information import mutual_information
-from .text import reconstruction_bleu
+from .noise import IMPORTANCE, INFORMATION, PRIOR, RECONSTRUCTION, sentence_noise
+from .processes import gather_results, process_index
+from .result import EvaluationResult
+from .sentences import SentenceBatch, SentenceBatches
+from .text import BLEUCounts, self_bleu
 
+logger = logging.get_logger(__name__)
+
+# Whatever the model's generation configuration says.
 GREEDY = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "return_dict_in_generate": False}
 
 
-@dataclass(frozen=True)
-class EvaluationResult:
-    """
-    The figures of a corpus under a model; those in nats are per sentence.
-
-    Args:
-        num_sentences (`int`): N.
-        reconstruction_nll (`float`): -log p(x | z), nats, one sample of z for each sentence.
-        kl (`float`): Mean KL of the posteriors from the prior, nats.
-        kl_floor (`float`): The least mean KL of a training batch at the model's parameters, nats.
-        elbo (`float`): -(reconstruction_nll + kl), nats.
-        iw_nll (`float`): Importance-weighted -log p(x), nats, over the first `iw_nll_num_sentences` sentences.
-        iw_nll_error (`float`): Its standard error over those sentences, nats.
-        iw_nll_num_sentences (`int`): How many sentences those are.
-        iw_nll_num_samples (`int`): Importance samples for each.
-        mutual_information (`float`): Of sentence and latent under the aggregated posterior, nats.
-        mutual_information_error (`float`): Its Monte-Carlo standard error, nats.
-        log_num_sentences (`float`): log N, which that estimate cannot exceed, nats.
-        marginal_kl (`float`): KL of the aggregated posterior from the prior, nats.
-        active_units (`int`): Dimensions with Var[mu] >= 0.01.
-        latent_size (`int`): Number of dimensions.
-        aggregate_mean (`float`): Root mean square over dimensions of E[mu].
-        aggregate_second_moment (`float`): Mean over dimensions of E[mu^2 + sigma^2].
-        mean_moment_ratio, variance_moment_ratio (`float`, *optional*): E[(mu - shift)^2] and E[sigma^2] over what
-            the head promises; `None` where it promises nothing.
-        reconstruction_bleu (`float`, *optional*): BLEU of what is decoded greedily from the posteriors' modes, from 0
-            to 100; see [`~evaluation.reconstruction_bleu`]. `None` if no processor was given.
-    """
-
-    num_sentences: int
-    reconstruction_nll: float
-    kl: float
-    kl_floor: float
-    elbo: float
-    iw_nll: float
-    iw_nll_error: float
-    iw_nll_num_sentences: int
-    iw_nll_num_samples: int
-    mutual_information: float
-    mutual_information_error: float
-    log_num_sentences: float
-    marginal_kl: float
-    active_units: int
-    latent_size: int
-    aggregate_mean: float
-    aggregate_second_moment: float
-    mean_moment_ratio: float | None = None
-    variance_moment_ratio: float | None = None
-    reconstruction_bleu: float | None = None
-
-    @property
-    def diagnosis(self) -> str | None:
-        """What is wrong with the latent space, `None` where it is alive."""
-        return diagnose({k: v for k, v in asdict(self).items() if v is not None})
-
-    def to_metrics(self, prefix: str = "eval") -> dict[str, float]:
-        """The figures under the names that `Trainer` would give them, `eval_kl` and so on; those that are `None` are
-        left out."""
-        return {f"{prefix}_{name}": value for name, value in asdict(self).items() if value is not None}
-
-
-@torch.no_grad()
 def evaluate_model(
     model: BNVAEModel,
-    batches: Iterable[Mapping[str, torch.Tensor]],
+    data: Dataset | IterableDataset | Iterable[str] | Iterable[Mapping[str, torch.Tensor]],
     processor: BNVAEProcessor | None = None,
+    *,
+    text_column: str | None = None,
+    batch_size: int = 64,
     num_importance_samples: int = 100,
     max_importance_sentences: int = 500,
+    max_information_sentences: int = 10_000,
+    num_self_bleu_samples: int | None = 100,
+    memory_budget_gib: float = 1.0,
     seed: int = 0,
     show_progress: bool = True,
 ) -> EvaluationResult:
     """
     Every figure of a corpus.
 
+    The data are read once and batch by batch, and of all figures but mutual information and marginal KL no more is
+    kept than sums in float64, so the data may be larger than memory. The noise of each sentence is drawn from the seed
+    and the sentence's place in the data: how the data are cut into batches, and among how many processes, changes no
+    figure but by rounding.
+
+    Where `torch.distributed` is initialised every process makes this call with the same data, not with a share of
+    them; each works off every P-th batch, and all return the same result.
+
     Args:
         model ([`BNVAEModel`]): The model. It is put into evaluation mode, and left as it was.
-        batches (iterable of mappings): `input_ids`, `attention_mask` and `labels` of the corpus' sentences. How
-            they are divided changes no figure but for the noise of the samples.
-        processor ([`BNVAEProcessor`], *optional*): The model's processor. With it the sentences are reconstructed as
-            texts, too, and their BLEU is measured.
-        num_importance_samples (`int`, *optional*, defaults to 100): Samples for each sentence's log p(x).
+        data: The sentences: a list of strings; a `Dataset` or streamed `IterableDataset` with a column of texts, or
+            with `input_ids`, `attention_mask` and `labels`; or a `DataLoader` or another iterable of such batches, as
+            tensors. Empty texts are left out, and that is said.
+        processor ([`BNVAEProcessor`], *optional*): The model's processor. Needed for all data but batches, unless it
+            is attached to the model. With batches, the figures of texts and words are measured if it is given.
+        text_column (`str`, *optional*): The column of the texts. By default it is `text`, unless the rows have
+            `input_ids`.
+        batch_size (`int`, *optional*, defaults to 64): Sentences that are encoded or decoded at once; of data that
+            are batches already, theirs.
+        num_importance_samples (`int`, *optional*, defaults to 100): K, samples for each sentence's log p(x).
         max_importance_sentences (`int`, *optional*, defaults to 500): Of how many sentences, from the first on. This
             is by far the most expensive figure: one pass of the decoder for each sample.
+        max_information_sentences (`int`, *optional*, defaults to 10000): From how many sentences, from the first on,
+            mutual information and marginal KL are estimated. The cost is that of their number's square, and their
+            posteriors are kept in memory.
+        num_self_bleu_samples (`int`, *optional*, defaults to 100): How many texts are decoded from draws of the prior
+            for self-BLEU; `None` or 0 leaves it out.
+        memory_budget_gib (`float`, *optional*, defaults to 1): Memory beside the weights, in GiB, that the decoder may
+            take when it scores sentences, those of importance samples above all; see
+            [`~evaluation.importance.rows_within`].
         seed (`int`, *optional*, defaults to 0): Seed of all noise; the global random state is left alone.
-        show_progress (`bool`, *optional*, defaults to `True`): Whether to draw a progress bar.
+        show_progress (`bool`, *optional*, defaults to `True`): Whether to draw a progress bar, on the main process.
 
     Returns:
-        [`EvaluationResult`]
+        [`EvaluationResult`]: The figures, which say what their units and estimators are.
 
     Raises:
-        ValueError: if the corpus has fewer than two sentences, or the posterior's running statistics were never
-            estimated.
+        ValueError: for a model without latents or whose posterior's running statistics were never estimated, fewer
+            than two sentences, sentences without labels or with token ids that the model does not have, processes
+            that are given other data than one another, and arguments out of range.
     """
-    if num_importance_samples < 1 or max_importance_sentences < 1:
-        raise ValueError(
-            "num_importance_samples and max_importance_sentences must be at least 1, got "
-            f"{num_importance_samples} and {max_importance_sentences}."
-        )
+    for name, value, least in (
+        ("num_importance_samples", num_importance_samples, 1),
+        ("max_importance_sentences", max_importance_sentences, 1),
+        ("max_information_sentences", max_information_sentences, 2),
+        ("num_self_bleu_samples", num_self_bleu_samples or 2, 2),  # 0 and None leave it out
+        ("seed", seed, 0),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    model = getattr(model, "module", model)
+    _require_latents(model)
     require_estimated_statistics(model)
-    generator = torch.Generator().manual_seed(seed)
-    device = model.posterior.mean_projection.weight.device
-    collected: dict[str, list[torch.Tensor]] = {}
-    iw_nll: list[torch.Tensor] = []
-    texts: list[str] = []
-    reconstructions: list[str] = []
-    with preserved_modes(model):
-        model.eval()
-        for batch in tqdm(batches, desc="Evaluating", disable=not show_progress, leave=False):
-            batch = {name: values.to(device) for name, values in batch.items()}
-            posterior = model.encode(**encoder_inputs(batch))
-            # Drawn on the CPU, so that the figures are the same on every device.
-            noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
-            nll = model(latents=posterior.sample(noise), labels=batch["labels"]).reconstruction_nll
-            values = {
-                "reconstruction_nll": nll,
-                "kl": posterior.kl(),
-                "mean": posterior.mean,
-                "logvar": posterior.logvar,
-            }
-            for name, value in values.items():
-                collected.setdefault(name, []).append(value)
-            if processor is not None:
-                texts += processor.decode_texts(batch["labels"])
-                # Whatever the model's generation configuration says.
-                ids = model.generate(latents=posterior.mode(), **GREEDY)
-                reconstructions += processor.decode_texts(ids)
-            wanted = max_importance_sentences - sum(map(len, iw_nll))
-            if wanted > 0:
-                chosen = DiagonalGaussian(posterior.mean[:wanted], posterior.logvar[:wanted])
-                iw_nll.append(
-                    importance_weighted_nll(
-                        model, chosen, batch["labels"][:wanted], num_importance_samples, generator=generator
-                    )
-                )
-    count = sum(map(len, collected.get("mean", [])))
-    if count < 2:
-        raise ValueError(f"An evaluation needs at least two sentences: moments are over the data. Got {count}.")
-    tensors = {name: torch.cat(values) for name, values in collected.items()}
-    figures = corpus_figures(**tensors, head=model.posterior)
-    del figures["loss"]
-    information = mutual_information(DiagonalGaussian(tensors["mean"], tensors["logvar"]), generator)
-    log_likelihoods = torch.cat(iw_nll)
-    return EvaluationResult(
-        num_sentences=count,
-        iw_nll=log_likelihoods.mean().item(),
-        iw_nll_error=log_likelihoods.std().item() / len(log_likelihoods) ** 0.5,
-        iw_nll_num_sentences=len(log_likelihoods),
-        iw_nll_num_samples=num_importance_samples,
-        latent_size=model.config.latent_size,
-        reconstruction_bleu=None if processor is None else reconstruction_bleu(reconstructions, texts),
-        **asdict(information),
-        **figures,
+    rows_within(memory_budget_gib, model, 1)  # refuses a bad budget before the work
+    attached = getattr(model, "processor", None)
+    batches = SentenceBatches(data, processor or attached, text_column, batch_size, num_processes(), process_index())
+    evaluation = _Evaluation(
+        model,
+        # Whether it has made batches that come from elsewhere is not known.
+        processor or (None if batches.are_ready else attached),
+        num_importance_samples=num_importance_samples,
+        max_importance_sentences=max_importance_sentences,
+        max_information_sentences=max_information_sentences,
+        num_self_bleu_samples=num_self_bleu_samples or 0,
+        memory_budget_gib=memory_budget_gib,
+        seed=seed,
     )
+    with preserved_modes(model), torch.no_grad():
+        model.eval()
+        show = show_progress and process_index() == 0
+        shares = gather_results(lambda: evaluation.work_off(batches, show))
+    return evaluation.result(_merged(shares))
+
+
+@dataclass
+class _Share:
+    """What one process has found out, or, merged, all of them."""
+
+    num_read: int = 0
+    checksum: int = 0
+    num_empty: int = 0
+    num_cut: int = 0
+    corpus: CorpusSums = field(default_factory=CorpusSums)
+    iw_nll: RunningMoments = field(default_factory=RunningMoments)
+    num_tokens: int = 0
+    num_words: int = 0
+    bleu: BLEUCounts = field(default_factory=BLEUCounts)
+    posteriors: dict[int, DiagonalGaussian] = field(default_factory=dict)  # by the place of their first sentence
+    samples: dict[int, str] = field(default_factory=dict)  # by their number
+
+
+@dataclass
+class _Evaluation:
+    """A model, in evaluation mode, and what is asked about it, as in [`evaluate_model`]."""
+
+    model: BNVAEModel
+    processor: BNVAEProcessor | None
+    num_importance_samples: int
+    max_importance_sentences: int
+    max_information_sentences: int
+    num_self_bleu_samples: int
+    memory_budget_gib: float
+    seed: int
+
+    def work_off(self, batches: SentenceBatches, show_progress: bool) -> _Share:
+        """This process' batches, and its samples of the prior."""
+        share = _Share()
+        for batch in tqdm(
+            batches, total=batches.num_batches, desc="Evaluating", disable=not show_progress, leave=False
+        ):
+            _require_known_tokens(self.model, batch)
+            self._add_batch(share, batch)
+        share.num_read, share.checksum = batches.count, batches.checksum
+        share.num_empty, share.num_cut = batches.num_empty, batches.num_cut
+        if self.processor is not None:
+            self._add_samples(share, batches)
+        return share
+
+    def _add_batch(self, share: _Share, batch: SentenceBatch) -> None:
+        model = self.model
+        tensors = {name: values.to(self._device) for name, values in batch.tensors.items()}
+        labels = tensors["labels"]
+        posterior = model.encode(**encoder_inputs(tensors))
+        noise = self._noise(RECONSTRUCTION, batch.indices).to(posterior.mean)
+        nll = model(
+            latents=posterior.sample(noise), labels=labels, chunk_size=self._rows_within(labels)
+        ).reconstruction_nll
+        share.corpus.update(nll, posterior.kl(), posterior.mean, posterior.logvar)
+
+        wanted = self.max_information_sentences - batch.first
+        if wanted > 0:
+            first = DiagonalGaussian(posterior.mean[:wanted].cpu(), posterior.logvar[:wanted].cpu())
+            share.posteriors[batch.first] = first
+
+        texts = None if self.processor is None else self._texts(batch)
+        if texts is not None:
+            ids = model.generate(latents=posterior.mode(), **GREEDY)
+            share.bleu.update(self.processor.decode_texts(ids), texts)
+
+        wanted = self.max_importance_sentences - batch.first
+        if wanted > 0:
+            labels, indices = labels[:wanted], batch.indices[:wanted]
+            share.iw_nll.update(self._iw_nll(posterior, labels, indices))
+            share.num_tokens += int(labels.ne(IGNORE_INDEX).sum())
+            if texts is not None:
+                share.num_words += sum(len(text.split()) + 1 for text in texts[:wanted])
+
+    def _iw_nll(self, posterior: DiagonalGaussian, labels: torch.LongTensor, indices: range) -> torch.Tensor:
+        """-log p(x) of the first sentences of a batch, in any order."""
+        lengths = real_lengths(labels.ne(IGNORE_INDEX))
+        # Sentences of like length share a pass: less padding.
+        order = lengths.argsort(descending=True, stable=True)
+        places = order.tolist()
+
+        def noise(rows: torch.Tensor) -> torch.Tensor:
+            chosen = (indices[places[row]] for row in rows.tolist())
+            return self._noise(IMPORTANCE, chosen, self.num_importance_samples)
+
+        return importance_weighted_nll(
+            decoder_nll(self.model, labels[order]),
+            DiagonalGaussian(posterior.mean[order], posterior.logvar[order]),
+            self.num_importance_samples,
+            self._rows_within(labels),
+            noise,
+        )
+
+    def _rows_within(self, labels: torch.LongTensor) -> int:
+        """How many sentences as long as these the decoder scores at once."""
+        rows = rows_within(self.memory_budget_gib, self.model, int(real_lengths(labels.ne(IGNORE_INDEX)).max()))
+        return min(rows, self.model.config.chunk_size or rows)
+
+    def _texts(self, batch: SentenceBatch) -> list[str]:
+        """The texts of a batch, those that its labels hold where a text is not known or was cut."""
+        decoded = self.processor.decode_texts(batch.tensors["labels"])
+        return [known or text for known, text in zip(batch.texts or [None] * len(decoded), decoded, strict=True)]
+
+    def _add_samples(self, share: _Share, batches: SentenceBatches) -> None:
+        numbers = range(self.num_self_bleu_samples)
+        parts = [numbers[start : start + batches.batch_size] for start in numbers[:: batches.batch_size]]
+        for part in parts[batches.process_index :: batches.num_processes]:
+            latents = self._noise(PRIOR, part).to(self._device, self.model.posterior.mean_projection.weight.dtype)
+            texts = self.processor.decode_texts(self.model.generate(latents=latents, **GREEDY))
+            share.samples |= zip(part, texts, strict=True)
+
+    def _noise(self, purpose: int, indices: Iterable[int], *shape: int) -> torch.Tensor:
+        return sentence_noise(self.seed, purpose, indices, *shape, self.model.config.latent_size)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.posterior.mean_projection.weight.device
+
+    def result(self, share: _Share) -> EvaluationResult:
+        """The figures of a corpus of which `share` is the whole."""
+        count = share.corpus.count
+        if count < 2:
+            raise ValueError(
+                f"An evaluation needs at least two sentences, got {count or 'none'}: moments, active units and mutual "
+                "information are over the sentences, and not defined for fewer. Give it more data."
+            )
+        if share.num_cut:
+            logger.warning(
+                f"{share.num_cut} of {count} texts are longer than the model has positions for and were cut. The "
+                "figures are those of what was left."
+            )
+        if share.num_empty:
+            logger.warning(f"Left out {share.num_empty} of the data's texts: empty, only whitespace, or no text.")
+        figures = share.corpus.figures(self.model.posterior)
+        del figures["loss"]
+        posteriors = [share.posteriors[first] for first in sorted(share.posteriors)]
+        whole = DiagonalGaussian(
+            torch.cat([posterior.mean for posterior in posteriors]).to(self._device),
+            torch.cat([posterior.logvar for posterior in posteriors]).to(self._device),
+        )
+        known = len(whole.mean)
+        information = mutual_information(whole, noise=self._noise(INFORMATION, range(known)).to(self._device))
+        likelihoods = share.iw_nll
+        in_texts: dict[str, Any] = {}
+        if self.processor is not None:
+            in_texts = {
+                "iw_nll_num_words": share.num_words,
+                "word_perplexity": _perplexity(likelihoods, share.num_words),
+                "reconstruction_bleu": share.bleu.score(),
+            }
+            if self.num_self_bleu_samples:
+                samples = [share.samples[number] for number in range(self.num_self_bleu_samples)]
+                in_texts |= {"self_bleu": self_bleu(samples), "self_bleu_num_samples": len(samples)}
+        return EvaluationResult(
+            num_sentences=count,
+            iw_nll=likelihoods.mean.item(),
+            iw_nll_error=likelihoods.standard_error,
+            iw_nll_num_sentences=likelihoods.count,
+            iw_nll_num_samples=self.num_importance_samples,
+            iw_nll_num_tokens=share.num_tokens,
+            token_perplexity=_perplexity(likelihoods, share.num_tokens),
+            information_num_sentences=known,
+            latent_size=self.model.config.latent_size,
+            **asdict(information),
+            **figures,
+            **in_texts,
+        )
+
+
+def _merged(shares: list[_Share]) -> _Share:
+    """All processes' shares in one.
+
+    Raises:
+        ValueError: if they are not of the same data.
+    """
+    if len({(share.num_read, share.checksum) for share in shares}) > 1:
+        raise ValueError(
+            "The processes were given different data "
+            f"({', '.join(str(share.num_read) for share in shares)} sentences). Give each of them all the data, in "
+            "the same order: the evaluation shares them out itself. A loader that was prepared for several processes "
+            "(a DistributedSampler, accelerator.prepare) does so already."
+        )
+    whole = shares[0]
+    for share in shares[1:]:
+        whole.num_cut += share.num_cut  # each counts those of its own batches, but all read all texts
+        whole.num_tokens += share.num_tokens
+        whole.num_words += share.num_words
+        for name in ("corpus", "iw_nll", "bleu"):
+            getattr(whole, name).merge(getattr(share, name))
+        whole.posteriors |= share.posteriors
+        whole.samples |= share.samples
+    return whole
+
+
+def _perplexity(nll: RunningMoments, num_units: int) -> float:
+    """exp of the sum of -log p over the number of tokens or words."""
+    return torch.exp(nll.mean * nll.count / num_units).item()
+
+
+def _require_latents(model: Any) -> None:
+    if not all(hasattr(model, name) for name in ("encode", "posterior", "decoder")):
+        raise ValueError(
+            f"An evaluation needs a model with latents, a BNVAEModel, got {type(model).__name__}. For a BN-VAE of a "
+            "pretrained encoder and decoder, see BNVAEModel.from_encoder_decoder_pretrained."
+        )
+    if num_processes() > 1 and any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
+        raise ValueError(
+            "The model's weights are sharded (FSDP), so all processes would have to make the same passes, and an "
+            "evaluation's are shared out. Save the model, and evaluate what BNVAEModel.from_pretrained loads."
+        )
+
+
+def _require_known_tokens(model: BNVAEModel, batch: SentenceBatch) -> None:
+    """Refuse token ids that an embedding lacks, which on a GPU would be an assertion of its kernel."""
+    labels = batch.tensors["labels"]
+    scored = labels.ne(IGNORE_INDEX)
+    if not bool(scored.any(1).all()):
+        index = batch.first + int(scored.any(1).long().argmin())
+        raise ValueError(f"The labels of sentence {index} hold no token to score, not even EOS: all are -100.")
+    for name, network, ids in (
+        ("input_ids", "encoder", batch.tensors["input_ids"]),
+        ("labels", "decoder", labels[scored]),
+    ):
+        size = getattr(model, network).get_input_embeddings().weight.shape[0]
+        if bool((ids.lt(0) | ids.ge(size)).any()):
+            wrong = int(ids[ids.lt(0) | ids.ge(size)][0])
+            raise ValueError(
+                f"The {name} of sentences {batch.first} to {batch.indices[-1]} hold the token id {wrong}, and the "
+                f"{network}'s vocabulary has {size} tokens, 0 to {size - 1}. They were made by another tokenizer: use "
+                "the processor that was saved with the model."
+            )
 
 
 def require_estimated_statistics(model: BNVAEModel) -> None:

@@ -1,48 +1,117 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The importance-weighted estimate of log p(x)."""
+"""The importance-weighted estimate of log p(x), and how much of it fits into one pass of a decoder."""
 
 import math
+from collections.abc import Callable
 
 import torch
 
-from ..modeling_bnvae import BNVAEModel
+from ..chunking_bnvae import real_lengths
+from ..modeling_bnvae import IGNORE_INDEX, BNVAEModel
 from ..posterior_bnvae import DiagonalGaussian, prior_log_prob
 
+# Values alive at once for each label and unit of the hidden size, in a layer whose MLP is four times as wide: 22.2 in
+# GPT-2.
+ACTIVATIONS = 24
 
+
+@torch.no_grad()
 def importance_weighted_nll(
-    model: BNVAEModel,
+    nll: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     posterior: DiagonalGaussian,
-    labels: torch.LongTensor,
     num_samples: int = 100,
     rows_per_pass: int = 512,
+    noise: Callable[[torch.Tensor], torch.Tensor] | None = None,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """
     -log p(x) of each sentence in nats, an upper bound in expectation that falls with the number of samples:
     -log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with z_k ~ q(z | x) (Burda et al., ICLR 2016, eq. 8).
 
+    It needs no language model: any -log p(x | z) and any Gaussian q will do. The weights are summed as they come, in
+    float64 and in the logarithm.
+
     Args:
-        model ([`BNVAEModel`]): The model, in evaluation mode.
-        posterior ([`DiagonalGaussian`]): The posteriors of the sentences, encoded once for all samples.
-        labels (`torch.LongTensor` of shape `(batch, target_length)`): The sentences for the decoder.
+        nll (`Callable`): From latents `(rows, latent_size)` and the places `(rows,)` of their sentences in the batch
+            to -log p(x | z) in nats, `(rows,)`. [`decoder_nll`] makes one of a model.
+        posterior ([`DiagonalGaussian`]): q(z | x) of the batch's sentences, encoded once for all samples.
         num_samples (`int`, *optional*, defaults to 100): K.
-        rows_per_pass (`int`, *optional*, defaults to 512): How many rows one pass of the decoder may have.
-        generator (`torch.Generator`, *optional*): Where the samples' noise is drawn from.
+        rows_per_pass (`int`, *optional*, defaults to 512): The most rows of one call of `nll`.
+        noise (`Callable`, *optional*): From places `(sentences,)` to the standard normal noise of their samples,
+            `(sentences, num_samples, latent_size)`.
+        generator (`torch.Generator`, *optional*): Where the noise is drawn from if `noise` is not given, for the whole
+            batch at once, so that samples do not depend on passes.
 
     Returns:
-        `torch.Tensor` of shape `(batch,)`
+        `torch.Tensor` of shape `(batch,)`: In float64, on the posterior's device.
+
+    Raises:
+        ValueError: if `num_samples` or `rows_per_pass` is below 1.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
-    batch, latent_size = posterior.mean.shape
-    samples_per_pass = max(1, rows_per_pass // batch)
-    # Drawn at once, so that the samples do not depend on how they are cut into passes.
-    noise = torch.randn(num_samples, batch, latent_size, generator=generator, dtype=posterior.mean.dtype)
-    log_weights = []
-    for part in noise.split(samples_per_pass):
-        repeats = len(part)
-        latents = posterior.mean + posterior.std * part.to(posterior.mean.device)
-        with torch.no_grad():
-            nll = model(latents=latents.flatten(0, 1), labels=labels.repeat(repeats, 1)).reconstruction_nll
-        log_weights.append(prior_log_prob(latents) - posterior.log_prob(latents) - nll.view(repeats, batch))
-    return math.log(num_samples) - torch.logsumexp(torch.cat(log_weights).double(), 0)
+    for name, value in (("num_samples", num_samples), ("rows_per_pass", rows_per_pass)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+    mean, std, logvar = posterior.mean, posterior.std, posterior.logvar
+    batch, latent_size = mean.shape
+    if noise is None:
+        drawn = torch.randn(num_samples, batch, latent_size, generator=generator, dtype=mean.dtype).transpose(0, 1)
+        noise = drawn.__getitem__
+    log_sums = mean.new_full((batch,), -math.inf, dtype=torch.float64)
+    # All samples of several sentences in a pass, or of one sentence a part, near equal to the others.
+    part_size = math.ceil(num_samples / math.ceil(num_samples / rows_per_pass))
+    for sentences in torch.arange(batch).split(max(1, rows_per_pass // num_samples)):
+        for part in noise(sentences).split(part_size, 1):
+            rows = sentences[:, None].expand(part.shape[:2]).flatten()
+            own = DiagonalGaussian(mean[rows], logvar[rows])
+            latents = own.mean + std[rows] * part.flatten(0, 1).to(mean)
+            log_weights = prior_log_prob(latents) - own.log_prob(latents) - nll(latents, rows)
+            log_weights = log_weights.double().view(part.shape[:2])
+            log_sums[sentences] = torch.logaddexp(log_sums[sentences], log_weights.logsumexp(1))
+    return math.log(num_samples) - log_sums
+
+
+def decoder_nll(model: BNVAEModel, labels: torch.LongTensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """
+    -log p(x | z) under a model's decoder, for [`importance_weighted_nll`].
+
+    Args:
+        model ([`BNVAEModel`]): The model, in evaluation mode.
+        labels (`torch.LongTensor` of shape `(batch, target_length)`): The sentences, padded with -100.
+    """
+    lengths = real_lengths(labels.ne(IGNORE_INDEX)).cpu()
+
+    def nll(latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        # Padding behind the longest of these sentences costs time and says nothing.
+        chosen = labels[:, : int(lengths[rows].max())][rows.to(labels.device)]
+        return model(latents=latents, labels=chosen).reconstruction_nll
+
+    return nll
+
+
+def rows_within(memory_budget_gib: float, model: BNVAEModel, length: int) -> int:
+    """
+    How many sentences of `length` labels a decoder can score at once within a budget of memory, one at least.
+
+    Counted are, for each label, the logits and their log-softmax, which is made in single precision at least, with a
+    copy of the logits in it where they are in half precision: 8 bytes for each token of the vocabulary in float32, 10
+    in bfloat16, 16 in float64, which is what was measured. Beside them stand `ACTIVATIONS` values for each unit of the
+    hidden size. Weights are not counted.
+
+    Args:
+        memory_budget_gib (`float`): The budget in GiB (2^30 bytes).
+        model ([`BNVAEModel`]): The model.
+        length (`int`): Labels of the longest sentence.
+
+    Raises:
+        ValueError: for a budget that is not above 0.
+    """
+    if not memory_budget_gib > 0:
+        raise ValueError(f"memory_budget_gib must be above 0, got {memory_budget_gib}.")
+    embeddings = model.decoder.get_input_embeddings().weight
+    width = embeddings.element_size()
+    loss_width = max(width, 4)
+    copies = 1 if width == loss_width else 2
+    config = model.config.decoder
+    vocabulary = config.vocab_size * (width + copies * loss_width)
+    activations = ACTIVATIONS * config.hidden_size * width
+    return max(1, int(memory_budget_gib * 2**30 / (max(length, 1) * (vocabulary + activations))))

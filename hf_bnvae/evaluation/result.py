@@ -1,0 +1,191 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""What an evaluation gives: every figure with its unit and its estimator, as a dataclass, JSON and rows of a table."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from .aggregate import ACTIVE_UNIT_VARIANCE
+from .diagnosis import diagnose
+from .information import is_near_log_n
+
+NATS = "nats per sentence"
+
+# In JSON, beside the figures.
+_ABOUT = "about"
+
+
+def _figure(
+    label: str, unit: str, estimator: str, digits: int = 2, error: str | None = None, default: Any = MISSING
+) -> Any:
+    """A field that is a figure: what it is called, its unit, and how it is estimated, where other fields' values may
+    stand in braces; the digits to print, and the field that is its standard error. Those without a label have no row
+    of their own in a table."""
+    metadata = {"label": label, "unit": unit, "estimator": estimator, "digits": digits, "error": error}
+    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationResult:
+    """
+    The figures of a corpus under a model. What each is, its unit and its estimator stand in its field's metadata, from
+    which [`~EvaluationResult.rows`] makes a table, and in JSON beside the figures. `None` is a figure that was not
+    measured, or is not defined.
+
+    Perplexities are of the sentences of the IW-NLL and come from it: exp(sum of -log p(x) / number of units). Tokens
+    are those that are scored, so EOS but not the start token; words are what whitespace separates in the text, and the
+    end of each sentence counts as one more word, since it is predicted too. Both are upper bounds as the IW-NLL is.
+    """
+
+    num_sentences: int = _figure("sentences", "count", "of the corpus, N")
+    reconstruction_nll: float = _figure("reconstruction", NATS, "-log p(x given z), one sample of z for each sentence")
+    kl: float = _figure("KL", NATS, "of the posteriors from the prior, in closed form")
+    kl_floor: float = _figure("KL floor", NATS, "least mean KL of a training batch at these parameters")
+    elbo: float = _figure("ELBO", NATS, "-(reconstruction + KL)")
+    iw_nll: float = _figure(
+        "IW-NLL",
+        NATS,
+        "-log p(x), {iw_nll_num_samples} importance samples, first {iw_nll_num_sentences} sentences",
+        error="iw_nll_error",
+    )
+    iw_nll_error: float | None = _figure("", NATS, "standard error of iw_nll over its sentences", default=None)
+    iw_nll_num_sentences: int = _figure("", "count", "sentences of iw_nll and of the perplexities, from the first on")
+    iw_nll_num_samples: int = _figure("", "count", "importance samples for each of those sentences")
+    token_perplexity: float | None = _figure(
+        "perplexity", "per token", "exp(IW-NLL / {iw_nll_num_tokens} scored tokens), EOS scored", default=None
+    )
+    iw_nll_num_tokens: int | None = _figure("", "count", "scored tokens of the perplexity, EOS included", default=None)
+    word_perplexity: float | None = _figure(
+        "perplexity", "per word", "exp(IW-NLL / {iw_nll_num_words} words), one for each sentence's end", default=None
+    )
+    iw_nll_num_words: int | None = _figure(
+        "", "count", "words of the perplexity: between whitespace, and one for each sentence's end", default=None
+    )
+    mutual_information: float = _figure(
+        "mutual information",
+        NATS,
+        "aggregated posterior, first {information_num_sentences} sentences, log N = {log_num_sentences:.2f}{near}",
+        error="mutual_information_error",
+    )
+    mutual_information_error: float = _figure("", NATS, "Monte-Carlo standard error of mutual_information")
+    marginal_kl: float = _figure(
+        "marginal KL", NATS, "of the aggregated posterior from the prior, same sentences", error="marginal_kl_error"
+    )
+    marginal_kl_error: float | None = _figure("", NATS, "Monte-Carlo standard error of marginal_kl", default=None)
+    information_num_sentences: int | None = _figure(
+        "", "count", "sentences of mutual_information and marginal_kl, from the first on", default=None
+    )
+    log_num_sentences: float = _figure(
+        "", "nats", "log of information_num_sentences, which the estimate cannot exceed"
+    )
+    active_units: int = _figure("active units", "dimensions", f"Var[mu] >= {ACTIVE_UNIT_VARIANCE}, of {{latent_size}}")
+    latent_size: int = _figure("", "dimensions", "of the latent space")
+    aggregate_mean: float = _figure("E[mu]", "1", "root mean square over dimensions, 0 for the prior", digits=3)
+    aggregate_second_moment: float = _figure("E[mu² + sigma²]", "1", "mean over dimensions, 1 for the prior", digits=3)
+    mean_moment_ratio: float | None = _figure(
+        "E[mu²] over promised", "ratio", "1 where evaluation sees what training saw", digits=3, default=None
+    )
+    variance_moment_ratio: float | None = _figure(
+        "E[sigma²] over promised", "ratio", "1 where evaluation sees what training saw", digits=3, default=None
+    )
+    reconstruction_bleu: float | None = _figure(
+        "reconstruction BLEU", "0 to 100", "greedy, from the posteriors' means, all sentences", digits=1, default=None
+    )
+    self_bleu: float | None = _figure(
+        "self-BLEU", "0 to 100", "{self_bleu_num_samples} greedy samples of the prior", digits=1, default=None
+    )
+    self_bleu_num_samples: int | None = _figure("", "count", "samples of the prior of self_bleu", default=None)
+
+    @property
+    def is_information_lower_bound(self) -> bool:
+        """Whether the mutual information is within 1 nat of log N, so that the truth may be larger."""
+        return is_near_log_n(self.mutual_information, self.log_num_sentences)
+
+    @property
+    def diagnosis(self) -> str | None:
+        """What is wrong with the latent space, `None` where it is alive."""
+        return diagnose(self._measured())
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Of each figure its name, its value with its standard error, its unit, and its estimator; a "-" stands for
+        what was not measured."""
+        near = " (a lower bound: within 1 nat of it)" if self.is_information_lower_bound else ""
+        values = asdict(self) | {"near": near}
+        if values["information_num_sentences"] is None:
+            values["information_num_sentences"] = self.num_sentences  # stored before it was
+        rows = []
+        for figure in fields(self):
+            about = figure.metadata
+            if not about["label"]:
+                continue
+            value = _number(values[figure.name], about["digits"])
+            error = values.get(about["error"])
+            if error is not None:
+                value += f" ± {_number(error, about['digits'])}"
+            estimator = "not measured" if values[figure.name] is None else about["estimator"].format(**values)
+            rows.append((about["label"], value, about["unit"], estimator))
+        return rows
+
+    def to_metrics(self, prefix: str = "eval") -> dict[str, float]:
+        """The figures under the names that `Trainer` would give them, `eval_kl` and so on; those that are `None` are
+        left out."""
+        return {f"{prefix}_{name}": value for name, value in self._measured().items()}
+
+    @classmethod
+    def from_metrics(cls, metrics: Mapping[str, Any], prefix: str = "eval") -> "EvaluationResult":
+        """
+        The figures out of a mapping in which they stand as [`~EvaluationResult.to_metrics`] names them, among others.
+
+        Raises:
+            ValueError: if one is missing that every evaluation has.
+        """
+        names = {figure.name for figure in fields(cls)}
+        known = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
+        return cls._build({name: value for name, value in known.items() if name in names}, "the metrics")
+
+    def to_json_file(self, path: str | Path) -> None:
+        """Write the figures as JSON: each under its name, and under `about` its unit and estimator."""
+        record = asdict(self) | {_ABOUT: {figure.name: _about(figure) for figure in fields(self)}}
+        Path(path).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_json_file(cls, path: str | Path) -> "EvaluationResult":
+        """
+        The figures that [`~EvaluationResult.to_json_file`] wrote.
+
+        Raises:
+            ValueError: for a file that is no JSON object of figures, or lacks some.
+        """
+        try:
+            record = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"{path} holds no JSON object of figures but a {type(record).__name__}.")
+        record.pop(_ABOUT, None)
+        unknown = sorted(record.keys() - {figure.name for figure in fields(cls)})
+        if unknown:
+            raise ValueError(f"{path} is no result of an evaluation: it holds {', '.join(unknown)}.")
+        return cls._build(record, str(path))
+
+    @classmethod
+    def _build(cls, values: dict[str, Any], where: str) -> "EvaluationResult":
+        missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in values]
+        if missing:
+            raise ValueError(f"The result of an evaluation has figures that {where} lacks: {', '.join(missing)}.")
+        return cls(**values)
+
+    def _measured(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def _number(value: float | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.{digits}f}"
+
+
+def _about(figure: Field) -> str:
+    return f"{figure.metadata['unit']}; {figure.metadata['estimator'].replace('{near}', '')}"
