@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
-from .data import LABEL, TEXT, corpus_hash, load_text_set, load_texts, tokenize_texts
-from .data_collator import BNVAEDataCollator
+from .data import LABEL, TEXT, corpus_hash, load_text_set, load_texts
 from .evaluation.evaluator import EvaluationResult, evaluate_model
 from .evaluation.posteriors import EncodedTexts, encode_corpus, kl_floor_per_dimension
 from .job import first_texts, library_versions
@@ -327,15 +325,12 @@ class EvaluationJob:
 
     def _evaluate(self, model: BNVAEModel, dataset: Dataset) -> EvaluationResult:
         args = self.args
-        batches = DataLoader(
-            tokenize_texts(dataset, model.processor, "evaluation"),
-            batch_size=args.batch_size,
-            collate_fn=BNVAEDataCollator(model.processor),
-        )
         return evaluate_model(
             model,
-            batches,
+            dataset,
             model.processor,
+            text_column=TEXT,
+            batch_size=args.batch_size,
             num_importance_samples=args.num_importance_samples,
             max_importance_sentences=args.max_importance_sentences,
             seed=args.seed,
