@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset
+from families import DECODERS, ENCODERS, VOCAB_SIZE
 from torch.utils.data import DataLoader
 from transformers.utils import logging
 
-from hf_bnvae import BNVAEDataCollator, recalibrate_posterior
+from hf_bnvae import BNVAEConfig, BNVAEDataCollator, BNVAEModel, recalibrate_posterior
 from hf_bnvae.data import tokenize_texts
 from hf_bnvae.evaluation import EvaluationResult, evaluate_model, reconstruction_bleu, self_bleu
 from hf_bnvae.evaluation.sentences import SentenceBatches
@@ -222,6 +223,18 @@ def test_a_text_that_was_cut_has_the_words_that_were_left(trained_model, process
     assert result.iw_nll_num_words == len(left.split()) + 1 + len(texts[0].split()) + 1
     assert len(left.split()) < len(long.split()) / 2
     assert "1 of 2 texts are longer than the model has positions for and were cut" in caplog.text
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_every_decoder_is_evaluated(decoder):
+    """Untrained, on random tokens: about as many equally likely ones as there are."""
+    config = BNVAEConfig.from_encoder_decoder_configs(
+        ENCODERS["bert"], DECODERS[decoder], latent_size=4, posterior="gaussian"
+    )
+    ids = torch.randint(3, VOCAB_SIZE, (3, 5, 8))
+    batches = [{"input_ids": rows, "attention_mask": torch.ones_like(rows), "labels": rows} for rows in ids]
+    result = evaluate_model(BNVAEModel(config), batches, memory_budget_gib=1e-5, **QUICK)
+    assert result.token_perplexity == pytest.approx(VOCAB_SIZE, rel=0.1) and result.iw_nll_num_tokens == 120
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
