@@ -23,29 +23,22 @@ from hf_bnvae.evaluation.plots import (
     plot_training_curves,
 )
 
-SIZES = [1, 2, 16, 32, 33, 128]
+SIZES = [1, 2, 32, 33, 128]
 
 
-def overlapping_ticks(figure) -> list[str]:
-    """Labels of the horizontal axes that run into their neighbours once the picture is drawn."""
+def faults(figure) -> list[str]:
+    """What cannot be read once a picture is drawn: labels of the horizontal axes that run into their neighbours, and
+    "cut off" where something reaches beyond the picture's edge."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    found = []
+    renderer, found = canvas.get_renderer(), []
     for axes in figure.axes:
-        boxes = [
-            (label.get_text(), label.get_window_extent(canvas.get_renderer())) for label in axes.get_xticklabels()
-        ]
-        inside = [(text, box) for text, box in boxes if text]
-        found += [b[0] for a, b in pairwise(inside) if a[1].x1 > b[1].x0]
+        labels = [(label.get_text(), label.get_window_extent(renderer)) for label in axes.get_xticklabels()]
+        found += [b[0] for a, b in pairwise([label for label in labels if label[0]]) if a[1].x1 > b[1].x0]
+    box, (width, height) = figure.get_tightbbox(renderer), figure.get_size_inches()
+    if box.x0 < -0.01 or box.y0 < -0.01 or box.x1 > width + 0.01 or box.y1 > height + 0.01:
+        found.append("cut off")
     return found
-
-
-def is_cut_off(figure) -> bool:
-    """Whether something reaches beyond the picture's edge."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    box, (width, height) = figure.get_tightbbox(canvas.get_renderer()), figure.get_size_inches()
-    return box.x0 < -0.01 or box.y0 < -0.01 or box.x1 > width + 0.01 or box.y1 > height + 0.01
 
 
 def latents(count: int, size: int, seed: int = 0) -> torch.Tensor:
@@ -59,25 +52,22 @@ def curves(axes) -> dict[str, np.ndarray]:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("size", SIZES)
-def test_pictures_of_any_number_of_dimensions_can_be_read(size, tmp_path):
+def test_pictures_of_any_number_of_dimensions_can_be_read(size):
     z = latents(300, size)
     kl = z[0].abs()
-    for number, figure in enumerate((plot_kl_per_dimension(kl, kl / 2), plot_aggregated_posterior(z, kl))):
-        assert overlapping_ticks(figure) == []
-        assert not is_cut_off(figure)
+    for figure in (plot_kl_per_dimension(kl, kl / 2), plot_aggregated_posterior(z, kl)):
+        assert faults(figure) == []
         for axes in figure.axes:
             assert axes.get_title() and axes.get_xlabel() and axes.get_ylabel()
-        figure.savefig(tmp_path / f"{number}.png")
-        assert (tmp_path / f"{number}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_ticks_that_overlap_and_texts_that_are_cut_off_are_found(monkeypatch):
     monkeypatch.setattr(plots, "MAX_NAMED_DIMENSIONS", 1000)
-    assert overlapping_ticks(plot_kl_per_dimension(np.ones(128)))
+    assert "17" in faults(plot_kl_per_dimension(np.ones(128)))
     figure = plot_kl_per_dimension(np.ones(4))
-    assert not is_cut_off(figure)
+    assert faults(figure) == []
     figure.text(0.99, 0.5, "far too long to fit")
-    assert is_cut_off(figure)
+    assert faults(figure) == ["cut off"]
 
 
 def test_bars_are_the_kl_sorted_with_each_dimensions_own_floor():
@@ -180,7 +170,7 @@ def test_points_stand_at_rate_and_distortion_over_lines_of_their_sum():
 def test_any_number_of_models_is_told_apart(count):
     points = [RateDistortionPoint(f"{'folder/' * 9}run-{i}", 4.0 * i, 60.0 - 3 * i, 3.0 * i) for i in range(count)]
     figure = plot_rate_distortion(points)
-    assert overlapping_ticks(figure) == [] and not is_cut_off(figure)
+    assert faults(figure) == []
     marks = [line for line in figure.axes[0].lines if "run-" in str(line.get_label())]
     assert len({(line.get_marker(), line.get_color()) for line in marks}) == count
 
@@ -201,7 +191,7 @@ def test_training_curves_are_what_was_logged():
     kl = curves(drawn["KL from the prior (beta = 1 throughout)"])
     assert kl["training"].tolist() == [[10, 7.0], [20, 7.5]]
     assert kl["floor"].tolist() == [[10, 6.0], [20, 6.5]] and kl["evaluation"].tolist() == [[20, 7.2]]
-    assert overlapping_ticks(figure) == [] and not is_cut_off(figure)
+    assert faults(figure) == []
     varying = plot_training_curves([{**entry, "beta": entry["step"] / 20} for entry in LOG])
     titles = [axes.get_title() for axes in varying.axes if axes.lines]
     assert titles[2:] == ["KL from the prior", "Weight of the KL"]

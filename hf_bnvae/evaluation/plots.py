@@ -342,7 +342,11 @@ def _draw_plane(axes: Axes, latents: np.ndarray) -> None:
 
 def _draw_histogram(axes: Axes, values: np.ndarray) -> None:
     axes.hist(
-        values, bins=min(60, max(5, len(values) // 10)), density=True, color=BLUE, label="sentences, one draw each"
+        values,
+        bins=max(5, round(2 * len(values) ** (1 / 3))),
+        density=True,
+        color=BLUE,
+        label="sentences, one draw each",
     )
     grid = np.linspace(min(-4, values.min()), max(4, values.max()), 300)
     density = np.exp(-(grid**2) / 2) / math.sqrt(2 * math.pi)
