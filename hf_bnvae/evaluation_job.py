@@ -1,12 +1,10 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""One evaluation of a saved model: options, texts, figures, pictures and probe, and the folder of its report."""
+"""One evaluation of a saved model: its texts, figures, pictures and probe, and the folder of its report."""
 
 import json
 import math
-import re
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,12 @@ from transformers.utils import logging
 
 from .data import LABEL, TEXT, corpus_hash, load_text_set, load_texts
 from .evaluation.evaluator import EvaluationResult, evaluate_model
-from .evaluation.posteriors import EncodedTexts, encode_corpus, kl_floor_per_dimension
+from .evaluation.posteriors import EncodedTexts, encode_corpus
+from .evaluation_arguments import EvaluationArguments
+from .evaluation_report import PICTURES, render_report
 from .job import first_texts, library_versions
 from .modeling_bnvae import BNVAEModel
-from .report import make_examples, markdown_table, render_examples, render_figures
+from .report import make_examples, render_examples, render_figures
 from .run_directory import RUN_FILE
 from .saved_model import load_saved_model
 
@@ -30,131 +30,8 @@ logger = logging.get_logger(__name__)
 KIND = "hf_bnvae evaluation"
 REPORT_JSON, REPORT_MARKDOWN = "report.json", "report.md"
 
-# Pictures by the names of their files, with a title and what they show.
-PICTURES = {
-    "kl_per_dimension.png": (
-        "KL per dimension",
-        "Mean KL of each dimension over the texts, and what the head promises of it in a training batch. On other "
-        "texts, whose moments are their own, it may lie somewhat below.",
-    ),
-    "aggregated_posterior.png": (
-        "Aggregated posterior and prior",
-        "One draw from each text's posterior. Where they are not where the prior is, samples of the prior decode from "
-        "places that no text was encoded to. A collapsed posterior fits the prior best of all: look at the KL, too.",
-    ),
-    "rate_distortion.png": (
-        "Rate and distortion",
-        "The nearer to the lower left corner, the higher the ELBO. A collapsed model stands at a rate of 0.",
-    ),
-    "training_curves.png": ("Training", f"From the model's {TRAINER_STATE_NAME}."),
-}
-
-PROBED = {
-    "means": "means of the posteriors",
-    "draws": "draws from the posteriors",
-    "features": "encoder features, ahead of the head",
-}
-
-
-@dataclass
-class EvaluationArguments:
-    """The options of `scripts/run_evaluation.py`."""
-
-    model_name_or_path: str = field(metadata={"help": "Hub name or folder of model and processor."})
-    revision: str = field(default="main", metadata={"help": "Branch, tag or commit on the Hub."})
-    token: str | None = field(default=None, metadata={"help": "Token for private repositories of the Hub."})
-    trust_remote_code: bool = field(default=False, metadata={"help": "Allow code from the Hub."})
-    device: str | None = field(default=None, metadata={"help": "Where to run; an accelerator if there is one."})
-    file: str | None = field(default=None, metadata={"help": "Texts: .txt, .csv, .tsv, .json, .jsonl."})
-    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub instead."})
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
-    dataset_split: str = field(default="test", metadata={"help": "Its split."})
-    text_column: str | None = field(default=None, metadata={"help": "The column that holds the texts."})
-    max_eval_samples: int = field(
-        default=10000,
-        metadata={"help": "Evaluate on the first so many texts only: mutual information takes time of their square."},
-    )
-    label_column: str | None = field(
-        default=None, metadata={"help": "The column that holds labels: what can a linear classifier read of them?"}
-    )
-    probe_train_file: str | None = field(
-        default=None,
-        metadata={"help": "Labelled texts to train that classifier on; half of the others if neither is given."},
-    )
-    probe_train_split: str | None = field(default=None, metadata={"help": "Or the data set's split of them."})
-    max_probe_train_samples: int = field(default=10000, metadata={"help": "Of these the first so many only."})
-    labels_per_class: list[int] = field(
-        default_factory=lambda: [10, 100], metadata={"help": "Train it with so many labels of each class, too."}
-    )
-    num_draws: int = field(default=10, metadata={"help": "Random draws of those labels."})
-    num_importance_samples: int = field(default=100, metadata={"help": "Samples for each text's log p(x)."})
-    max_importance_sentences: int = field(default=500, metadata={"help": "Of how many texts."})
-    num_examples: int = field(default=5, metadata={"help": "Reconstructions and prior samples to show."})
-    batch_size: int = field(default=64, metadata={"help": "Texts that are encoded or decoded at once."})
-    seed: int = field(default=42, metadata={"help": "Seed of all noise and draws."})
-    compare_with: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Other evaluations' folders or report.json, to set beside this one."},
-    )
-    output_dir: str | None = field(
-        default=None, metadata={"help": "Folder for the report (evaluations/<model>-<texts>)."}
-    )
-    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the evaluation that is there."})
-
-    def __post_init__(self) -> None:
-        if self.file is not None and self.dataset_name is not None:
-            raise ValueError("Give either --file or --dataset_name, not both.")
-        least = {"max_eval_samples": 2, "max_probe_train_samples": 2, "seed": 0}
-        for name in ("num_draws", "num_importance_samples", "max_importance_sentences", "num_examples", "batch_size"):
-            least[name] = 1
-        for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(f"{name} must be at least {minimum}, got {getattr(self, name)}.")
-        if min(self.labels_per_class, default=2) < 2:
-            raise ValueError(f"labels_per_class must be 2 or more each, got {self.labels_per_class}.")
-        if self.label_column is None and (self.probe_train_file or self.probe_train_split):
-            raise ValueError("--probe_train_file and --probe_train_split need --label_column.")
-        if self.label_column is not None and self.file is None and self.dataset_name is None:
-            raise ValueError("--label_column needs --file or --dataset_name.")
-        if self.probe_train_file and self.probe_train_split:
-            raise ValueError("Give either --probe_train_file or --probe_train_split, not both.")
-        if self.probe_train_split and self.dataset_name is None:
-            raise ValueError("--probe_train_split needs --dataset_name.")
-        own = self.file is not None and self.probe_train_file is not None
-        if (own and Path(self.file).resolve() == Path(self.probe_train_file).resolve()) or (
-            self.probe_train_split is not None and self.probe_train_split == self.dataset_split
-        ):
-            raise ValueError(
-                "The probe would be tested on the texts that it is trained on. Leave --probe_train_file and "
-                "--probe_train_split out: then one half of the texts trains and the other tests."
-            )
-
-    @property
-    def path(self) -> Path:
-        """The folder of the report."""
-        if self.output_dir is not None:
-            return Path(self.output_dir)
-        model = Path(self.model_name_or_path)
-        texts = "held-out"
-        if self.file is not None:
-            texts = Path(self.file).stem
-        elif self.dataset_name is not None:
-            texts = f"{Path(self.dataset_name).name}-{self.dataset_split}"
-        name = f"{(model.resolve() if model.is_dir() else model).name}-{texts}"
-        return Path("evaluations", re.sub(r"[^\w.-]+", "-", name))
-
-    def command(self) -> str:
-        """The command line that repeats the evaluation, without the token."""
-        words = ["python", "scripts/run_evaluation.py"]
-        for option in fields(self):
-            value = getattr(self, option.name)
-            default = option.default_factory() if callable(option.default_factory) else option.default
-            if option.name in ("token", "overwrite_output_dir") or value == default:
-                continue
-            words.append(f"--{option.name}")
-            if not isinstance(value, bool):
-                words += map(str, value if isinstance(value, list) else [value])
-        return shlex.join(words)
+# What the floor of a dimension is where it is not that of a training batch's mean.
+FLOOR_LABELS = {"ln": "share of each in the floor", "delta": "floor of every sentence"}
 
 
 @dataclass(frozen=True)
@@ -220,12 +97,12 @@ class EvaluationJob:
             report["probe"] = self._probe(probe, model, probe_data, texts, encoded)
         result = self._evaluate(model, dataset)
         kl = encoded.posterior.kl().double().mean(0)
-        floor = kl_floor_per_dimension(model.posterior)
+        floor = model.posterior.kl_floor_per_dimension().detach().double()
         report |= {
             "figures": {k: v if _is_json(v) else None for k, v in asdict(result).items()},
             "diagnosis": result.diagnosis,
             "kl_per_dimension": kl.tolist(),
-            "kl_floor_per_dimension": None if floor is None else floor.tolist(),
+            "kl_floor_per_dimension": floor.tolist(),
             "compared_with": [_summary(other, report) for other in others],
         }
         examples = make_examples(model, texts[: max(2, args.num_examples)], args.num_examples, seed=args.seed)
@@ -374,9 +251,7 @@ class EvaluationJob:
         log_history: list[dict[str, Any]] | None,
     ) -> dict[str, Any]:
         kl, floor = report["kl_per_dimension"], report["kl_floor_per_dimension"]
-        # What normalises over the dimensions of a sentence promises their sum only.
-        is_shared = floor is not None and sum(floor) > 0 and not model.posterior.uses_batch
-        label = "share of each in the floor" if is_shared else "floor of a training batch"
+        label = FLOOR_LABELS.get(report["model"]["posterior"], "floor of a training batch")
         points = [_summary(report, report), *report["compared_with"]]
         points = [
             plots.RateDistortionPoint(
@@ -496,85 +371,6 @@ def held_out_texts(model_path: str) -> tuple[Dataset, str]:
         )
     corpus = settings.get("dataset_name") or settings.get("train_file") or "docstrings of the installed packages"
     return texts, settings.get("validation_file") or f"held out by the training run, of {corpus}"
-
-
-def render_report(report: Mapping[str, Any], figures: str, examples: str) -> str:
-    """
-    The report in Markdown.
-
-    Args:
-        report (mapping): What `report.json` holds.
-        figures (`str`): The figures, by [`~report.render_figures`].
-        examples (`str`): Texts that the model makes, by [`~report.render_examples`].
-    """
-    lines = [f"# Evaluation of {report['model']['name_or_path']}", "", *(f"> {note}\n" for note in report["notes"])]
-    lines += ["## Figures", "", figures, ""]
-    pictures = [name for name in report["files"] if name in PICTURES]
-    if pictures:
-        lines += ["## Pictures", ""]
-        for name in pictures:
-            title, explanation = PICTURES[name]
-            lines += [f"### {title}", "", f"![{title}]({name})", "", explanation, ""]
-    if "probe" in report:
-        lines += ["## What a linear classifier reads", "", *_probe_lines(report["probe"]), ""]
-    lines += ["## Texts", "", examples, "", "## Settings", "", *_settings_lines(report), ""]
-    lines += ["## To repeat it", "", "```bash", report["command"], "```"]
-    return "\n".join(lines) + "\n"
-
-
-def _probe_lines(probe: Mapping[str, Any]) -> list[str]:
-    first = probe["results"]["means"]
-    columns = [
-        "all labels" if row["labels_per_class"] is None else f"{row['labels_per_class']} labels per class"
-        for row in first["rows"]
-    ]
-    lines = [
-        f"Labels: `{probe['labels']}`, {first['num_classes']} classes; {probe['description']}: {first['num_train']} "
-        f"labelled texts, {first['num_test']} test texts. Logistic regression on standardised features, its L2 "
-        "penalty chosen by cross-validation on the labelled texts.",
-        "",
-    ]
-    for measure, baseline, key, chance in (
-        ("Accuracy, %", "always the most frequent class", "accuracy", first["majority_accuracy"]),
-        ("Balanced accuracy, %", "any guess", "balanced_accuracy", first["chance_balanced_accuracy"]),
-    ):
-        rows = [(baseline, *([f"{100 * chance:.1f}"] * len(columns)))]
-        for name, title in PROBED.items():
-            rows.append((title, *(_percentage(row, key) for row in probe["results"][name]["rows"])))
-        lines += [*markdown_table((measure, *columns), rows), ""]
-    draws = max(row["num_draws"] for row in first["rows"])
-    if draws > 1:
-        lines += [f"± one standard deviation over {draws} random draws of the labelled texts, the same in each row."]
-    lines += [
-        "Standardised means also show what lies far below the noise of a posterior, as in a collapsed model they all "
-        "do; a draw is what the decoder gets to see.",
-        *(f"No row of {number} labels per class: {reason}." for number, reason in first["omitted"].items()),
-    ]
-    return lines
-
-
-def _percentage(row: Mapping[str, Any], key: str) -> str:
-    deviation = f" ± {100 * row[f'{key}_std']:.1f}" if row["num_draws"] > 1 else ""
-    return f"{100 * row[key]:.1f}{deviation}"
-
-
-def _settings_lines(report: Mapping[str, Any]) -> list[str]:
-    model, data, settings = report["model"], report["data"], report["settings"]
-    train_hash = report.get("probe", {}).get("train_sha256")
-    commit = f" at commit `{model['commit']}`" if model["commit"] else ""
-    versions = (f"{name.removesuffix('_version')} {value}" for name, value in report["versions"].items())
-    lines = [
-        f"- Model: `{model['name_or_path']}`{commit}, posterior `{model['posterior']}`, {model['latent_size']} latent "
-        f"dimensions, {model['num_parameters'] / 1e6:.1f} million parameters",
-        f"- Texts: `{data['source']}`, {data['num_texts']} of them, SHA-256 `{data['sha256']}`",
-        *([f"- The classifier's training texts: SHA-256 `{train_hash}`"] if train_hash else []),
-        f"- Seed: {settings['seed']}",
-        f"- Versions: {', '.join(versions)}",
-    ]
-    for other in report["compared_with"]:
-        same = "the same texts" if other["same_texts"] else "other texts, so that its figures are not comparable"
-        lines.append(f"- Compared with: `{other['name']}`, on {same}")
-    return lines
 
 
 def _summary(report: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -244,6 +244,11 @@ class PosteriorHead(nn.Module):
 
     def kl_floor(self) -> torch.Tensor:
         """The least mean KL of a training batch at the current parameters, in nats per sentence (0-dimensional)."""
+        return self.kl_floor_per_dimension().sum()
+
+    def kl_floor_per_dimension(self) -> torch.Tensor:
+        """What each dimension adds to that, in nats, `(latent_size,)`. In a training batch each stays above its own,
+        but with `ln`, which normalises over the dimensions of a sentence and promises their sum."""
         raise NotImplementedError
 
     def promised_moments(self) -> PromisedMoments:
@@ -299,10 +304,10 @@ class _ScaledPosterior(PosteriorHead):
 
     scale: nn.Module
 
-    def kl_floor(self) -> torch.Tensor:
-        """-1/2 sum_j log gamma_sigma,j^2: by Jensen E[-log sigma^2] >= -log E[sigma^2], and the second moments add to
-        1. Sharper than Su's own bound, 1/2 sum_j gamma_mu,j^2."""
-        return -0.5 * self._log_gamma_sigma_squared().sum()
+    def kl_floor_per_dimension(self) -> torch.Tensor:
+        """-1/2 log gamma_sigma,j^2: by Jensen E[-log sigma^2] >= -log E[sigma^2], and the second moments add to 1.
+        Sharper than Su's own bound, 1/2 gamma_mu,j^2."""
+        return -0.5 * self._log_gamma_sigma_squared()
 
     def promised_moments(self) -> PromisedMoments:
         log_gamma_sigma_squared = self._log_gamma_sigma_squared().detach()
@@ -407,9 +412,9 @@ class BatchNormMeanPosterior(PosteriorHead):
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         return DiagonalGaussian(self.mean_norm(mean) * self.gamma + self.shift.to(mean.dtype), scale)
 
-    def kl_floor(self) -> torch.Tensor:
-        """1/2 sum_j (gamma^2 + beta_j^2): the variance's part of the KL is never negative (Zhu et al., eq. 7)."""
-        return 0.5 * (self.latent_size * self.gamma**2 + _whole(self.shift).square().sum())
+    def kl_floor_per_dimension(self) -> torch.Tensor:
+        """1/2 (gamma^2 + beta_j^2): the variance's part of the KL is never negative (Zhu et al., eq. 7)."""
+        return 0.5 * (self.gamma**2 + _whole(self.shift).square())
 
     def promised_moments(self) -> PromisedMoments:
         shift = _whole(self.shift).detach()
@@ -466,9 +471,10 @@ class DiversityUncertaintyPosterior(PosteriorHead):
         spread = _whole(self.spread).to(dtype)
         return self.gamma * spread * spread.square().mean().rsqrt()
 
-    def kl_floor(self) -> torch.Tensor:
-        """1/2 sum_j (gamma_j^2 + beta_j^2), where the gamma_j^2 add to d gamma^2."""
-        return 0.5 * (self.latent_size * self.gamma**2 + _whole(self.shift).square().sum())
+    def kl_floor_per_dimension(self) -> torch.Tensor:
+        """1/2 (gamma_j^2 + beta_j^2), where the gamma_j^2 add to d gamma^2: the variance's part is never negative."""
+        shift = _whole(self.shift)
+        return 0.5 * (self._gammas(shift.dtype).square() + shift.square())
 
     def promised_moments(self) -> PromisedMoments:
         shift = _whole(self.shift).detach()
@@ -508,8 +514,8 @@ class DeltaPosterior(PosteriorHead):
         square = 2 * self.delta + 1 + logvar - std.square() + mean.clamp_min(0)
         return DiagonalGaussian(square.clamp_min(self.least_square).sqrt(), logvar)
 
-    def kl_floor(self) -> torch.Tensor:
-        return torch.tensor(self.latent_size * self.delta, device=self.mean_projection.weight.device)
+    def kl_floor_per_dimension(self) -> torch.Tensor:
+        return torch.full((self.latent_size,), self.delta, device=self.mean_projection.weight.device)
 
     def promised_moments(self) -> PromisedMoments:
         return PromisedMoments()
@@ -576,8 +582,8 @@ class GaussianPosterior(PosteriorHead):
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         return DiagonalGaussian(mean, scale)
 
-    def kl_floor(self) -> torch.Tensor:
-        return torch.zeros((), device=self.mean_projection.weight.device)
+    def kl_floor_per_dimension(self) -> torch.Tensor:
+        return torch.zeros(self.latent_size, device=self.mean_projection.weight.device)
 
     def promised_moments(self) -> PromisedMoments:
         return PromisedMoments()

@@ -13,7 +13,8 @@ import argparse
 
 from transformers import HfArgumentParser
 
-from hf_bnvae.evaluation_job import EvaluationArguments, EvaluationJob
+from hf_bnvae.evaluation_arguments import EvaluationArguments
+from hf_bnvae.evaluation_job import EvaluationJob
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -39,6 +39,7 @@ def test_runtime_files_can_travel_with_a_checkpoint(path):
 
 def test_evaluation_does_not_know_training():
     training = {"trainer", "training_args", "arguments", "job", "run_directory", "report"}
+    training |= {"evaluation_arguments", "evaluation_job", "evaluation_report", "saved_model"}
     for path in (PACKAGE / "evaluation").glob("*.py"):
         for level, module in imports_of(path):
             assert not (level == 2 and module.split(".")[0] in training), (path.name, module)

@@ -500,3 +500,36 @@ def test_data_parallel_replicas_are_refused():
     replica = BatchNormPosterior(6, 4)._replicate_for_data_parallel()
     with pytest.raises(ValueError, match="torchrun"):
         replica(torch.randn(16, 6))
+
+
+@pytest.mark.parametrize("name", POSTERIOR_HEADS)
+@pytest.mark.parametrize("scale", [{}, {"rate": 1.5}])
+def test_the_floors_of_the_dimensions_add_up_to_the_heads(name, scale):
+    head = build_posterior_head(name, 8, 6, **scale)
+    with torch.no_grad():
+        for parameter in head.set_parameters():
+            parameter.normal_()
+    floor = head.kl_floor_per_dimension()
+    assert floor.shape == (6,) and (floor >= 0).all()
+    assert floor.sum().item() == pytest.approx(head.kl_floor().item(), rel=1e-4)
+
+
+def test_the_floors_of_the_dimensions_are_their_formulas():
+    head = build_posterior_head("bn_rms", 8, 6, rate=3)
+    with torch.no_grad():
+        head.scale.allocation.normal_()
+    expected = 3 * torch.softmax(head.scale.allocation.detach(), 0)
+    assert torch.allclose(head.kl_floor_per_dimension().float(), expected, rtol=1e-4)
+    head = build_posterior_head("bn_mean", 8, 6, gamma=0.6)
+    with torch.no_grad():
+        head.shift.normal_()
+    assert torch.allclose(head.kl_floor_per_dimension().float(), 0.5 * (0.36 + head.shift.detach() ** 2), rtol=1e-4)
+
+
+def test_a_batchs_kl_stays_above_the_floor_in_each_dimension():
+    features = torch.randn(64, 8, dtype=torch.float64)
+    for name in ("bn", "bn_rms", "bn_mean", "du", "delta"):
+        head = build_posterior_head(name, 8, 6).double().train()
+        kl, floor = head(features).kl().mean(0), head.kl_floor_per_dimension()
+        assert (kl > floor - 1e-6).all(), name
+        assert name == "du" or not (kl > floor + 0.7).all(), name

@@ -1,11 +1,9 @@
-"""Texts as the encoder side sees them, against the model's own encoding; and the floor of each dimension against its
-formula."""
+"""Texts as the encoder side sees them, against the model's own encoding."""
 
 import pytest
 import torch
 
-from hf_bnvae import POSTERIOR_HEADS, GaussianPosterior, build_posterior_head
-from hf_bnvae.evaluation.posteriors import encode_corpus, kl_floor_per_dimension
+from hf_bnvae.evaluation.posteriors import encode_corpus
 
 
 def test_texts_are_encoded_in_their_order_whatever_the_batches(trained_model, processor, texts):
@@ -51,44 +49,3 @@ def test_what_cannot_be_encoded_is_refused(make_model, processor, texts):
         encode_corpus(make_model(posterior="gaussian"), processor, texts[:2], batch_size=0)
     with pytest.raises(ValueError, match="never estimated"):
         encode_corpus(make_model(posterior="bn"), processor, texts[:2])
-
-
-@pytest.mark.parametrize("name", POSTERIOR_HEADS)
-@pytest.mark.parametrize("scale", [{}, {"rate": 1.5}])
-def test_the_floors_of_the_dimensions_add_up_to_the_heads(name, scale):
-    head = build_posterior_head(name, 8, 6, **scale)
-    with torch.no_grad():
-        for parameter in head.set_parameters():
-            parameter.normal_()
-    floor = kl_floor_per_dimension(head)
-    assert floor.shape == (6,) and (floor >= 0).all()
-    assert floor.sum().item() == pytest.approx(head.kl_floor().item(), rel=1e-4)
-
-
-def test_the_floors_of_the_dimensions_are_their_formulas():
-    head = build_posterior_head("bn_rms", 8, 6, rate=3)
-    with torch.no_grad():
-        head.scale.allocation.normal_()
-    expected = 3 * torch.softmax(head.scale.allocation.detach(), 0)
-    assert torch.allclose(kl_floor_per_dimension(head).float(), expected, rtol=1e-4)
-    head = build_posterior_head("bn_mean", 8, 6, gamma=0.6)
-    with torch.no_grad():
-        head.shift.normal_()
-    assert torch.allclose(kl_floor_per_dimension(head).float(), 0.5 * (0.36 + head.shift.detach() ** 2), rtol=1e-4)
-
-
-def test_a_batchs_kl_stays_above_the_floor_in_each_dimension():
-    features = torch.randn(64, 8, dtype=torch.float64)
-    for name in ("bn", "bn_rms", "bn_mean"):
-        head = build_posterior_head(name, 8, 6).double().train()
-        kl, floor = head(features).kl().mean(0), kl_floor_per_dimension(head)
-        assert (kl > floor - 1e-6).all() and not (kl > floor + 0.7).all(), name
-
-
-def test_a_floor_that_is_no_sum_over_dimensions_is_not_made_up():
-    class WithAFloor(GaussianPosterior):
-        def kl_floor(self) -> torch.Tensor:
-            return torch.tensor(2.0)
-
-    assert kl_floor_per_dimension(WithAFloor(8, 6)) is None
-    assert kl_floor_per_dimension(GaussianPosterior(8, 6)).tolist() == [0.0] * 6

@@ -18,7 +18,7 @@ import hf_bnvae.evaluation
 from hf_bnvae.data import load_text_set
 from hf_bnvae.evaluation.posteriors import encode_corpus
 from hf_bnvae.evaluation.probe import probe_features
-from hf_bnvae.evaluation_job import EvaluationArguments
+from hf_bnvae.evaluation_arguments import EvaluationArguments
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 QUICK = ["--num_importance_samples", "2", "--max_importance_sentences", "8", "--num_draws", "2", "--device", "cpu"]

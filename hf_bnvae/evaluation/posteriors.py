@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Texts as the encoder side sees them: features and posteriors. And the share of each dimension in a head's floor."""
+"""Texts as the encoder side sees them: features and posteriors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from ..calibration import preserved_modes
 from ..modeling_bnvae import BNVAEModel
-from ..posterior_bnvae import DiagonalGaussian, PosteriorHead
+from ..posterior_bnvae import DiagonalGaussian
 from ..processing_bnvae import BNVAEProcessor
 from .evaluator import require_estimated_statistics
 
@@ -96,30 +96,3 @@ def encode_corpus(
         hook.remove()
     back = torch.tensor(order).argsort()
     return EncodedTexts(**{name: torch.cat(values)[back] for name, values in parts.items()})
-
-
-def kl_floor_per_dimension(head: PosteriorHead) -> torch.Tensor | None:
-    """
-    How much each dimension adds to the head's floor, in nats: by Jensen's inequality 1/2 (E[mu^2] + E[sigma^2] - 1 -
-    log E[sigma^2]) from the moments that the head promises, where it leaves the variance free 1/2 E[mu^2], and where
-    it leaves the mean free too 0. That is -1/2 log gamma_sigma,j^2 for `bn`, `bn_rms` and `ln`, and 1/2 (gamma^2 +
-    shift_j^2) for `bn_mean`. In a training batch every dimension stays above its own; with `ln`, which normalises over
-    the dimensions of a sentence, only their sum does.
-
-    Args:
-        head ([`PosteriorHead`]): The head.
-
-    Returns:
-        `torch.Tensor` of shape `(latent_size,)`, on the CPU in float64, or `None` for a head whose floor is not the
-        sum of these.
-    """
-    promised = head.promised_moments()
-    floor = torch.zeros(head.latent_size, dtype=torch.float64)
-    if promised.mean_square is not None:
-        mean_square = promised.mean_square.double().cpu() + promised.shift.double().cpu().square()
-        floor = 0.5 * mean_square
-        if promised.variance is not None:
-            variance = promised.variance.double().cpu()
-            floor = 0.5 * (mean_square + variance - 1 - variance.log())
-    total = head.kl_floor().detach().double().cpu()
-    return floor if torch.isclose(floor.sum(), total, rtol=1e-3, atol=1e-6) else None

@@ -1,0 +1,113 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The report of an evaluation in Markdown, from what its `report.json` holds."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers.trainer import TRAINER_STATE_NAME
+
+from .report import markdown_table
+
+# Pictures by the names of their files, with a title and what they show.
+PICTURES = {
+    "kl_per_dimension.png": (
+        "KL per dimension",
+        "Mean KL of each dimension over the texts, and what the head promises of it in a training batch. On other "
+        "texts, whose moments are their own, it may lie somewhat below.",
+    ),
+    "aggregated_posterior.png": (
+        "Aggregated posterior and prior",
+        "One draw from each text's posterior. Where they are not where the prior is, samples of the prior decode from "
+        "places that no text was encoded to. A collapsed posterior fits the prior best of all: look at the KL, too.",
+    ),
+    "rate_distortion.png": (
+        "Rate and distortion",
+        "The nearer to the lower left corner, the higher the ELBO. A collapsed model stands at a rate of 0.",
+    ),
+    "training_curves.png": ("Training", f"From the model's {TRAINER_STATE_NAME}."),
+}
+
+PROBED = {
+    "means": "means of the posteriors",
+    "draws": "draws from the posteriors",
+    "features": "encoder features, ahead of the head",
+}
+
+
+def render_report(report: Mapping[str, Any], figures: str, examples: str) -> str:
+    """
+    The report in Markdown.
+
+    Args:
+        report (mapping): What `report.json` holds.
+        figures (`str`): The figures, by [`~report.render_figures`].
+        examples (`str`): Texts that the model makes, by [`~report.render_examples`].
+    """
+    lines = [f"# Evaluation of {report['model']['name_or_path']}", "", *(f"> {note}\n" for note in report["notes"])]
+    lines += ["## Figures", "", figures, ""]
+    pictures = [name for name in report["files"] if name in PICTURES]
+    if pictures:
+        lines += ["## Pictures", ""]
+        for name in pictures:
+            title, explanation = PICTURES[name]
+            lines += [f"### {title}", "", f"![{title}]({name})", "", explanation, ""]
+    if "probe" in report:
+        lines += ["## What a linear classifier reads", "", *_probe_lines(report["probe"]), ""]
+    lines += ["## Texts", "", examples, "", "## Settings", "", *_settings_lines(report), ""]
+    lines += ["## To repeat it", "", "```bash", report["command"], "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _probe_lines(probe: Mapping[str, Any]) -> list[str]:
+    first = probe["results"]["means"]
+    columns = [
+        "all labels" if row["labels_per_class"] is None else f"{row['labels_per_class']} labels per class"
+        for row in first["rows"]
+    ]
+    lines = [
+        f"Labels: `{probe['labels']}`, {first['num_classes']} classes; {probe['description']}: {first['num_train']} "
+        f"labelled texts, {first['num_test']} test texts. Logistic regression on standardised features, its L2 "
+        "penalty chosen by cross-validation on the labelled texts.",
+        "",
+    ]
+    for measure, baseline, key, chance in (
+        ("Accuracy, %", "always the most frequent class", "accuracy", first["majority_accuracy"]),
+        ("Balanced accuracy, %", "any guess", "balanced_accuracy", first["chance_balanced_accuracy"]),
+    ):
+        rows = [(baseline, *([f"{100 * chance:.1f}"] * len(columns)))]
+        for name, title in PROBED.items():
+            rows.append((title, *(_percentage(row, key) for row in probe["results"][name]["rows"])))
+        lines += [*markdown_table((measure, *columns), rows), ""]
+    draws = max(row["num_draws"] for row in first["rows"])
+    if draws > 1:
+        lines += [f"± one standard deviation over {draws} random draws of the labelled texts, the same in each row."]
+    lines += [
+        "Standardised means also show what lies far below the noise of a posterior, as in a collapsed model they all "
+        "do; a draw is what the decoder gets to see.",
+        *(f"No row of {number} labels per class: {reason}." for number, reason in first["omitted"].items()),
+    ]
+    return lines
+
+
+def _percentage(row: Mapping[str, Any], key: str) -> str:
+    deviation = f" ± {100 * row[f'{key}_std']:.1f}" if row["num_draws"] > 1 else ""
+    return f"{100 * row[key]:.1f}{deviation}"
+
+
+def _settings_lines(report: Mapping[str, Any]) -> list[str]:
+    model, data, settings = report["model"], report["data"], report["settings"]
+    train_hash = report.get("probe", {}).get("train_sha256")
+    commit = f" at commit `{model['commit']}`" if model["commit"] else ""
+    versions = (f"{name.removesuffix('_version')} {value}" for name, value in report["versions"].items())
+    lines = [
+        f"- Model: `{model['name_or_path']}`{commit}, posterior `{model['posterior']}`, {model['latent_size']} latent "
+        f"dimensions, {model['num_parameters'] / 1e6:.1f} million parameters",
+        f"- Texts: `{data['source']}`, {data['num_texts']} of them, SHA-256 `{data['sha256']}`",
+        *([f"- The classifier's training texts: SHA-256 `{train_hash}`"] if train_hash else []),
+        f"- Seed: {settings['seed']}",
+        f"- Versions: {', '.join(versions)}",
+    ]
+    for other in report["compared_with"]:
+        same = "the same texts" if other["same_texts"] else "other texts, so that its figures are not comparable"
+        lines.append(f"- Compared with: `{other['name']}`, on {same}")
+    return lines
