@@ -53,7 +53,7 @@ def test_every_run_is_a_command_that_the_training_script_understands(script, ben
                     holder = next(a for a in (model_args, report_args, training_args, _) if hasattr(a, name))
                     assert getattr(holder, name) in (value, str(value)), name
     assert model_args.posterior == "bn_rms" and model_args.rate == 12
-    assert [run.options["learning_rate"] for run in benchmark.tuning()[:4]] == [5e-4, 1e-3, 2e-3, 1e-3]
+    assert [run.options["learning_rate"] for run in benchmark.tuning()[:4]] == [1e-3, 2e-3, 4e-3, 2e-3]
 
 
 def test_all_runs_share_networks_texts_and_budget(script, benchmark):
