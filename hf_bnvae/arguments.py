@@ -52,8 +52,8 @@ class ModelArguments:
     encoder_side_name_or_path: str | None = field(
         default=None,
         metadata={
-            "help": "A BNVAE, a Hub name or a folder, whose encoder, posterior head and tokenizers the new model "
-            "takes over (autoencoder pretraining: train that one with --beta 0)."
+            "help": "A BNVAE, a Hub name or a folder, whose encoder and posterior head the new model takes over, from "
+            "scratch its tokenizers too (autoencoder pretraining: train that one with --beta 0)."
         },
     )
     latent_size: int | None = field(default=None, metadata={"help": "Number of latent dimensions (32)."})

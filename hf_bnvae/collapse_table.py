@@ -20,6 +20,14 @@ _COLUMNS = (
 
 Entry = Mapping[str, Any]
 
+# By whether likelihood and information are better with every seed.
+_VERDICTS = {
+    (True, True): "better in likelihood and in information, with every seed, than",
+    (True, False): "better in likelihood only than",
+    (False, True): "better in information only than",
+    (False, False): "better in neither than",
+}
+
 
 def mean_and_deviation(runs: Sequence[Entry], figure: str) -> tuple[float, float | None]:
     """The mean of a figure over runs of several seeds, and its standard deviation (divisor n - 1), `None` for one."""
@@ -29,9 +37,13 @@ def mean_and_deviation(runs: Sequence[Entry], figure: str) -> tuple[float, float
 
 def setting_of(entry: Entry) -> str:
     """What of a remedy's grid was chosen, as options of the training script."""
+    if entry["chosen"] is None:
+        return "none yet"
     options = entry["grid"][entry["chosen"]]["options"]
     varied = {n: v for n, v in options.items() if any(point["options"].get(n) != v for point in entry["grid"])}
-    return ", ".join(f"{name} {value:g}" for name, value in varied.items())
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in varied.items()
+    )
 
 
 def render_benchmark(results: Mapping[str, Any]) -> str:
@@ -47,13 +59,13 @@ def render_benchmark(results: Mapping[str, Any]) -> str:
         return "No chosen point has been evaluated yet.\n\n" + render_grids(entries)
     versions = results["versions"]
     shared = (
-        f"Nats per sentence; mean ± standard deviation over the seeds {', '.join(map(str, results['seeds']))}. "
+        "Nats per sentence; mean ± standard deviation over seeds. "
         f"{first['num_sentences']} held-out sentences (log N = {first['log_num_sentences']:.2f}), IW-NLL of the first "
         f"{first['iw_nll_num_sentences']} with {first['iw_nll_num_samples']} samples; BLEU (0 to 100) of greedy "
         f"reconstructions from the means. Setting `{results['setting_name']}`; torch {versions['torch_version']}, "
         f"transformers {versions['transformers_version']}; {results['hardware']}."
     )
-    parts = [render_remedies(entries), shared, render_verdicts(entries)]
+    parts = [part for part in (render_remedies(entries), shared, render_verdicts(entries)) if part]
     if any(entry["dropout_runs"] for entry in entries):
         parts += [
             f"With dropout of {results['encoder_dropout']} in the encoder:",
@@ -101,8 +113,8 @@ def render_remedies(entries: Sequence[Entry], key: str = "runs") -> str:
     for entry in entries:
         if entry.get(key):
             figures = (_spread(entry[key], figure, digits) for _, figure, digits in _COLUMNS)
-            rows.append((entry["name"], setting_of(entry), *figures))
-    header = ("remedy", "chosen setting", *(heading for heading, _, _ in _COLUMNS))
+            rows.append((entry["name"], setting_of(entry), str(len(entry[key])), *figures))
+    header = ("remedy", "chosen setting", "seeds", *(heading for heading, _, _ in _COLUMNS))
     return "\n".join(markdown_table(header, rows))
 
 
@@ -114,7 +126,7 @@ def render_grids(entries: Sequence[Entry]) -> str:
             mark = "chosen" if index == entry["chosen"] else ""
             name = setting_of({**entry, "chosen": index})
             figures = point["figures"]
-            cells = ("failed",) + ("",) * (len(_COLUMNS) - 1)
+            cells = ("failed" if point["has_failed"] else "not yet",) + ("",) * (len(_COLUMNS) - 1)
             if figures is not None:
                 cells = tuple(f"{figures[figure]:.{digits}f}" for _, figure, digits in _COLUMNS)
             rows.append((entry["name"], name, *cells, mark))
@@ -124,29 +136,32 @@ def render_grids(entries: Sequence[Entry]) -> str:
 
 def render_verdicts(entries: Sequence[Entry]) -> str:
     """For each setting of batch normalisation, which of the other remedies it beats in likelihood and information
-    both."""
+    both, seed by seed."""
     lines = []
     finished = [entry for entry in entries if entry.get("runs")]
     others = [entry for entry in finished if not entry["is_ours"]]
     for entry in finished:
-        if not entry["is_ours"]:
+        if not entry["is_ours"] or not others:
             continue
-        beaten = [other["name"] for other in others if is_better_on_both(entry, other)]
-        not_beaten = [other["name"] for other in others if not is_better_on_both(entry, other)]
-        rest = f"; not {_listed(not_beaten)}" if not_beaten else ""
-        lines.append(
-            f"- `{entry['name']}` ({setting_of(entry)}) has a lower IW-NLL and more mutual information than "
-            f"{_listed(beaten) if beaten else 'none of the others'}{rest}."
-        )
+        parts = []
+        for verdict, words in _VERDICTS.items():
+            names = [other["name"] for other in others if wins(entry, other) == verdict]
+            if names:
+                parts.append(f"{words} {', '.join(f'*{name}*' for name in names)}")
+        lines.append(f"- `{entry['name']}` ({setting_of(entry)}) is {'; '.join(parts)}.")
     return "\n".join(lines)
 
 
-def is_better_on_both(entry: Entry, other: Entry) -> bool:
-    """Whether the means over seeds of a remedy are better than another's in likelihood and in information."""
-    mine, theirs = (
-        [mean_and_deviation(e["runs"], f)[0] for f in ("iw_nll", "mutual_information")] for e in (entry, other)
+def wins(entry: Entry, other: Entry) -> tuple[bool, bool]:
+    """Whether a remedy has, with every seed that both were run with, a lower IW-NLL, and more information, than
+    another."""
+    theirs = {run["seed"]: run["figures"] for run in other["runs"]}
+    pairs = [(run["figures"], theirs[run["seed"]]) for run in entry["runs"] if run["seed"] in theirs]
+    likelihood = bool(pairs) and all(mine["iw_nll"] < other["iw_nll"] for mine, other in pairs)
+    information = bool(pairs) and all(
+        mine["mutual_information"] > other["mutual_information"] for mine, other in pairs
     )
-    return mine[0] < theirs[0] and mine[1] > theirs[1]
+    return likelihood, information
 
 
 def _spread(runs: Sequence[Entry], figure: str, digits: int) -> str:
@@ -157,7 +172,3 @@ def _spread(runs: Sequence[Entry], figure: str, digits: int) -> str:
 def _percent(shares: Sequence[float]) -> str:
     deviation = f" ± {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
     return f"{100 * statistics.fmean(shares):.1f}{deviation}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"*{name}*" for name in names)

@@ -285,8 +285,10 @@ class EvaluationJob:
         path.mkdir(parents=True, exist_ok=True)
         for name in (REPORT_MARKDOWN, *PICTURES):
             (path / name).unlink(missing_ok=True)
-        # First, as it says that the folder is an evaluation's.
-        (path / REPORT_JSON).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        # First, as it says that the folder is an evaluation's, and in one go.
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(path / REPORT_JSON)
         for name, figure in pictures.items():
             figure.savefig(path / name)
         (path / REPORT_MARKDOWN).write_text(markdown, encoding="utf-8")

@@ -440,7 +440,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         Latent Variable Modeling of Text", EMNLP 2019.
 
         Args:
-            source ([`BNVAEModel`]): A model with the same encoder and the same kind of posterior head.
+            source ([`BNVAEModel`]): A model with the same encoder, pooling and posterior head.
 
         Returns:
             The model itself.
@@ -448,11 +448,25 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         Raises:
             ValueError: if one of the two does not fit.
         """
+        if not isinstance(source, BNVAEModel):
+            raise ValueError(f"source must be a BNVAEModel, got {type(source).__name__}.")
+        for name in ("posterior", "pooling", "latent_size", "bn_tau", "bn_gamma", "rate"):
+            own, other = getattr(self.config, name), getattr(source.config, name)
+            if own != other:
+                raise ValueError(
+                    f"The other model's encoder side is of another kind: its {name} is {other!r}, this one's {own!r}."
+                )
+        shapes = [
+            {name: tuple(value.shape) for name, value in model.encoder.state_dict().items()}
+            for model in (self, source)
+        ]
+        if self.config.encoder.model_type != source.config.encoder.model_type or shapes[0] != shapes[1]:
+            raise ValueError(
+                f"The other model's encoder ({source.config.encoder.model_type!r}) is another one than this model's "
+                f"({self.config.encoder.model_type!r}), or of other sizes."
+            )
         for name in ("encoder", "posterior"):
-            try:
-                getattr(self, name).load_state_dict(getattr(source, name).state_dict())
-            except RuntimeError as error:
-                raise ValueError(f"The {name} of the other model is another one than this model's: {error}") from error
+            getattr(self, name).load_state_dict(getattr(source, name).state_dict())
         return self
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> None:

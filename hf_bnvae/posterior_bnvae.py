@@ -38,6 +38,7 @@ logger = logging.get_logger(__name__)
 
 SMALL_BATCH = 8
 DEFAULT_DELTA = 0.1
+MAX_DELTA = 40  # nats a dimension: a standard deviation of e^-40
 
 
 @dataclass
@@ -414,7 +415,8 @@ class BatchNormMeanPosterior(PosteriorHead):
 
     def kl_floor_per_dimension(self) -> torch.Tensor:
         """1/2 (gamma^2 + beta_j^2): the variance's part of the KL is never negative (Zhu et al., eq. 7)."""
-        return 0.5 * (self.gamma**2 + _whole(self.shift).square())
+        shift = _whole(self.shift)
+        return 0.5 * (self.gamma**2 + shift.to(torch.promote_types(shift.dtype, torch.float32)).square())
 
     def promised_moments(self) -> PromisedMoments:
         shift = _whole(self.shift).detach()
@@ -473,8 +475,8 @@ class DiversityUncertaintyPosterior(PosteriorHead):
 
     def kl_floor_per_dimension(self) -> torch.Tensor:
         """1/2 (gamma_j^2 + beta_j^2), where the gamma_j^2 add to d gamma^2: the variance's part is never negative."""
-        shift = _whole(self.shift)
-        return 0.5 * (self._gammas(shift.dtype).square() + shift.square())
+        dtype = torch.promote_types(self.shift.dtype, torch.float32)
+        return 0.5 * (self._gammas(dtype).square() + _whole(self.shift).to(dtype).square())
 
     def promised_moments(self) -> PromisedMoments:
         shift = _whole(self.shift).detach()
@@ -505,6 +507,11 @@ class DeltaPosterior(PosteriorHead):
         if rate is not None:
             _require_positive_rate(rate)
         self.delta = DEFAULT_DELTA if rate is None else rate / latent_size
+        if self.delta > MAX_DELTA:
+            raise ValueError(
+                f"rate={rate} is {self.delta:g} nats for each of {latent_size} dimensions, and the delta head holds "
+                f"{MAX_DELTA} at most."
+            )
         least, greatest = _variances_of_kl(self.delta)
         self.least_std, self.greatest_std = math.sqrt(least), math.sqrt(greatest)
 

@@ -18,6 +18,7 @@ it stopped, and repeats no run that is finished; `--render_only` writes those th
 import argparse
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -33,12 +34,13 @@ import torch
 
 from hf_bnvae.collapse_table import render_benchmark
 from hf_bnvae.data import LABEL, TEXT, load_text_set, load_texts
-from hf_bnvae.evaluation_job import REPORT_JSON
+from hf_bnvae.evaluation_job import REPORT_JSON, REPORT_MARKDOWN
 from hf_bnvae.job import RESULTS_FILE, library_versions
 from hf_bnvae.run_directory import RUN_FILE
 
 ENCODER_DROPOUT = 0.1
-# The share of the steps that autoencoder pretraining takes of a remedy that has it.
+# The share of the steps that autoencoder pretraining takes of a remedy that has it. Both runs warm up, and their
+# learning rates fall to 0.
 PRETRAINING_SHARE = 1 / 3
 
 # In a grid, no option of the training script: what both of its learning rates are multiplied by.
@@ -212,10 +214,21 @@ class Run:
     @property
     def results(self) -> dict[str, Any] | None:
         """Its figures; `None` as long as it is not finished."""
-        record = self.folder / RUN_FILE
-        if not record.is_file() or not json.loads(record.read_text(encoding="utf-8")).get("finished"):
+        record = _read(self.folder / RUN_FILE)
+        if not record.get("finished"):
             return None
-        return json.loads((self.folder / RESULTS_FILE).read_text(encoding="utf-8"))
+        settings = record["settings"]
+        differences = [
+            f"{name}: {settings[name]}, not {value}"
+            for name, value in self.options.items()
+            if name in settings and not _is_same(settings[name], value)
+        ]
+        if differences:
+            raise ValueError(
+                f"{self.folder} holds a finished run with other settings ({'; '.join(differences)}). Choose another "
+                "--output_dir, or delete that folder."
+            )
+        return _read(self.folder / RESULTS_FILE)
 
     def command(self) -> list[str]:
         options = {**self.options, "output_dir": self.folder}
@@ -243,18 +256,37 @@ class Evaluation:
 
     @property
     def results(self) -> dict[str, Any] | None:
-        """Its report; `None` as long as there is none."""
-        report = self.folder / REPORT_JSON
-        return json.loads(report.read_text(encoding="utf-8")) if report.is_file() else None
+        """Its report; `None` as long as it is not whole."""
+        # The file that is written last.
+        return _read(self.folder / REPORT_JSON) if (self.folder / REPORT_MARKDOWN).is_file() else None
 
     def command(self) -> list[str]:
-        names = {"model_name_or_path": self.after.folder, "output_dir": self.folder}
+        names = {"model_name_or_path": self.after.folder, "output_dir": self.folder, "overwrite_output_dir": True}
         return _command("run_evaluation.py", {**self.options, **names})
 
 
 def _command(script: str, options: Options) -> list[str]:
     flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
     return [sys.executable, str(Path(__file__).with_name(script)), *flags]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is no file."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {error}. Delete its folder to make it again.") from error
+
+
+def _is_same(recorded: Any, value: Any) -> bool:
+    if isinstance(value, Path):
+        return recorded in (str(value), str(value.resolve()))
+    return recorded == value
+
+
+def failure_mark(folder: Path) -> Path:
+    """The file that says of a task's folder that its last try failed."""
+    return folder.with_name(folder.name + ".failed")
 
 
 class CollapseBenchmark:
@@ -298,7 +330,9 @@ class CollapseBenchmark:
         if remedy.pretraining is None:
             return Run(folder, {**common, **own})
         first, rest = share_budget(common, PRETRAINING_SHARE)
-        before = Run(self.folder / name / f"pretraining-{seed}", {**first, **remedy.pretraining})
+        # In another order, or it would see the sentences again with which the second run begins.
+        first = {**first, **remedy.pretraining, "data_seed": seed + 1}
+        before = Run(self.folder / name / f"pretraining-{seed}", first)
         return Run(folder, {**rest, **own}, after=before)
 
     def tuning(self) -> list[Run]:
@@ -306,9 +340,12 @@ class CollapseBenchmark:
         return [self.run_of(r, point, self.seeds[0]) for r in self.remedies for point in range(len(r.grid))]
 
     def chosen(self, remedy: Remedy) -> int | None:
-        """The point of a remedy's grid that the tuning chose; `None` as long as none of its runs is finished."""
-        results = {i: self.run_of(remedy, i, self.seeds[0]).results for i in range(len(remedy.grid))}
-        finished = {i: figures for i, figures in results.items() if figures is not None}
+        """The point of a remedy's grid that the tuning chose; `None` as long as a run of it is still to come, or if
+        all of them failed."""
+        runs = [self.run_of(remedy, point, self.seeds[0]) for point in range(len(remedy.grid))]
+        finished = {point: run.results for point, run in enumerate(runs) if run.results is not None}
+        if any(point not in finished and not failure_mark(run.folder).exists() for point, run in enumerate(runs)):
+            return None
         return choose(finished, self.min_information)
 
     def evaluations(self, remedy: Remedy, encoder_dropout: float = 0.0) -> list[Evaluation]:
@@ -324,14 +361,14 @@ class CollapseBenchmark:
         return [e for dropout in (0.0, ENCODER_DROPOUT) for r in self.remedies for e in self.evaluations(r, dropout)]
 
     def collect(self) -> list[dict[str, Any]]:
-        """For each remedy that was tuned its grid, what was chosen, and the figures of the chosen point's runs, as far
-        as there are any."""
+        """For each remedy of which a run is finished its grid, what was chosen (`None`: nothing yet), and the figures
+        of the chosen point's runs, as far as there are any."""
         entries = []
         for remedy in self.remedies:
             chosen = self.chosen(remedy)
-            if chosen is None:
+            tuned = [self.run_of(remedy, point, self.seeds[0]) for point in range(len(remedy.grid))]
+            if all(run.results is None for run in tuned):
                 continue
-            tuned = [self.run_of(remedy, point, self.seeds[0]).results for point in range(len(remedy.grid))]
             entries.append(
                 {
                     "name": remedy.name,
@@ -339,8 +376,12 @@ class CollapseBenchmark:
                     "is_ours": remedy.name in OURS,
                     "pretraining": remedy.pretraining,
                     "grid": [
-                        {"options": options, "figures": results and _own_figures(results)}
-                        for options, results in zip(remedy.grid, tuned, strict=True)
+                        {
+                            "options": options,
+                            "figures": run.results and _own_figures(run.results),
+                            "has_failed": run.results is None and failure_mark(run.folder).exists(),
+                        }
+                        for options, run in zip(remedy.grid, tuned, strict=True)
                     ],
                     "chosen": chosen,
                     "runs": self._figures(remedy),
@@ -368,7 +409,7 @@ def _own_figures(results: dict[str, Any]) -> dict[str, Any]:
 def share_budget(options: Options, share: float) -> tuple[Options, Options]:
     """The options of two runs that have the budget of one between them, the first of them `share` of it."""
     if "max_steps" in options:
-        first = round(options["max_steps"] * share)
+        first = max(1, round(options["max_steps"] * share))
         return {**options, "max_steps": first}, {**options, "max_steps": options["max_steps"] - first}
     epochs = options["num_train_epochs"]
     return {**options, "num_train_epochs": epochs * share}, {**options, "num_train_epochs": epochs * (1 - share)}
@@ -395,7 +436,9 @@ def packaged_pair() -> Options:
 
 
 def choose(results: dict[int, dict[str, Any]], min_information: float) -> int | None:
-    """The point with the lowest IW-NLL among those with enough information, or among all where none has."""
+    """The point with the lowest IW-NLL among those with enough information, or among all where none has. One whose
+    IW-NLL is no number is not chosen."""
+    results = {i: r for i, r in results.items() if math.isfinite(r["eval_iw_nll"])}
     alive = {i: r for i, r in results.items() if r["eval_mutual_information"] >= min_information}
     candidates = alive or results
     return min(candidates, key=lambda i: candidates[i]["eval_iw_nll"]) if candidates else None
@@ -408,16 +451,25 @@ def execute(tasks: Iterable[Run | Evaluation], num_workers: int) -> list[Run | E
     locks = {one.folder: threading.Lock() for task in tasks for one in _with_what_is_before(task)}
     threads = max(1, (os.cpu_count() or 1) // num_workers)
     environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    failures: set[Path] = set()
 
     def finish(task: Run | Evaluation) -> bool:
-        if task.after is not None and not finish(task.after):
-            return False
+        is_ready = task.after is None or finish(task.after)
+        mark = failure_mark(task.folder)
         with locks[task.folder]:
             if task.results is not None:
                 return True
+            if task.folder in failures:
+                return False
+            failed = not is_ready
             task.folder.parent.mkdir(parents=True, exist_ok=True)
-            with task.folder.with_name(task.folder.name + ".log").open("a", encoding="utf-8") as log:
-                failed = subprocess.run(task.command(), stdout=log, stderr=log, env=environment).returncode
+            if is_ready:
+                mark.unlink(missing_ok=True)
+                with task.folder.with_name(task.folder.name + ".log").open("a", encoding="utf-8") as log:
+                    failed = subprocess.run(task.command(), stdout=log, stderr=log, env=environment).returncode != 0
+            if failed:
+                mark.touch()
+                failures.add(task.folder)
         name = task.folder.relative_to(task.folder.parent.parent)
         print(f"{name}: {'failed, see its log' if failed else 'finished'}", flush=True)
         return not failed
@@ -452,22 +504,38 @@ def prepare_texts(
         `tuple`: The training script's options that name the first two, the evaluation script's that name the third.
     """
     files = {name: folder / f"{name}.jsonl" for name in ("train", "tuning", "held_out")}
-    if not all(path.is_file() for path in files.values()):
-        texts = load_texts(train_file=train_file, validation_file=validation_file, text_column=text_column)
+    named = {"train_file": train_file, "validation_file": validation_file}
+    sources = {name: file and str(Path(file).resolve()) for name, file in named.items()}
+    sources |= {"text_column": text_column, "label_column": label_column}
+    record = folder / "sources.json"
+    if record.is_file():
+        if _read(record) != sources:
+            raise ValueError(
+                f"{folder.parent} holds a benchmark on other texts: {_read(record)}, not {sources}. Choose another "
+                "--output_dir."
+            )
+    else:
+        texts = load_texts(**named, text_column=text_column)
         held_out = texts["validation"]
         if label_column is not None:
             held_out = load_text_set(validation_file, text_column=text_column, label_column=label_column)
-        folder.mkdir(parents=True, exist_ok=True)
-        half = len(held_out) // 2
+        # A file may be sorted.
+        halves = held_out.shuffle(seed=0)
+        half = len(halves) // 2
         parts = {
             "train": texts["train"],
-            "tuning": held_out.select(range(half)),
-            "held_out": held_out.select(range(half, len(held_out))),
+            "tuning": halves.select(range(half)),
+            "held_out": halves.select(range(half, len(halves))),
         }
+        if half < 2:
+            raise ValueError(
+                f"{len(halves)} validation texts are too few to tune on one half and report on the other."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
         for name, part in parts.items():
-            # Under its name only once it is whole.
-            part.to_json(files[name].with_suffix(".part"), force_ascii=False)
-            files[name].with_suffix(".part").replace(files[name])
+            part.to_json(files[name], force_ascii=False)
+        # Only now are they whole.
+        record.write_text(json.dumps(sources, indent=2) + "\n", encoding="utf-8")
     training = {"train_file": files["train"], "validation_file": files["tuning"], "text_column": TEXT}
     reported = {"file": files["held_out"], "text_column": TEXT}
     if label_column is not None:
@@ -494,6 +562,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.num_workers < 1:
         parser.error(f"--num_workers must be at least 1, got {args.num_workers}.")
+    if len(set(args.seeds)) < len(args.seeds):
+        parser.error(f"--seeds must differ, got {args.seeds}.")
+    if args.min_information < 0:
+        parser.error(f"--min_information must not be negative, got {args.min_information}.")
+    if args.render_only and not (args.output_dir / "texts").is_dir():
+        parser.error(f"There is no benchmark in {args.output_dir} to render.")
     if args.label_column is not None and args.validation_file is None:
         parser.error("--label_column is one of --validation_file, which was not given.")
     return args
@@ -501,18 +575,32 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    try:
+        failed = run_benchmark(args)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from error
+    if failed:
+        raise SystemExit(f"{len(failed)} of the tasks failed. Their logs lie beside their folders.")
+
+
+def run_benchmark(args: argparse.Namespace) -> list[Run | Evaluation]:
+    """Bring the benchmark to its end and render it; the tasks that failed are returned."""
     sources = (args.train_file, args.validation_file, args.text_column, args.label_column)
     data, held_out = prepare_texts(args.output_dir / "texts", *sources)
     setting = SETTINGS[args.setting] | (packaged_pair() if args.setting == "pretrained" else {})
-    remedies = [remedy for remedy in REMEDIES if remedy.name in args.remedies]
-    benchmark = CollapseBenchmark(
-        args.output_dir, setting, data, held_out | EVALUATION[args.setting], remedies, args.seeds, args.min_information
-    )
+    held_out |= EVALUATION[args.setting]
+
+    def benchmark_of(names: Sequence[str]) -> CollapseBenchmark:
+        remedies = [remedy for remedy in REMEDIES if remedy.name in names]
+        return CollapseBenchmark(args.output_dir, setting, data, held_out, remedies, args.seeds, args.min_information)
+
     failed = []
     if not args.render_only:
+        benchmark = benchmark_of(args.remedies)
         failed = execute(benchmark.tuning(), args.num_workers)
         failed += execute(benchmark.repetitions(), args.num_workers)
-    entries = benchmark.collect()
+    # Of all remedies, those of earlier calls too.
+    entries = benchmark_of([remedy.name for remedy in REMEDIES]).collect()
     results = {
         "setting_name": args.setting,
         "setting": {name: value for name, value in setting.items() if not isinstance(value, Path)},
@@ -532,10 +620,10 @@ def main() -> None:
     except ImportError as error:
         print(f"There is no picture. {error}")
     else:
-        plot_remedies(entries).savefig(args.output_dir / "results.png")
+        if entries:
+            plot_remedies(entries).savefig(args.output_dir / "results.png")
     print(page)
-    if failed:
-        raise SystemExit(f"{len(failed)} tasks failed. Their logs lie beside their folders.")
+    return failed
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hf_bnvae.arguments import parse_arguments
-from hf_bnvae.collapse_table import is_better_on_both, render_grids, render_remedies, render_verdicts
+from hf_bnvae.collapse_table import render_grids, render_remedies, render_verdicts, wins
+from hf_bnvae.evaluation.plots import plot_remedies
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmark_collapse.py"
 
@@ -84,8 +85,8 @@ def entry(name, nlls, information):
         for seed, (nll, mi) in enumerate(zip(nlls, information, strict=True))
     ]
     grid = [
-        {"options": {"posterior": name, "bn_tau": 0.1}, "figures": runs[0]["figures"]},
-        {"options": {"posterior": name, "bn_tau": 0.25}, "figures": None},
+        {"options": {"posterior": name, "bn_tau": 0.1}, "figures": runs[0]["figures"], "has_failed": False},
+        {"options": {"posterior": name, "bn_tau": 0.25}, "figures": None, "has_failed": name != "b"},
     ]
     return {"name": name, "grid": grid, "chosen": 0, "runs": runs, "is_ours": name == "bn", "dropout_runs": []}
 
@@ -96,15 +97,123 @@ FIGURES = ("kl", "marginal_kl", "reconstruction_nll", "active_units", "reconstru
 def test_tables_and_verdicts_say_what_was_found():
     entries = [entry("bn", [50.0, 52.0], [4.0, 5.0]), entry("a", [52.0, 53.0], [3.0, 3.0]), entry("b", [40.0], [3.0])]
     table = render_remedies(entries)
-    assert "| bn     | bn_tau 0.1     | 51.00 ± 1.41 | 4.50 ± 0.71 |" in table
-    assert "| b      | bn_tau 0.1     | 40.00 " in table
+    assert "| bn     | bn_tau 0.1     | 2     | 51.00 ± 1.41 | 4.50 ± 0.71 |" in table
+    assert "| b      | bn_tau 0.1     | 1     | 40.00 " in table
     assert render_remedies(entries, "dropout_runs").count("\n") == 1
     grids = render_grids(entries)
-    assert grids.count("failed") == 3 and grids.count("chosen") == 3 and "bn_tau 0.25" in grids
-    assert is_better_on_both(entries[0], entries[1]) and not is_better_on_both(entries[1], entries[0])
-    assert not is_better_on_both(entries[0], entries[2])
-    verdict = render_verdicts(entries)
-    assert verdict == ("- `bn` (bn_tau 0.1) has a lower IW-NLL and more mutual information than *a*; not *b*.")
+    assert grids.count("failed") == 2 and grids.count("not yet") == 1 and grids.count("chosen") == 3
+    assert render_verdicts(entries) == (
+        "- `bn` (bn_tau 0.1) is better in likelihood and in information, with every seed, than *a*; better in "
+        "information only than *b*."
+    )
+    assert render_verdicts(entries[1:]) == ""
+
+
+def test_a_remedy_wins_with_every_seed_or_not_at_all():
+    ours = entry("bn", [50.0, 52.0], [4.0, 5.0])
+    assert wins(ours, entry("a", [51.0, 53.0], [3.0, 4.9])) == (True, True)
+    assert wins(ours, entry("a", [51.0, 53.0], [3.0, 5.1])) == (True, False)
+    assert wins(ours, entry("a", [60.0, 51.9], [3.0, 4.9])) == (False, True)
+    assert wins(ours, entry("a", [40.0, 41.0], [9.0, 9.0])) == (False, False)
+    assert wins(ours, {**ours, "runs": []}) == (False, False)
+
+
+def test_the_picture_shows_means_spreads_and_grids():
+    entries = [entry("bn", [50.0, 52.0], [4.0, 5.0]), {**entry("a", [47.0], [1.0]), "runs": []}]
+    figure = plot_remedies(entries)
+    (axes,) = figure.axes
+    grid, mark = axes.lines[0], axes.containers[0]
+    assert grid.get_xydata().tolist() == [[4.0, 50.0]]
+    assert mark.lines[0].get_xydata().tolist() == [[4.5, 51.0]]
+    (horizontal,), (vertical,) = (bars.get_segments() for bars in mark.lines[2])
+    assert horizontal[:, 0].tolist() == pytest.approx([4.5 - 0.5**0.5, 4.5 + 0.5**0.5])
+    assert vertical[:, 1].tolist() == pytest.approx([51 - 2**0.5, 51 + 2**0.5])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["bn", "a"]
+    # What hardly differs looks so.
+    (axes,) = plot_remedies([entry("a", [47.0, 47.001], [0.0, 0.0001])]).axes
+    assert all(most - least >= 1 for least, most in (axes.get_xlim(), axes.get_ylim()))
+
+
+def finish(run, **figures):
+    """What the training script leaves of a run."""
+    run.folder.mkdir(parents=True)
+    record = {"finished": True, "settings": {n: str(v) if isinstance(v, Path) else v for n, v in run.options.items()}}
+    (run.folder / "run.json").write_text(json.dumps(record))
+    results = {"eval_iw_nll": 50.0, "eval_mutual_information": 3.0, **figures}
+    (run.folder / "all_results.json").write_text(json.dumps(results))
+
+
+def test_only_a_finished_grid_is_chosen_from_and_main_remedies_are_repeated_with_dropout(script, benchmark):
+    remedy = next(r for r in script.REMEDIES if r.name == "bn_rms")
+    runs = [benchmark.run_of(remedy, point, 42) for point in range(3)]
+    finish(runs[0])
+    finish(runs[1], eval_iw_nll=49.0)
+    assert benchmark.chosen(remedy) is None and benchmark.repetitions() == []
+    runs[2].folder.mkdir()
+    (runs[2].folder / "run.json").write_text(json.dumps({"finished": False, "settings": {}}))
+    assert runs[2].results is None and benchmark.chosen(remedy) is None
+    script.failure_mark(runs[2].folder).touch()
+    assert benchmark.chosen(remedy) == 1
+    repeated = benchmark.repetitions()
+    assert [(e.after.options["seed"], e.after.options.get("encoder_dropout")) for e in repeated] == [
+        *((seed, None) for seed in (42, 43, 44)),
+        *((seed, 0.1) for seed in (42, 43, 44)),
+    ]
+    assert repeated[0].after.folder == runs[1].folder and len({e.folder for e in repeated}) == 6
+    (found,) = benchmark.collect()
+    assert found["chosen"] == 1 and found["grid"][2]["has_failed"] and found["runs"] == []
+
+
+def test_a_run_of_other_settings_is_not_taken_for_ours(script, benchmark):
+    run = benchmark.run_of(script.REMEDIES[0], 0, 42)
+    finish(run)
+    assert run.results["eval_iw_nll"] == 50.0
+    benchmark.setting = {**benchmark.setting, "hidden_size": 64}
+    with pytest.raises(ValueError, match=r"other settings \(hidden_size: 128, not 64\)"):
+        benchmark.collect()
+
+
+def test_the_learning_rates_of_a_grid_go_together(script, benchmark):
+    for run in benchmark.tuning():
+        assert run.options["latent_learning_rate"] == run.options["learning_rate"]
+
+
+def test_texts_are_halved_at_random_and_belong_to_one_benchmark(script, tmp_path):
+    lines = ["label\ttext", *(f"{'neg' if i < 40 else 'pos'}\tsentence {i}" for i in range(80))]
+    (tmp_path / "valid.tsv").write_text("\n".join(lines))
+    (tmp_path / "train.txt").write_text("\n".join(f"training {i}" for i in range(9)))
+    sources = (str(tmp_path / "train.txt"), str(tmp_path / "valid.tsv"), "text", "label")
+    with pytest.raises(ValueError, match="train"):  # one column of that name for both files
+        script.prepare_texts(tmp_path / "a" / "texts", *sources[:2], "no such column", "label")
+    training, reported = script.prepare_texts(tmp_path / "b" / "texts", *sources)
+    halves = [
+        [json.loads(line) for line in file.read_text().splitlines()]
+        for file in (training["validation_file"], reported["file"])
+    ]
+    assert [len(half) for half in halves] == [40, 40]
+    assert {row["text"] for half in halves for row in half} == {f"sentence {i}" for i in range(80)}
+    assert all({row["label"] for row in half} == {"neg", "pos"} for half in halves)
+    assert reported["label_column"] == "label" and reported["probe_train_file"] == training["validation_file"]
+    assert script.prepare_texts(tmp_path / "b" / "texts", *sources) == (training, reported)
+    with pytest.raises(ValueError, match="a benchmark on other texts"):
+        script.prepare_texts(tmp_path / "b" / "texts", sources[0], sources[1], "text")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seeds", "1", "1"], "--seeds must differ"),
+        (["--min_information", "-3"], "must not be negative"),
+        (["--num_workers", "0"], "at least 1"),
+        (["--render_only"], "no benchmark in nowhere to render"),
+        (["--label_column", "label"], "is one of --validation_file"),
+    ],
+)
+def test_wrong_options_are_refused(script, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        script.parse_arguments(["--output_dir", "nowhere", *options])
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -126,7 +235,7 @@ def test_a_benchmark_of_tiny_runs_tunes_repeats_reports_and_goes_on(tmp_path, mo
     # A run that cannot be made is a row, and the others go on.
     (tmp_path / "out/bn_rms/0-1").mkdir(parents=True)
     (tmp_path / "out/bn_rms/0-1/mine.txt").write_text("not a run's")
-    with pytest.raises(SystemExit, match="1 tasks failed"):
+    with pytest.raises(SystemExit, match="1 of the tasks failed"):
         script.main()
     printed = capsys.readouterr().out
     assert "bn_rms/0-1: failed" in printed and "| bn_rms            | bn_tau" in printed

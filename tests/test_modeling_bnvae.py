@@ -433,7 +433,15 @@ def test_an_encoder_side_is_taken_over_with_its_statistics(make_model, batch, po
 
 
 def test_an_encoder_side_of_another_kind_is_refused(make_model):
-    with pytest.raises(ValueError, match="posterior of the other model is another one"):
-        make_model(posterior="bn").load_encoder_side(make_model(posterior="gaussian"))
-    with pytest.raises(ValueError, match="posterior of the other model is another one"):
-        make_model(latent_size=4).load_encoder_side(make_model(latent_size=8))
+    model = make_model(posterior="bn", latent_size=8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for source, message in (
+        (make_model(posterior="gaussian", seed=1), "posterior is 'gaussian', this one's 'bn'"),
+        (make_model(posterior="bn", latent_size=4, seed=1), "latent_size is 4, this one's 8"),
+        (make_model(posterior="bn", latent_size=8, pooling="mean", seed=1), "pooling is 'mean'"),
+        (make_model(posterior="bn", latent_size=8, rate=3, seed=1), "rate is 3, this one's None"),
+        ("a folder", "must be a BNVAEModel, got str"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.load_encoder_side(source)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -215,6 +215,20 @@ def test_delta_head_commits_its_rate_in_every_dimension_of_every_sentence(latent
     assert posterior.std.max() <= head.greatest_std * (1 + 1e-6)
 
 
+def test_diversity_uncertainty_heads_spread_has_no_gradient_along_itself():
+    """It is renormalised, so that its length says nothing; how it is shared out does."""
+    head = random_head(DiversityUncertaintyPosterior, 6, 1).double()
+    mean = head(random_features(50, 1).double()).mean
+    (gradient,) = torch.autograd.grad((mean * torch.arange(6)).square().sum(), head.spread)
+    assert (gradient * head.spread).sum().abs() < 1e-9 * gradient.norm() * head.spread.norm()
+    assert gradient.norm() > 1
+
+
+def test_a_rate_that_no_delta_head_can_hold_is_refused():
+    with pytest.raises(ValueError, match="125000 nats for each of 8 dimensions"):
+        DeltaPosterior(4, 8, rate=1e6)
+
+
 def test_delta_head_keeps_finite_gradients_at_the_ends_of_its_range():
     head = DeltaPosterior(4, 3, rate=0.9).double()
     scale = torch.tensor([[-800.0, 0.0, 800.0]]).double().requires_grad_()

@@ -35,7 +35,7 @@ def diagnose(figures: Mapping[str, float]) -> str | None:
             "The posterior has no floor and has collapsed onto the prior: the decoder predicts the text without the "
             "latent. Use posterior='bn' or 'bn_rms', whose KL cannot vanish."
             if figures["kl_floor"] == 0
-            else "The KL is only what the batch normalisation enforces, and no mean varies with the text. Train "
+            else "The KL is only what the posterior head enforces, and no mean varies with the text. Train "
             "longer, set encoder_dropout=0, and see whether the encoder learns at all (learning rate, frozen layers)."
         )
         return (

@@ -26,6 +26,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PRIOR_SHARES = (0.5, 0.9, 0.99)
+# Of both axes of a picture of remedies, in nats.
+LEAST_SPAN = 1.0
 # More dots than these only hide one another.
 MAX_DOTS = 3000
 # With more dimensions than these their numbers would run into one another.
@@ -198,17 +200,19 @@ def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
         raise ValueError("There is no remedy to draw.")
     figure = _figure(9, 6 + 0.12 * len(entries))
     axes = figure.add_subplot()
+    handles: list[Any] = []
     for index, entry in enumerate(entries):
         color, marker = COLORS[index % len(COLORS)], MARKERS[(index + index // len(COLORS)) % len(MARKERS)]
         points = [(p["figures"]["mutual_information"], p["figures"]["iw_nll"]) for p in entry["grid"] if p["figures"]]
-        axes.plot(*zip(*points, strict=True), ".-", color=color, linewidth=0.8, markersize=4, alpha=0.5, zorder=2)
+        line = {"color": color, "linewidth": 0.8, "markersize": 4, "alpha": 0.5, "label": entry["name"]}
+        (handle,) = axes.plot(*zip(*points, strict=True), ".-", zorder=2, **line)
         if entry["runs"]:
             values = np.array([[run["figures"][n] for n in ("mutual_information", "iw_nll")] for run in entry["runs"]])
             spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(2)
             style = {"color": color, "markersize": 10 if entry["is_ours"] else 8, "linestyle": "", "capsize": 2}
             face = color if entry["is_ours"] else "white"
             (information, nll), (information_spread, nll_spread) = values.mean(0), spread
-            axes.errorbar(
+            handle = axes.errorbar(
                 information,
                 nll,
                 nll_spread,
@@ -219,10 +223,23 @@ def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
                 zorder=3,
                 **style,
             )
+        handles.append(handle)
     axes.set_xlabel("mutual information of sentence and latent (nats)")
     axes.set_ylabel("IW-NLL, -log p(x) (nats per sentence)")
     axes.set_title("Information and likelihood: the better, the lower and the more to the right")
-    figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=4, title="filled: batch normalisation")
+    # What hardly differs is to look so.
+    for get_limits, set_limits in ((axes.get_xlim, axes.set_xlim), (axes.get_ylim, axes.set_ylim)):
+        least, most = get_limits()
+        missing = max(0.0, LEAST_SPAN - (most - least)) / 2
+        set_limits(least - missing, most + missing)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        frameon=False,
+        fontsize=9,
+        ncols=4,
+        title="marks: chosen setting over seeds, filled for this library's heads; dots: the whole grid, one seed",
+    )
     return figure
 
 
