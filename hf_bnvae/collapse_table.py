@@ -5,7 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .report import markdown_table
+from .evaluation_report import PROBED
+from .report import markdown_table, replace_between
 
 # Heading, figure, digits.
 _COLUMNS = (
@@ -46,9 +47,9 @@ def setting_of(entry: Entry) -> str:
     )
 
 
-def render_benchmark(results: Mapping[str, Any]) -> str:
+def render_summary(results: Mapping[str, Any]) -> str:
     """
-    The page of a benchmark, in Markdown.
+    The chosen settings of a benchmark's remedies and what they show, in Markdown.
 
     Args:
         results (mapping): What `results.json` of the benchmark holds.
@@ -56,7 +57,7 @@ def render_benchmark(results: Mapping[str, Any]) -> str:
     entries = results["remedies"]
     first = next((run["figures"] for entry in entries for run in entry["runs"]), None)
     if first is None:
-        return "No chosen point has been evaluated yet.\n\n" + render_grids(entries)
+        return "No chosen point has been evaluated yet."
     versions = results["versions"]
     shared = (
         "Nats per sentence; mean ± standard deviation over seeds. "
@@ -65,11 +66,23 @@ def render_benchmark(results: Mapping[str, Any]) -> str:
         f"reconstructions from the means. Setting `{results['setting_name']}`; torch {versions['torch_version']}, "
         f"transformers {versions['transformers_version']}; {results['hardware']}."
     )
-    parts = [part for part in (render_remedies(entries), shared, render_verdicts(entries)) if part]
+    return "\n\n".join(part for part in (render_remedies(entries), shared, render_verdicts(entries)) if part)
+
+
+def render_benchmark(results: Mapping[str, Any]) -> str:
+    """All of a benchmark's tables, in Markdown; `results` as in [`render_summary`]."""
+    entries = results["remedies"]
+    parts = [render_summary(results)]
     if any(entry["dropout_runs"] for entry in entries):
         parts += [
             f"With dropout of {results['encoder_dropout']} in the encoder:",
             render_remedies(entries, "dropout_runs"),
+        ]
+    if results.get("choices"):
+        parts += [
+            f"What all of them share, varied one at a time in *{results['choices_of']}*, on the texts for tuning; the "
+            "first value is what the others have:",
+            render_choices(results["choices"]),
         ]
     if any("probe" in run for entry in entries for run in entry["runs"]):
         parts += ["What a linear classifier reads of them:", render_probes(entries)]
@@ -82,22 +95,25 @@ def render_benchmark(results: Mapping[str, Any]) -> str:
 
 
 def render_probes(entries: Sequence[Entry]) -> str:
-    """A table in Markdown of the probe's accuracies, in percent: on the posteriors' means, with each number of labels,
-    and on the encoder's features with all of them; mean ± standard deviation over seeds."""
+    """A table in Markdown of the probe's accuracies, in percent: on the posteriors' means, on draws from them and on
+    the encoder's features, with each number of labels; mean ± standard deviation over seeds."""
+    probed = {entry["name"]: [run["probe"]["results"] for run in entry["runs"] if "probe" in run] for entry in entries}
     rows = []
-    probed = [entry for entry in entries if any("probe" in run for run in entry["runs"])]
-    counts: list[int | None] = []
-    for entry in probed:
-        results = [run["probe"]["results"] for run in entry["runs"] if "probe" in run]
-        counts = [row["labels_per_class"] for row in results[0]["means"]["rows"]]
-        cells = [
-            _percent([result["means"]["rows"][index]["accuracy"] for result in results])
-            for index in range(len(counts))
-        ]
-        cells.append(_percent([result["features"]["rows"][-1]["accuracy"] for result in results]))
-        rows.append((entry["name"], *cells))
+    for name, results in probed.items():
+        for kind in results[0] if results else ():
+            found = [result[kind]["rows"] for result in results]
+            rows.append(
+                (
+                    name,
+                    PROBED[kind],
+                    *(_percent([row["accuracy"] for row in point]) for point in zip(*found, strict=True)),
+                )
+            )
+    first = next(results[0] for results in probed.values() if results)
+    counts = [row["labels_per_class"] for row in first["means"]["rows"]]
     labels = ("all labels" if count is None else f"{count} labels a class" for count in counts)
-    return "\n".join(markdown_table(("remedy", *labels, "encoder features, all labels"), rows))
+    table = "\n".join(markdown_table(("remedy", "on", *labels), rows))
+    return f"{table}\n\nAlways naming the most frequent class: {_percent([first['means']['majority_accuracy']])}."
 
 
 def render_remedies(entries: Sequence[Entry], key: str = "runs") -> str:
@@ -115,6 +131,20 @@ def render_remedies(entries: Sequence[Entry], key: str = "runs") -> str:
             figures = (_spread(entry[key], figure, digits) for _, figure, digits in _COLUMNS)
             rows.append((entry["name"], setting_of(entry), str(len(entry[key])), *figures))
     header = ("remedy", "chosen setting", "seeds", *(heading for heading, _, _ in _COLUMNS))
+    return "\n".join(markdown_table(header, rows))
+
+
+def render_choices(choices: Sequence[Entry]) -> str:
+    """A table in Markdown of what all remedies share, varied one option at a time: mean ± standard deviation over
+    seeds."""
+    rows = []
+    for choice in choices:
+        for point in choice["points"]:
+            if point["runs"]:
+                figures = (_spread(point["runs"], figure, digits) for _, figure, digits in _COLUMNS)
+                value = "none" if point["value"] is None else f"{point['value']}"
+                rows.append((choice["option"], value, str(len(point["runs"])), *figures))
+    header = ("option", "value", "seeds", *(heading for heading, _, _ in _COLUMNS))
     return "\n".join(markdown_table(header, rows))
 
 
@@ -172,3 +202,15 @@ def _spread(runs: Sequence[Entry], figure: str, digits: int) -> str:
 def _percent(shares: Sequence[float]) -> str:
     deviation = f" ± {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
     return f"{100 * statistics.fmean(shares):.1f}{deviation}"
+
+
+def update_page(page: str, results: Mapping[str, Any], is_whole: bool) -> str:
+    """A page with a benchmark's tables between the markers of its setting.
+
+    Args:
+        page (`str`): Markdown that has the two markers, as `<!-- collapse small: begin -->`.
+        results (mapping): As in [`render_summary`].
+        is_whole (`bool`): All tables, or the summary.
+    """
+    begin, end = (f"<!-- collapse {results['setting_name']}: {place} -->" for place in ("begin", "end"))
+    return replace_between(page, begin, end, render_benchmark(results) if is_whole else render_summary(results))

@@ -10,7 +10,7 @@ from typing import Any
 
 from .arguments import FROM_SCRATCH_DEFAULTS
 from .job import EXAMPLES_FILE, RESULTS_FILE
-from .report import Examples, markdown_table, render_examples
+from .report import Examples, markdown_table, render_examples, replace_between
 from .run_directory import RUN_FILE
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -135,13 +135,5 @@ def render_run_examples(run: dict[str, Any]) -> str:
 
 def update_readme(readme: str, runs: list[dict[str, Any]]) -> str:
     """The text of a README with the table of `runs`, and the texts of the first of them, between their markers."""
-    readme = _replace_between(readme, BEGIN, END, render_runs(runs))
-    return _replace_between(readme, EXAMPLES_BEGIN, EXAMPLES_END, render_run_examples(runs[0]))
-
-
-def _replace_between(readme: str, begin: str, end: str, text: str) -> str:
-    before, _, rest = readme.partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise ValueError(f"The README lacks the markers {begin} and {end}.")
-    return f"{before}{begin}\n{text}\n{end}{after}"
+    readme = replace_between(readme, BEGIN, END, render_runs(runs))
+    return replace_between(readme, EXAMPLES_BEGIN, EXAMPLES_END, render_run_examples(runs[0]))

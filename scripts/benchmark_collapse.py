@@ -2,7 +2,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """What each remedy against posterior collapse costs and buys: the same networks, texts, budget and seeds for all.
 
-Every run is `scripts/run_bnvae.py` with options of its own, in a process and a folder of its own. Three stages:
+Every run is `scripts/run_bnvae.py` with options of its own, in a process and a folder of its own. Four stages:
 
 1. *Tuning*: each remedy at every point of its grid, all grids being of equal size, with the first seed. Of its points
    the one with the lowest IW-NLL is chosen among those that carry `--min_information` nats of mutual information, or
@@ -10,6 +10,8 @@ Every run is `scripts/run_bnvae.py` with options of its own, in a process and a 
 2. *Seeds*: the chosen point with the other seeds. And the main remedies once more with dropout in the encoder.
 3. *Report*: `scripts/run_evaluation.py` on each of those models, with the other half of the validation texts, by which
    nothing was chosen.
+4. *Choices*: what all of them share (pooling, the latent's way into the decoder, learning rates, ...), varied one at a
+   time in one setting of this library's, with every seed, on the first half.
 
 `results.json`, `results.md` and `results.png` in the folder say what was found. The same command again goes on where
 it stopped, and repeats no run that is finished; `--render_only` writes those three from what there is.
@@ -135,6 +137,46 @@ REMEDIES = (
 # Those of batch normalisation, which are set against all others.
 OURS = ("bn_mean", "bn", "bn_rms", "bn_rms, rate")
 
+
+@dataclass(frozen=True)
+class Choice:
+    """
+    An option that all remedies share, to be varied by itself.
+
+    Args:
+        option (`str`): An option of the training script.
+        values (`tuple`): What to set it to; `None` leaves it out. What the setting has is among them.
+    """
+
+    option: str
+    values: tuple[Any, ...]
+
+
+# The remedy of ours, and the point of its grid, in which the choices are varied.
+CHOICE_REMEDY, CHOICE_POINT = "bn_rms, rate", 1
+
+CHOICES = {
+    "small": (
+        Choice("pooling", ("cls", "mean", "pooler")),
+        Choice("latent_injection", ("both", "memory", "embedding")),
+        Choice("latent_learning_rate", (2e-3, 5e-4, 1e-3, 4e-3)),
+    ),
+    "pretrained": (
+        Choice("learning_rate", (5e-5, 2e-5, 2e-4)),
+        Choice("latent_learning_rate", (1e-3, 2e-4, 5e-3)),
+        Choice("pooling", ("mean", "cls")),
+        Choice("latent_injection", ("both", "memory", "embedding")),
+        Choice("freeze", (None, "encoder", "decoder", "both")),
+    ),
+}
+CHOICES["large"] = CHOICES["small"][:2]
+
+
+def remedy_of(name: str) -> Remedy:
+    """The remedy of that name."""
+    return next(remedy for remedy in REMEDIES if remedy.name == name)
+
+
 SETTINGS: dict[str, Options] = {
     # Minutes a run on one core: two layers of width 128 from scratch, one epoch.
     "small": {
@@ -143,6 +185,8 @@ SETTINGS: dict[str, Options] = {
         "hidden_size": 128,
         "num_layers": 2,
         "latent_size": 32,
+        "pooling": "cls",
+        "latent_injection": "both",
         "per_device_train_batch_size": 32,
         "learning_rate": 2e-3,
         "latent_learning_rate": 2e-3,
@@ -158,6 +202,8 @@ SETTINGS: dict[str, Options] = {
         "hidden_size": 768,
         "num_layers": 12,
         "latent_size": 32,
+        "pooling": "cls",
+        "latent_injection": "both",
         "vocab_size": 30000,
         "per_device_train_batch_size": 128,
         "learning_rate": 2e-4,
@@ -174,6 +220,7 @@ SETTINGS: dict[str, Options] = {
         "max_steps": 400,
         "latent_size": 32,
         "pooling": "mean",
+        "latent_injection": "both",
         "per_device_train_batch_size": 32,
         "learning_rate": 5e-5,
         "latent_learning_rate": 1e-3,
@@ -265,8 +312,13 @@ class Evaluation:
         return _command("run_evaluation.py", {**self.options, **names})
 
 
+def _folder_name(name: str) -> str:
+    return name.replace(", ", "-").replace(" ", "-")
+
+
 def _command(script: str, options: Options) -> list[str]:
-    flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    given = {name: value for name, value in options.items() if value is not None}
+    flags = [str(part) for name, value in given.items() for part in (f"--{name}", value)]
     return [sys.executable, str(Path(__file__).with_name(script)), *flags]
 
 
@@ -301,6 +353,7 @@ class CollapseBenchmark:
         remedies (sequence of [`Remedy`]): What to compare.
         seeds (sequence of `int`): Seeds of the chosen points; the first one tunes.
         min_information (`float`): Nats of mutual information that a point must carry to be chosen by its likelihood.
+        choices (sequence of [`Choice`]): What of `setting` to vary.
     """
 
     def __init__(
@@ -312,14 +365,16 @@ class CollapseBenchmark:
         remedies: Sequence[Remedy] = REMEDIES,
         seeds: Sequence[int] = (42, 43, 44),
         min_information: float = 2.0,
+        choices: Sequence[Choice] = (),
     ) -> None:
         self.folder, self.setting, self.data, self.held_out = folder, setting, data, held_out
         self.remedies, self.seeds, self.min_information = remedies, seeds, min_information
+        self.choices = choices
 
     def run_of(self, remedy: Remedy, point: int, seed: int, encoder_dropout: float = 0.0) -> Run:
         """The run of a remedy at a point of its grid, and the pretraining that it goes on from."""
         common = {**self.setting, **self.data, "seed": seed}
-        name = remedy.name.replace(", ", "-").replace(" ", "-")
+        name = _folder_name(remedy.name)
         if encoder_dropout:
             common["encoder_dropout"] = encoder_dropout
             name += "-dropout"
@@ -359,6 +414,33 @@ class CollapseBenchmark:
     def repetitions(self) -> list[Evaluation]:
         """The evaluations of all chosen points."""
         return [e for dropout in (0.0, ENCODER_DROPOUT) for r in self.remedies for e in self.evaluations(r, dropout)]
+
+    def choice_run(self, choice: Choice, value: Any, seed: int) -> Run:
+        """The run in which one of the choices is made differently; where it is not, the remedy's own."""
+        base = self.run_of(remedy_of(CHOICE_REMEDY), CHOICE_POINT, seed)
+        if base.options.get(choice.option) == value:
+            return base
+        folder = self.folder / "choices" / f"{choice.option}-{value}-{seed}"
+        return Run(folder, {**base.options, choice.option: value})
+
+    def choice_runs(self) -> list[Run]:
+        """Those of all choices, seed after seed."""
+        runs = [self.choice_run(c, value, seed) for seed in self.seeds for c in self.choices for value in c.values]
+        return list({run.folder: run for run in runs}.values())
+
+    def collect_choices(self) -> list[dict[str, Any]]:
+        """For each choice of which a run is finished its values, and the figures of their runs as far as there are
+        any, on the texts for tuning."""
+        entries = []
+        for choice in self.choices:
+            points = []
+            for value in choice.values:
+                results = {seed: self.choice_run(choice, value, seed).results for seed in self.seeds}
+                runs = [{"seed": seed, "figures": _own_figures(found)} for seed, found in results.items() if found]
+                points.append({"value": value, "runs": runs})
+            if any(point["runs"] for point in points):
+                entries.append({"option": choice.option, "points": points})
+        return entries
 
     def collect(self) -> list[dict[str, Any]]:
         """For each remedy of which a run is finished its grid, what was chosen (`None`: nothing yet), and the figures
@@ -553,6 +635,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, default=Path("runs/collapse"), help="Folder of all runs.")
     parser.add_argument("--setting", choices=list(SETTINGS), default="small", help="Networks and budget.")
     parser.add_argument("--remedies", nargs="+", choices=names, default=names, metavar="REMEDY", help=", ".join(names))
+    parser.add_argument(
+        "--choices", nargs="*", metavar="OPTION", help="What of the setting to vary; all of its choices by default."
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], help="The first one tunes.")
     parser.add_argument(
         "--min_information", type=float, default=2.0, help="Nats that a point must carry to be chosen by likelihood."
@@ -560,6 +645,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num_workers", type=int, default=1, help="Runs at the same time.")
     parser.add_argument("--render_only", action="store_true", help="Run nothing.")
     args = parser.parse_args(argv)
+    options = [choice.option for choice in CHOICES[args.setting]]
+    if not set(args.choices or ()) <= set(options):
+        parser.error(f"--choices of --setting {args.setting} are {', '.join(options)}; got {' '.join(args.choices)}.")
     if args.num_workers < 1:
         parser.error(f"--num_workers must be at least 1, got {args.num_workers}.")
     if len(set(args.seeds)) < len(args.seeds):
@@ -590,17 +678,21 @@ def run_benchmark(args: argparse.Namespace) -> list[Run | Evaluation]:
     setting = SETTINGS[args.setting] | (packaged_pair() if args.setting == "pretrained" else {})
     held_out |= EVALUATION[args.setting]
 
-    def benchmark_of(names: Sequence[str]) -> CollapseBenchmark:
-        remedies = [remedy for remedy in REMEDIES if remedy.name in names]
-        return CollapseBenchmark(args.output_dir, setting, data, held_out, remedies, args.seeds, args.min_information)
+    def benchmark_of(remedies: Sequence[Remedy], choices: Sequence[Choice]) -> CollapseBenchmark:
+        seeds, least = args.seeds, args.min_information
+        return CollapseBenchmark(args.output_dir, setting, data, held_out, remedies, seeds, least, choices)
 
     failed = []
+    choices = CHOICES[args.setting]
     if not args.render_only:
-        benchmark = benchmark_of(args.remedies)
+        asked = [choice for choice in choices if args.choices is None or choice.option in args.choices]
+        benchmark = benchmark_of([remedy for remedy in REMEDIES if remedy.name in args.remedies], asked)
         failed = execute(benchmark.tuning(), args.num_workers)
         failed += execute(benchmark.repetitions(), args.num_workers)
-    # Of all remedies, those of earlier calls too.
-    entries = benchmark_of([remedy.name for remedy in REMEDIES]).collect()
+        failed += execute(benchmark.choice_runs(), args.num_workers)
+    # Of all remedies and choices, those of earlier calls too.
+    everything = benchmark_of(REMEDIES, choices)
+    entries = everything.collect()
     results = {
         "setting_name": args.setting,
         "setting": {name: value for name, value in setting.items() if not isinstance(value, Path)},
@@ -610,6 +702,8 @@ def run_benchmark(args: argparse.Namespace) -> list[Run | Evaluation]:
         "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}",
         "versions": library_versions(),
         "remedies": entries,
+        "choices_of": f"{CHOICE_REMEDY} {remedy_of(CHOICE_REMEDY).grid[CHOICE_POINT]['rate']:g}",
+        "choices": everything.collect_choices(),
     }
     text = json.dumps(results, indent=2) + "\n"
     (args.output_dir / "results.json").write_text(text, encoding="utf-8")

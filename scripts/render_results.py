@@ -1,24 +1,43 @@
 #!/usr/bin/env python
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Render the README's table of results from the folders of finished runs, and keep their figures beside the cards."""
+"""Render the tables of README and of the benchmark's page from what runs left, and keep their figures beside the
+cards."""
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
+from hf_bnvae.collapse_table import update_page
 from hf_bnvae.results_table import collect_runs, update_readme
 
 ROOT = Path(__file__).resolve().parent.parent
+CARDS = ROOT / "model_cards"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", help="Output folders of scripts/run_bnvae.py, in the order of the rows.")
+    parser.add_argument("runs", nargs="*", help="Output folders of scripts/run_bnvae.py, in the order of the rows.")
+    parser.add_argument("--benchmark", type=Path, help="Output folder of scripts/benchmark_collapse.py.")
     args = parser.parse_args()
-    runs = collect_runs(args.runs)
-    (ROOT / "model_cards" / "results.json").write_text(json.dumps(runs, indent=2) + "\n", encoding="utf-8")
+    if not args.runs and args.benchmark is None:
+        parser.error("Name the folders of runs, or that of a --benchmark.")
     readme = ROOT / "README.md"
-    readme.write_text(update_readme(readme.read_text(encoding="utf-8"), runs), encoding="utf-8")
+    text = readme.read_text(encoding="utf-8")
+    if args.runs:
+        runs = collect_runs(args.runs)
+        (CARDS / "results.json").write_text(json.dumps(runs, indent=2) + "\n", encoding="utf-8")
+        text = update_readme(text, runs)
+    if args.benchmark is not None:
+        results = json.loads((args.benchmark / "results.json").read_text(encoding="utf-8"))
+        page = CARDS / "collapse_benchmark.md"
+        whole = update_page(page.read_text(encoding="utf-8"), results, is_whole=True)
+        text = update_page(text, results, is_whole=False)
+        for suffix in (".json", ".png"):
+            name = f"collapse_{results['setting_name']}{suffix}"
+            shutil.copyfile((args.benchmark / "results").with_suffix(suffix), CARDS / name)
+        page.write_text(whole, encoding="utf-8")
+    readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from hf_bnvae.arguments import parse_arguments
-from hf_bnvae.collapse_table import render_grids, render_remedies, render_verdicts, wins
+from hf_bnvae.collapse_table import (
+    render_choices,
+    render_grids,
+    render_probes,
+    render_remedies,
+    render_verdicts,
+    update_page,
+    wins,
+)
 from hf_bnvae.evaluation.plots import plot_remedies
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmark_collapse.py"
@@ -26,7 +34,11 @@ def script():
 @pytest.fixture
 def benchmark(script, tmp_path):
     return script.CollapseBenchmark(
-        tmp_path, script.SETTINGS["small"], {"train_file": "train.jsonl"}, {"file": "held_out.jsonl"}
+        tmp_path,
+        script.SETTINGS["small"],
+        {"train_file": "train.jsonl"},
+        {"file": "held_out.jsonl"},
+        choices=script.CHOICES["small"],
     )
 
 
@@ -121,7 +133,8 @@ def test_a_remedy_wins_with_every_seed_or_not_at_all():
 def test_the_picture_shows_means_spreads_and_grids():
     entries = [entry("bn", [50.0, 52.0], [4.0, 5.0]), {**entry("a", [47.0], [1.0]), "runs": []}]
     figure = plot_remedies(entries)
-    (axes,) = figure.axes
+    axes, marginal = figure.axes
+    assert marginal.containers[0].lines[0].get_xydata().tolist() == [[4.5, 1.0]]
     grid, mark = axes.lines[0], axes.containers[0]
     assert grid.get_xydata().tolist() == [[4.0, 50.0]]
     assert mark.lines[0].get_xydata().tolist() == [[4.5, 51.0]]
@@ -130,8 +143,84 @@ def test_the_picture_shows_means_spreads_and_grids():
     assert vertical[:, 1].tolist() == pytest.approx([51 - 2**0.5, 51 + 2**0.5])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["bn", "a"]
     # What hardly differs looks so.
-    (axes,) = plot_remedies([entry("a", [47.0, 47.001], [0.0, 0.0001])]).axes
-    assert all(most - least >= 1 for least, most in (axes.get_xlim(), axes.get_ylim()))
+    for axes in plot_remedies([entry("a", [47.0, 47.001], [0.0, 0.0001])]).axes:
+        assert all(most - least >= 1 for least, most in (axes.get_xlim(), axes.get_ylim()))
+
+
+def test_the_probe_is_shown_on_means_and_on_draws():
+    def probe(accuracies):
+        rows = [{"labels_per_class": n, "accuracy": a} for n, a in zip((10, None), accuracies, strict=True)]
+        return {"rows": rows, "majority_accuracy": 0.575}
+
+    runs = [{"probe": {"results": {"means": probe((0.6, a)), "draws": probe((0.5, 0.575))}}} for a in (0.7, 0.8)]
+    assert render_probes([{"name": "a", "runs": []}, {"name": "b", "runs": runs}]).splitlines() == [
+        "| remedy | on                        | 10 labels a class | all labels |",
+        "|--------|---------------------------|-------------------|------------|",
+        "| b      | means of the posteriors   | 60.0 ± 0.0        | 75.0 ± 7.1 |",
+        "| b      | draws from the posteriors | 50.0 ± 0.0        | 57.5 ± 0.0 |",
+        "",
+        "Always naming the most frequent class: 57.5.",
+    ]
+
+
+def test_a_page_gets_the_tables_of_its_setting():
+    entries = [entry("bn", [50.0, 52.0], [4.0, 5.0])]
+    for run in entries[0]["runs"]:
+        counts = {"num_sentences": 9, "log_num_sentences": 2.2, "iw_nll_num_sentences": 9, "iw_nll_num_samples": 5}
+        run["figures"] |= counts
+    points = [
+        {"value": value, "runs": entry("bn", [nll], [3.0])["runs"]} for value, nll in (("cls", 51.0), (None, 50.0))
+    ]
+    results = {
+        "setting_name": "small",
+        "remedies": entries,
+        "choices_of": "bn 8",
+        "choices": [{"option": "pooling", "points": [*points, {"value": "mean", "runs": []}]}],
+        "versions": {"torch_version": "1", "transformers_version": "2"},
+        "hardware": "CPU",
+        "min_information": 2.0,
+        "encoder_dropout": 0.1,
+    }
+    page = "before\n<!-- collapse small: begin -->\nold\n<!-- collapse small: end -->\nafter"
+    summary, whole = (update_page(page, results, is_whole) for is_whole in (False, True))
+    for text in (summary, whole):
+        assert text.startswith("before\n") and text.endswith("\nafter") and "old" not in text
+        assert "| bn     | bn_tau 0.1     | 2     | 51.00 ± 1.41 |" in text
+        assert update_page(text, results, text is whole) == text
+    choices = render_choices(results["choices"])
+    assert choices in whole and "pooling" not in summary
+    assert choices.splitlines()[2:] == [
+        "| pooling | cls   | 1     | 51.00  | 3.00 | 1.00        | 1.00 | 1.00           | 1      | 1.0  |",
+        "| pooling | none  | 1     | 50.00  | 3.00 | 1.00        | 1.00 | 1.00           | 1      | 1.0  |",
+    ]
+    with pytest.raises(ValueError, match="collapse large: begin"):
+        update_page(page, {**results, "setting_name": "large"}, is_whole=False)
+
+
+def test_choices_are_varied_one_at_a_time_in_a_run_of_ours(script, benchmark):
+    runs = benchmark.choice_runs()
+    # The first value of each is what all remedies have, so that its run is made once, and by the remedy.
+    assert len(runs) == 3 * (1 + sum(len(choice.values) - 1 for choice in benchmark.choices))
+    base = benchmark.run_of(script.remedy_of("bn_rms, rate"), 1, 42)
+    assert base.options["rate"] == 8 and base.folder in {run.folder for run in runs}
+    for run in runs:
+        assert sum(run.options[name] != value for name, value in base.options.items() if name != "seed") <= 1
+        parse_arguments(run.command()[2:])
+    for name, setting in script.SETTINGS.items():
+        for choice in script.CHOICES[name]:
+            assert setting.get(choice.option) == choice.values[0]
+    assert benchmark.collect_choices() == []
+    finish(base)
+    finish(benchmark.choice_run(benchmark.choices[0], "mean", 43), eval_iw_nll=49.0)
+    first, *others = benchmark.collect_choices()
+    assert [[run["seed"] for run in point["runs"]] for point in first["points"]] == [[42], [43], []]
+    assert first["points"][1]["runs"][0]["figures"]["iw_nll"] == 49.0
+    assert [other["option"] for other in others] == ["latent_injection", "latent_learning_rate"]
+
+
+def test_what_has_no_value_is_left_out_of_a_command(script, tmp_path):
+    command = script.Run(tmp_path, {"freeze": None, "rate": 8}).command()
+    assert command[2:] == ["--rate", "8", "--output_dir", str(tmp_path)]
 
 
 def finish(run, **figures):
@@ -205,6 +294,7 @@ def test_texts_are_halved_at_random_and_belong_to_one_benchmark(script, tmp_path
         (["--seeds", "1", "1"], "--seeds must differ"),
         (["--min_information", "-3"], "must not be negative"),
         (["--num_workers", "0"], "at least 1"),
+        (["--choices", "rate"], "--choices of --setting small are pooling, latent_injection"),
         (["--render_only"], "no benchmark in nowhere to render"),
         (["--label_column", "label"], "is one of --validation_file"),
     ],
@@ -230,7 +320,7 @@ def test_a_benchmark_of_tiny_runs_tunes_repeats_reports_and_goes_on(tmp_path, mo
     options = {"train_file": "train.tsv", "validation_file": "valid.tsv", "text_column": "text"}
     options |= {"label_column": "label", "output_dir": "out", "num_workers": 2}
     flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    remedies = ["--seeds", "1", "2", "--remedies", "autoencoder first", "bn_rms"]
+    remedies = ["--seeds", "1", "2", "--remedies", "autoencoder first", "bn_rms", "--choices"]
     monkeypatch.setattr(sys, "argv", ["benchmark_collapse.py", *flags, *remedies])
     # A run that cannot be made is a row, and the others go on.
     (tmp_path / "out/bn_rms/0-1").mkdir(parents=True)
@@ -256,7 +346,12 @@ def test_a_benchmark_of_tiny_runs_tunes_repeats_reports_and_goes_on(tmp_path, mo
     # Again: nothing is repeated but what failed.
     (tmp_path / "out/bn_rms/0-1/mine.txt").unlink()
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("model.safetensors")}
+    monkeypatch.setitem(script.CHOICES, "small", [script.Choice("pooling", ("cls", "mean"))])
+    again = [*remedies[remedies.index("--remedies") :], "pooling", "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", ["benchmark_collapse.py", *flags, *again])
     script.main()
     after = {path: path.stat().st_mtime_ns for path in Path("out").rglob("model.safetensors")}
     assert before.items() <= after.items() and len(after) > len(before)
     assert json.loads(Path("out/results.json").read_text())["remedies"][1]["grid"][0]["figures"] is not None
+    (pooling,) = json.loads(Path("out/results.json").read_text())["choices"]
+    assert [[run["seed"] for run in point["runs"]] for point in pooling["points"]] == [[1], [1]]

@@ -186,9 +186,9 @@ def plot_rate_distortion(points: Sequence[RateDistortionPoint]) -> Figure:
 
 def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
     """
-    Remedies against posterior collapse: mutual information against IW-NLL. A mark is the mean over the seeds of a
-    remedy's chosen setting, with its standard deviations as bars; the thin line and the dots go through its whole
-    grid, which was run with one seed, on other texts of the same kind.
+    Remedies against posterior collapse: IW-NLL over mutual information, and marginal KL over it. A mark is the mean
+    over the seeds of a remedy's chosen setting, with its standard deviations as bars; the thin line and the dots go
+    through its whole grid, which was run with one seed, on other texts of the same kind.
 
     Args:
         entries (sequence of mappings): The remedies, as `results.json` of the collapse benchmark has them.
@@ -198,49 +198,47 @@ def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
     """
     if not entries:
         raise ValueError("There is no remedy to draw.")
-    figure = _figure(9, 6 + 0.12 * len(entries))
-    axes = figure.add_subplot()
-    handles: list[Any] = []
-    for index, entry in enumerate(entries):
-        color, marker = COLORS[index % len(COLORS)], MARKERS[(index + index // len(COLORS)) % len(MARKERS)]
-        points = [(p["figures"]["mutual_information"], p["figures"]["iw_nll"]) for p in entry["grid"] if p["figures"]]
-        line = {"color": color, "linewidth": 0.8, "markersize": 4, "alpha": 0.5, "label": entry["name"]}
-        (handle,) = axes.plot(*zip(*points, strict=True), ".-", zorder=2, **line)
-        if entry["runs"]:
-            values = np.array([[run["figures"][n] for n in ("mutual_information", "iw_nll")] for run in entry["runs"]])
-            spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(2)
-            style = {"color": color, "markersize": 10 if entry["is_ours"] else 8, "linestyle": "", "capsize": 2}
-            face = color if entry["is_ours"] else "white"
-            (information, nll), (information_spread, nll_spread) = values.mean(0), spread
-            handle = axes.errorbar(
-                information,
-                nll,
-                nll_spread,
-                information_spread,
-                marker,
-                markerfacecolor=face,
-                label=entry["name"],
-                zorder=3,
-                **style,
-            )
-        handles.append(handle)
-    axes.set_xlabel("mutual information of sentence and latent (nats)")
-    axes.set_ylabel("IW-NLL, -log p(x) (nats per sentence)")
-    axes.set_title("Information and likelihood: the better, the lower and the more to the right")
-    # What hardly differs is to look so.
-    for get_limits, set_limits in ((axes.get_xlim, axes.set_xlim), (axes.get_ylim, axes.set_ylim)):
-        least, most = get_limits()
-        missing = max(0.0, LEAST_SPAN - (most - least)) / 2
-        set_limits(least - missing, most + missing)
+    figure = _figure(13, 5.5 + 0.08 * len(entries))
+    pictures = figure.subplots(1, 2)
+    for axes, name in zip(pictures, ("iw_nll", "marginal_kl"), strict=True):
+        handles = [_draw_remedy(axes, entry, index, name) for index, entry in enumerate(entries)]
+        axes.set_xlabel("mutual information of sentence and latent (nats)")
+        # What hardly differs is to look so.
+        for get_limits, set_limits in ((axes.get_xlim, axes.set_xlim), (axes.get_ylim, axes.set_ylim)):
+            least, most = get_limits()
+            missing = max(0.0, LEAST_SPAN - (most - least)) / 2
+            set_limits(least - missing, most + missing)
+    likelihood, marginal = pictures
+    likelihood.set_ylabel("IW-NLL, -log p(x) (nats per sentence)")
+    likelihood.set_title("Information and likelihood", fontsize=11)
+    marginal.set_ylabel("marginal KL: aggregated posterior to prior (nats)")
+    marginal.set_title("Information and what of the KL is none", fontsize=11)
+    figure.suptitle("The better, the lower and the more to the right")
     figure.legend(
         handles=handles,
         loc="outside lower center",
         frameon=False,
         fontsize=9,
-        ncols=4,
+        ncols=5,
         title="marks: chosen setting over seeds, filled for this library's heads; dots: the whole grid, one seed",
     )
     return figure
+
+
+def _draw_remedy(axes: Axes, entry: Mapping[str, Any], index: int, name: str) -> Any:
+    """One remedy's grid and chosen setting, the figure `name` over mutual information; its handle for a legend."""
+    color, marker = COLORS[index % len(COLORS)], MARKERS[(index + index // len(COLORS)) % len(MARKERS)]
+    points = [(p["figures"]["mutual_information"], p["figures"][name]) for p in entry["grid"] if p["figures"]]
+    style: dict[str, Any] = {"color": color, "label": entry["name"]}
+    (handle,) = axes.plot(*zip(*points, strict=True), ".-", linewidth=0.8, markersize=4, alpha=0.5, zorder=2, **style)
+    if not entry["runs"]:
+        return handle
+    values = np.array([[run["figures"][n] for n in ("mutual_information", name)] for run in entry["runs"]])
+    spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(2)
+    style |= {"markersize": 10, "markerfacecolor": color} if entry["is_ours"] else {"markerfacecolor": "white"}
+    return axes.errorbar(
+        *values.mean(0), yerr=spread[1], xerr=spread[0], fmt=marker, linestyle="", capsize=2, zorder=3, **style
+    )
 
 
 def plot_training_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
