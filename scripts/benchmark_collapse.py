@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import CONFIG_NAME
 
 from hf_bnvae.collapse_table import render_benchmark
 from hf_bnvae.data import LABEL, TEXT, load_text_set, load_texts
@@ -264,7 +265,9 @@ class Run:
         record = _read(self.folder / RUN_FILE)
         if not record.get("finished"):
             return None
-        settings = record["settings"]
+        # What was left to the library's defaults stands in the model's own configuration.
+        model = _read(self.folder / CONFIG_NAME)
+        settings = {n: model.get(n) if value is None else value for n, value in record["settings"].items()}
         differences = [
             f"{name}: {settings[name]}, not {value}"
             for name, value in self.options.items()

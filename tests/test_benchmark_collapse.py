@@ -262,6 +262,19 @@ def test_a_run_of_other_settings_is_not_taken_for_ours(script, benchmark):
         benchmark.collect()
 
 
+def test_what_a_run_left_to_the_defaults_is_known_by_its_model(script, benchmark):
+    run = benchmark.run_of(script.REMEDIES[0], 0, 42)
+    finish(run)
+    record = json.loads((run.folder / "run.json").read_text())
+    record["settings"]["pooling"] = None
+    (run.folder / "run.json").write_text(json.dumps(record))
+    (run.folder / "config.json").write_text(json.dumps({"pooling": "cls"}))
+    assert run.results is not None
+    (run.folder / "config.json").write_text(json.dumps({"pooling": "mean"}))
+    with pytest.raises(ValueError, match="pooling: mean, not cls"):
+        _ = run.results
+
+
 def test_the_learning_rates_of_a_grid_go_together(script, benchmark):
     for run in benchmark.tuning():
         assert run.options["latent_learning_rate"] == run.options["learning_rate"]
