@@ -2,10 +2,12 @@
 """The options that the training scripts share, and how a command line or a file sets them."""
 
 import json
+import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +16,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from .configuration_bnvae import PosteriorName
+from .model_card import check_card_fields
 from .training_args import BNVAETrainingArguments
 
 # The scripts' defaults where a small model is trained from scratch; a pretrained pair wants Trainer's gentler ones.
@@ -128,8 +131,11 @@ class ReportArguments:
     num_importance_samples: int = field(default=100, metadata={"help": "Samples for each text's log p(x)."})
     max_importance_sentences: int = field(default=500, metadata={"help": "Of how many texts."})
     num_examples: int = field(default=5, metadata={"help": "Reconstructions and prior samples to show."})
+    license: str | None = field(default=None, metadata={"help": "For the model card, as the Hub spells it: mit."})
+    language: str | None = field(default=None, metadata={"help": "For the model card, an ISO 639 code: en."})
 
     def __post_init__(self) -> None:
+        check_card_fields(self.license, self.language)
         for name in ("num_importance_samples", "max_importance_sentences", "num_examples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
@@ -188,6 +194,44 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
     if not _names_a_model(named):
         parser.set_defaults(**FROM_SCRATCH_DEFAULTS)
     return parser.parse_args_into_dataclasses(argv)
+
+
+# Options that say where and how a run is told, kept or shared, and secrets: no part of the command that repeats it.
+_LEFT_OUT = ("output_dir", "token", "report_to", "run_name", "disable_tqdm", "push_to_hub", "license", "language")
+_LEFT_OUT_PREFIXES = ("hub_", "log", "preprocessing_")
+
+
+def command_line(arguments: Arguments, script: str) -> str:
+    """
+    The command that repeats a run: its options that are not the script's defaults, local files by their names alone.
+
+    Args:
+        arguments (`tuple`): As [`parse_arguments`] gives them.
+        script (`str`): The file name of the script.
+    """
+    given = _option_values(arguments)
+    names = ("model_name_or_path", "encoder_name_or_path", "decoder_name_or_path")
+    reference = [part for name in names if given[name] for part in (f"--{name}", given[name])]
+    defaults = _option_values(parse_arguments(reference))
+    words = ["python", f"scripts/{script}"]
+    processes = arguments[-1].world_size
+    if processes > 1:
+        words = ["accelerate", "launch", "--num_processes", str(processes), f"scripts/{script}"]
+    for name, value in given.items():
+        if name in _LEFT_OUT or name.startswith(_LEFT_OUT_PREFIXES) or value is None:
+            continue
+        if value != defaults[name] or name in names:
+            is_local = isinstance(value, str) and os.sep in value and Path(value).exists()
+            words += [f"--{name}", Path(value).name if is_local else str(value)]
+    return shlex.join(words)
+
+
+def _option_values(arguments: Arguments) -> dict[str, Any]:
+    *others, training = arguments
+    values = [asdict(one) for one in others]
+    # As a command line can give them: mappings have no simple form.
+    own = {name: value for name, value in training.to_dict().items() if not isinstance(value, (dict, list))}
+    return {name: value for one in (*values, own) for name, value in one.items()}
 
 
 def _names_a_model(options: dict[str, Any]) -> bool:

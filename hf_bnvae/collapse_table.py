@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .evaluation_report import PROBED
-from .report import markdown_table, replace_between
+from .markdown import markdown_table, replace_between
 
 # Heading, figure, digits.
 _COLUMNS = (

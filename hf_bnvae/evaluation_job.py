@@ -21,6 +21,7 @@ from .evaluation_arguments import EvaluationArguments
 from .evaluation_report import PICTURES, render_report
 from .job import first_texts, library_versions
 from .modeling_bnvae import BNVAEModel
+from .pictures import draw_pictures, kl_and_floor
 from .report import make_examples, render_examples, render_figures
 from .run_directory import RUN_FILE
 from .saved_model import load_saved_model
@@ -29,9 +30,6 @@ logger = logging.get_logger(__name__)
 
 KIND = "hf_bnvae evaluation"
 REPORT_JSON, REPORT_MARKDOWN = "report.json", "report.md"
-
-# What the floor of a dimension is where it is not that of a training batch's mean.
-FLOOR_LABELS = {"ln": "share of each in the floor", "delta": "floor of every sentence"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,6 @@ class EvaluationJob:
         args = self.args
         require_free_folder(args.path, args.overwrite_output_dir)
         others = [read_report(path) for path in args.compare_with]
-        plots = self._import_plots()
         probe = self._import_probe()
         dataset, source = self._load_texts()
         probe_data = None if probe is None else self._load_probe_data(probe, dataset)
@@ -96,17 +93,16 @@ class EvaluationJob:
         if probe_data is not None:
             report["probe"] = self._probe(probe, model, probe_data, texts, encoded)
         result = self._evaluate(model, dataset)
-        kl = encoded.posterior.kl().double().mean(0)
-        floor = model.posterior.kl_floor_per_dimension().detach().double()
+        kl, floor = kl_and_floor(model, encoded)
         report |= {
             "figures": {k: v if _is_json(v) else None for k, v in asdict(result).items()},
             "diagnosis": result.diagnosis,
-            "kl_per_dimension": kl.tolist(),
-            "kl_floor_per_dimension": floor.tolist(),
+            "kl_per_dimension": kl,
+            "kl_floor_per_dimension": floor,
             "compared_with": [_summary(other, report) for other in others],
         }
         examples = make_examples(model, texts[: max(2, args.num_examples)], args.num_examples, seed=args.seed)
-        pictures = {} if plots is None else self._draw(plots, model, encoded, report, log_history)
+        pictures = self._draw(model, encoded, report, log_history)
         settings = {k: v for k, v in asdict(args).items() if k not in ("token", "overwrite_output_dir")}
         report |= {
             "examples": asdict(examples),
@@ -122,14 +118,6 @@ class EvaluationJob:
         return markdown
 
     # -- what goes in ------------------------------------------------------------------------------------------------
-
-    def _import_plots(self) -> Any:
-        try:
-            from .evaluation import plots
-        except ImportError as error:
-            self._note(f"The report has no pictures. {error}")
-            return None
-        return plots
 
     def _import_probe(self) -> Any:
         if self.args.label_column is None:
@@ -244,34 +232,23 @@ class EvaluationJob:
 
     def _draw(
         self,
-        plots: Any,
         model: BNVAEModel,
         encoded: EncodedTexts,
         report: Mapping[str, Any],
         log_history: list[dict[str, Any]] | None,
     ) -> dict[str, Any]:
-        kl, floor = report["kl_per_dimension"], report["kl_floor_per_dimension"]
-        label = FLOOR_LABELS.get(report["model"]["posterior"], "floor of a training batch")
-        points = [_summary(report, report), *report["compared_with"]]
         points = [
-            plots.RateDistortionPoint(
+            (
                 p["name"] + ("" if p["same_texts"] else " (other texts)"),
                 p["kl"],
                 p["reconstruction_nll"],
                 p["mutual_information"],
             )
-            for p in points
+            for p in (_summary(report, report), *report["compared_with"])
         ]
-        pictures = {
-            "kl_per_dimension.png": plots.plot_kl_per_dimension(kl, floor, label),
-            "aggregated_posterior.png": plots.plot_aggregated_posterior(encoded.draw(self.args.seed), kl),
-            "rate_distortion.png": plots.plot_rate_distortion(points),
-        }
-        if log_history:
-            try:
-                pictures["training_curves.png"] = plots.plot_training_curves(log_history)
-            except ValueError as error:
-                self._note(f"There are no training curves: {error}")
+        pictures, notes = draw_pictures(model, encoded, log_history, points, self.args.seed)
+        for note in notes:
+            self._note(note)
         return pictures
 
     def _note(self, text: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
 
-from .report import markdown_table
+from .markdown import markdown_table
 
 # Pictures by the names of their files, with a title and what they show.
 PICTURES = {

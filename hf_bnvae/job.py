@@ -17,24 +17,26 @@ from accelerate import PartialState
 from datasets import Dataset
 from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModel, AutoProcessor, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
 from ._version import __version__
-from .arguments import DataArguments, ModelArguments, ReportArguments, ScriptTrainingArguments
+from .arguments import DataArguments, ModelArguments, ReportArguments, ScriptTrainingArguments, command_line
 from .configuration_bnvae import BNVAEConfig
 from .data import TEXT, corpus_hash, load_texts, tokenize_texts
 from .evaluation.evaluator import evaluate_model
+from .evaluation.posteriors import encode_corpus
 from .from_scratch import small_configs, train_processor
+from .model_card import BNVAEModelCard
 from .modeling_bnvae import BNVAEModel
+from .pictures import draw_pictures
 from .processing_bnvae import BNVAEProcessor
 from .report import loading_lines, make_examples, render_examples, render_figures
-from .run_directory import RunDirectory
+from .run_directory import EXAMPLES_FILE, RESULTS_FILE, RunDirectory
 
 logger = logging.get_logger(__name__)
 
 REPORT_FILE = "report.md"
-EXAMPLES_FILE = "examples.json"
-RESULTS_FILE = "all_results.json"
 
 # Training arguments that change what a run tells, keeps or takes, not what comes out of it. It cannot be resumed with
 # other values of the rest.
@@ -110,7 +112,9 @@ class TrainingJob:
         for name in ("train_file", "validation_file"):
             # The same file wherever the command is typed.
             settings[name] = settings[name] and str(Path(settings[name]).resolve())
-        self.directory = RunDirectory(training_args.output_dir, settings)
+        script = "run_bnvae.py" if loop == "Trainer" else "run_bnvae_no_trainer.py"
+        command = command_line((model_args, data_args, report_args, training_args), script)
+        self.directory = RunDirectory(training_args.output_dir, settings, command)
 
     def begin(self) -> bool:
         """
@@ -197,11 +201,33 @@ class TrainingJob:
         print(f"\n{report}\n")
         (self.path / REPORT_FILE).write_text(report + "\n", encoding="utf-8")
         (self.path / EXAMPLES_FILE).write_text(json.dumps(asdict(examples), indent=2) + "\n", encoding="utf-8")
+        self._draw_pictures()
         hashes = {f"eval_{name}": value for name, value in self._hashes.items()}
-        return result.to_metrics("eval") | hashes | library_versions()
+        run = {
+            "hardware": hardware(),
+            "num_parameters": self.model.num_parameters(),
+            "train_samples": len(self.train_dataset),
+        }
+        return result.to_metrics("eval") | hashes | run | library_versions()
+
+    def _draw_pictures(self) -> None:
+        """Those of the model card, where matplotlib is installed."""
+        texts, size = self._texts["validation"][TEXT], self.training_args.per_device_eval_batch_size
+        encoded = encode_corpus(self.model, self.processor, texts, size, show_progress=False)
+        state = self.path / TRAINER_STATE_NAME
+        log_history = json.loads(state.read_text(encoding="utf-8"))["log_history"] if state.is_file() else None
+        pictures, notes = draw_pictures(self.model, encoded, log_history, seed=self.training_args.seed)
+        for note in notes:
+            logger.info(note)
+        for name, figure in pictures.items():
+            figure.savefig(self.path / name)
 
     def finish(self) -> None:
-        """Mark the run as finished, and say how to load what it saved."""
+        """Write the model card, mark the run as finished, and say how to load what it saved."""
+        if self.training_args.do_train:
+            args = self.report_args
+            given = {name: getattr(args, name) for name in ("license", "language") if getattr(args, name)}
+            BNVAEModelCard.from_folder(self.path, **given).save(self.path)
         self.directory.finish()
         if self.training_args.do_train:
             print(f"Saved to {self.path}. To load it:\n\n{loading_lines(str(self.path))}\n")
@@ -311,6 +337,13 @@ def first_texts(dataset: Dataset, count: int | None, name: str) -> Dataset:
         raise ValueError(f"At least two {name} texts are needed, got a limit of {count}.")
     logger.warning(f"Using the first {count} of {len(dataset)} {name} texts.")
     return dataset.select(range(count))
+
+
+def hardware() -> str:
+    """What figures were made on, in words."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads a process"
 
 
 def library_versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .evaluation.result import EvaluationResult
+from .markdown import markdown_table
 from .modeling_bnvae import BNVAEModel
 
 
@@ -72,24 +73,3 @@ def loading_lines(path: str) -> str:
             'model.reconstruct("A text of your own .")',
         ]
     )
-
-
-def markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    """The lines of a table in Markdown, its columns aligned so that it can be read as it is."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [header, *rows]]
-    lines = [f"| {' | '.join(row)} |" for row in cells]
-    return [lines[0], f"|{'|'.join('-' * (width + 2) for width in widths)}|", *lines[1:]]
-
-
-def replace_between(page: str, begin: str, end: str, text: str) -> str:
-    """A page with `text` between two markers, which stay.
-
-    Raises:
-        ValueError: where the page lacks them.
-    """
-    before, _, rest = page.partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise ValueError(f"The page lacks the markers {begin} and {end}.")
-    return f"{before}{begin}\n{text}\n{end}{after}"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import FROM_SCRATCH_DEFAULTS
-from .job import EXAMPLES_FILE, RESULTS_FILE
-from .report import Examples, markdown_table, render_examples, replace_between
-from .run_directory import RUN_FILE
+from .markdown import markdown_table, replace_between
+from .report import Examples, render_examples
+from .run_directory import EXAMPLES_FILE, RESULTS_FILE, RUN_FILE
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 EXAMPLES_BEGIN, EXAMPLES_END = "<!-- examples: begin -->", "<!-- examples: end -->"

@@ -15,6 +15,9 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 RUN_FILE = "run.json"
+# What a finished run leaves beside it.
+RESULTS_FILE = "all_results.json"
+EXAMPLES_FILE = "examples.json"
 PARTIAL_RUN_FILE = "run.json.partial"
 LOCK_FILE = "run.lock"
 LOCK_SECONDS = 10
@@ -92,10 +95,12 @@ class RunDirectory:
     Args:
         path (`str`): The folder.
         settings (`dict[str, Any]`): What makes the run what it is (model, data, seed, ...), as JSON values.
+        command (`str`): The command line that repeats it, which is recorded beside them.
     """
 
-    def __init__(self, path: str, settings: dict[str, Any]) -> None:
+    def __init__(self, path: str, settings: dict[str, Any], command: str = "") -> None:
         self.path = Path(path)
+        self.command = command
         self.settings = json.loads(json.dumps(settings, default=str))
         self._lock: BaseFileLock | None = None
 
@@ -185,7 +190,8 @@ class RunDirectory:
             ) from error
 
     def _record(self, finished: bool) -> None:
-        text = json.dumps({"finished": finished, "settings": self.settings}, indent=2, sort_keys=True)
+        record = {"command": self.command, "finished": finished, "settings": self.settings}
+        text = json.dumps(record, indent=2, sort_keys=True)
         partial = self.path / PARTIAL_RUN_FILE
         partial.write_text(text + "\n", encoding="utf-8")
         os.replace(partial, self.path / RUN_FILE)

@@ -4,6 +4,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -32,6 +33,7 @@ from .data_collator import BNVAEDataCollator
 from .evaluation.aggregate import PER_SENTENCE, corpus_figures, training_figures
 from .evaluation.diagnosis import diagnose, diagnose_training
 from .evaluation.evaluator import require_estimated_statistics
+from .model_card import BNVAEModelCard, known_figures, shown_settings
 from .modeling_bnvae import has_adapters
 from .optimization import decayed_parameter_names, optimizer_class_and_kwargs
 from .posterior_batch import join_batches, posterior_noise, statistics_batches, training_sampler
@@ -415,6 +417,58 @@ class BNVAETrainer(Trainer):
         settings = json.dumps(self.args.to_sanitized_dict(), indent=2, sort_keys=True)
         (folder / "training_args.json").write_text(settings + "\n", encoding="utf-8")
 
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Write the model's card to the output folder: what the folder says of it, and else what this trainer knows. A
+        card that was changed by hand is left alone.
+
+        Args:
+            language, license (`str`, *optional*): As the Hub spells them.
+            tags (`str` or `list[str]`, *optional*): Beside the library's own.
+            model_name (`str`, *optional*): The title.
+            finetuned_from (`str` or `list[str]`, *optional*): The pretrained networks' names on the Hub.
+            dataset_tags (`str` or `list[str]`, *optional*): The training texts' names on the Hub.
+            kwargs: What else `Trainer.create_model_card` takes; a card of a BN-VAE has no use for it.
+        """
+        if not self.is_world_process_zero():
+            return
+        if has_adapters(self.accelerator.unwrap_model(self.model)):
+            # The folder holds adapters, of which PEFT has a card of its own.
+            super().create_model_card(
+                language=language,
+                license=license,
+                tags=tags,
+                model_name=model_name,
+                finetuned_from=finetuned_from,
+                dataset_tags=dataset_tags,
+                **kwargs,
+            )
+            return
+        given = {
+            "language": language,
+            "license": license,
+            "model_name": model_name,
+            "repo_id": self.hub_model_id,
+            "tags": _as_list(tags),
+            "base_models": _as_list(finetuned_from),
+            "datasets": _as_list(dataset_tags),
+        }
+        card = BNVAEModelCard.from_folder(self.args.output_dir, **{n: v for n, v in given.items() if v})
+        if not card.figures:
+            latest = next((entry for entry in reversed(self.state.log_history) if "eval_kl" in entry), {})
+            figures = {name.removeprefix("eval_"): value for name, value in latest.items()}
+            card = replace(card, figures=known_figures(figures), settings=shown_settings(self.args.to_dict()))
+        card.save(self.args.output_dir)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.args.should_save:
             folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -428,6 +482,10 @@ class BNVAETrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             record_contents(output_dir)
+
+
+def _as_list(names: str | list[str] | None) -> list[str] | None:
+    return [names] if isinstance(names, str) else names
 
 
 def _attach_processor(model: nn.Module, processing_class: Any) -> None:

@@ -22,7 +22,6 @@ import importlib.metadata
 import json
 import math
 import os
-import platform
 import subprocess
 import sys
 import threading
@@ -32,14 +31,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import CONFIG_NAME
 
 from hf_bnvae.collapse_table import render_benchmark
 from hf_bnvae.data import LABEL, TEXT, load_text_set, load_texts
 from hf_bnvae.evaluation_job import REPORT_JSON, REPORT_MARKDOWN
-from hf_bnvae.job import RESULTS_FILE, library_versions
-from hf_bnvae.run_directory import RUN_FILE
+from hf_bnvae.job import hardware, library_versions
+from hf_bnvae.run_directory import RESULTS_FILE, RUN_FILE
 
 ENCODER_DROPOUT = 0.1
 # The share of the steps that autoencoder pretraining takes of a remedy that has it. Both runs warm up, and their
@@ -702,7 +700,7 @@ def run_benchmark(args: argparse.Namespace) -> list[Run | Evaluation]:
         "seeds": args.seeds,
         "min_information": args.min_information,
         "encoder_dropout": ENCODER_DROPOUT,
-        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}",
+        "hardware": hardware(),
         "versions": library_versions(),
         "remedies": entries,
         "choices_of": f"{CHOICE_REMEDY} {remedy_of(CHOICE_REMEDY).grid[CHOICE_POINT]['rate']:g}",

@@ -111,22 +111,7 @@ class EvaluationResult:
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Of each figure its name, its value with its standard error, its unit, and its estimator; a "-" stands for
         what was not measured."""
-        near = " (a lower bound: within 1 nat of it)" if self.is_information_lower_bound else ""
-        values = asdict(self) | {"near": near}
-        if values["information_num_sentences"] is None:
-            values["information_num_sentences"] = self.num_sentences  # stored before it was
-        rows = []
-        for figure in fields(self):
-            about = figure.metadata
-            if not about["label"]:
-                continue
-            value = _number(values[figure.name], about["digits"])
-            error = values.get(about["error"])
-            if error is not None:
-                value += f" ± {_number(error, about['digits'])}"
-            estimator = "not measured" if values[figure.name] is None else about["estimator"].format(**values)
-            rows.append((about["label"], value, about["unit"], estimator))
-        return rows
+        return figure_rows(asdict(self))
 
     def to_metrics(self, prefix: str = "eval") -> dict[str, float]:
         """The figures under the names that `Trainer` would give them, `eval_kl` and so on; those that are `None` are
@@ -179,6 +164,31 @@ class EvaluationResult:
 
     def _measured(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def figure_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """As [`~EvaluationResult.rows`], of any of the figures: no row for those that are not there.
+
+    Args:
+        figures (mapping): Values by the names of [`EvaluationResult`]'s fields.
+    """
+    information, most = figures.get("mutual_information"), figures.get("log_num_sentences")
+    is_bound = information is not None and most is not None and is_near_log_n(information, most)
+    values = {"near": " (a lower bound: within 1 nat of it)" if is_bound else "", **figures}
+    if values.get("information_num_sentences") is None:
+        values["information_num_sentences"] = values.get("num_sentences")  # stored before it was
+    rows = []
+    for figure in fields(EvaluationResult):
+        about = figure.metadata
+        if not about["label"] or figure.name not in figures:
+            continue
+        value = _number(figures[figure.name], about["digits"])
+        error = figures.get(about["error"])
+        if error is not None:
+            value += f" ± {_number(error, about['digits'])}"
+        estimator = "not measured" if figures[figure.name] is None else about["estimator"].format(**values)
+        rows.append((about["label"], value, about["unit"], estimator))
+    return rows
 
 
 def _number(value: float | None, digits: int) -> str:

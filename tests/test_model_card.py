@@ -1,0 +1,258 @@
+"""Model cards: what a run left is what they say, the Hub's parser reads them, and no value breaks out of them."""
+
+import json
+import runpy
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+
+from hf_bnvae.evaluation import evaluate_model
+from hf_bnvae.evaluation.result import EvaluationResult
+from hf_bnvae.markdown import fenced, inline, markdown_table
+from hf_bnvae.model_card import BNVAEModelCard, is_hub_name, is_sealed, seal
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+NASTY = "a: 'b' \"c\"\n---\n# d | <script>e</script> `f` ``` {{ g }} [h](i) *j* <!-- k --> \\ no"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a finished run of the training script."""
+    folder = tmp_path_factory.mktemp("card")
+    lines = [f"This is sentence number {i} of my own file ." for i in range(40)]
+    (folder / "mine.txt").write_text("\n".join(lines))
+    options = {"train_file": folder / "mine.txt", "output_dir": folder / "run", "license": "mit", "language": "en"}
+    options |= {"hidden_size": 32, "num_layers": 1, "latent_size": 4, "vocab_size": 300, "num_train_epochs": 3}
+    options |= {"posterior": "bn_rms", "rate": 2, "num_importance_samples": 2, "warmup_steps": 0}
+    options |= {"disable_tqdm": "true", "use_cpu": "true", "hub_token": "hf_secret"}
+    argv = sys.argv
+    sys.argv = ["run_bnvae.py", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
+    try:
+        runpy.run_path(str(SCRIPTS / "run_bnvae.py"), run_name="__main__")
+    finally:
+        sys.argv = argv
+    return folder / "run"
+
+
+def html(card: str) -> str:
+    """The body as a browser gets it."""
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(ModelCard(card).text)
+
+
+def test_a_run_leaves_its_card(run):
+    text = (run / "README.md").read_text()
+    results = json.loads((run / "all_results.json").read_text())
+    card = BNVAEModelCard.from_json_file(run / "model_card.json")
+    assert card == BNVAEModelCard.from_folder(run, license="mit", language="en") and card.render() == text
+    assert f"KL {results['eval_kl']:.2f} nats per sentence (floor {results['eval_kl_floor']:.2f})" in text
+    assert "Posterior: `bn_rms` (rate 2), pooling `cls`" in text and "cannot fall below 2.00 nats" in text
+    assert "- Texts: 36 of mine.txt" in text and results["eval_corpus_train_sha256"] in text
+    command = card.command.split()
+    assert command[:2] == ["python", "scripts/run_bnvae.py"] and "--output_dir" not in command
+    assert command[command.index("--train_file") + 1] == "mine.txt" and command[command.index("--rate") + 1] == "2.0"
+    assert "hf_secret" not in text and str(run.parent) not in text
+    for example in card.examples["samples"]:
+        assert example in text
+    # Written a second time it is the same, and it is known for what it is.
+    assert is_sealed(text) and card.save(run) == run / "README.md" and (run / "README.md").read_text() == text
+    changed = replace(card, figures={**card.figures, "kl": card.figures["kl"] + 1})
+    assert changed.render() != text
+
+
+def test_the_command_of_a_card_makes_the_same_run(run, monkeypatch, tmp_path):
+    command = BNVAEModelCard.from_json_file(run / "model_card.json").command
+    monkeypatch.chdir(run.parent)
+    monkeypatch.setattr(sys, "argv", [*command.split()[1:], "--output_dir", str(tmp_path / "again")])
+    runpy.run_path(str(SCRIPTS / "run_bnvae.py"), run_name="__main__")
+    first, second = (BNVAEModelCard.from_json_file(path / "model_card.json") for path in (run, tmp_path / "again"))
+    assert first.command == second.command and first.hashes == second.hashes
+    assert first.figures == second.figures and first.settings == second.settings
+
+
+def test_pictures_stand_in_the_card(run):
+    card = BNVAEModelCard.from_json_file(run / "model_card.json")
+    assert {"kl_per_dimension.png", "aggregated_posterior.png"} <= set(card.pictures)
+    page = html(card.render())
+    for name in card.pictures:
+        assert (run / name).stat().st_size > 5_000 and f'<img src="{name}"' in page
+
+
+def test_every_figure_is_metadata_that_the_hub_reads(run):
+    card = BNVAEModelCard.from_json_file(run / "model_card.json")
+    data = ModelCard.load(run / "README.md").data
+    assert (data.license, data.language, data.library_name) == ("mit", "en", "transformers")
+    assert data.pipeline_tag == "feature-extraction" and "bnvae" in data.tags
+    read = {result.metric_type: result.metric_value for result in data.eval_results}
+    assert {name: card.figures[name] for name in read} == read
+    shown = {f.name for f in EvaluationResult.__dataclass_fields__.values() if f.metadata["label"]}
+    assert shown - read.keys() == {"num_sentences"}
+
+
+def test_pretrained_networks_and_data_sets_of_the_hub_are_named(run, tmp_path):
+    config = json.loads((run / "config.json").read_text())
+    record = json.loads((run / "run.json").read_text())
+    assert BNVAEModelCard.from_folder(run).base_models == []
+    (tmp_path / "local").mkdir()
+    config["encoder"]["_name_or_path"] = "google-bert/bert-base-cased"
+    config["decoder"]["_name_or_path"] = str(tmp_path / "local")
+    record["settings"]["dataset_name"] = "community/yelp"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    card = BNVAEModelCard.from_folder(tmp_path)
+    assert card.base_models == ["google-bert/bert-base-cased"] and card.datasets == ["community/yelp"]
+    assert card.encoder == "google-bert/bert-base-cased" and card.decoder == "gpt2, 1 layers, width 32"
+    data = ModelCard(card.render()).data
+    assert data.base_model == ["google-bert/bert-base-cased"] and data.datasets == ["community/yelp"]
+    assert str(tmp_path) not in card.render()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("gpt2", True), ("a/b", True), ("", False), (None, False), ("/a/b", False), ("a b", False), ("a/b/c", False)],
+)
+def test_names_of_the_hub_are_told_from_folders(name, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert is_hub_name(name) is expected
+    if expected:
+        Path(name).mkdir(parents=True)
+        assert not is_hub_name(name)
+
+
+def test_a_collapsed_model_says_so_at_the_top(make_model, processor, texts):
+    model = make_model(posterior="gaussian").eval()
+    figures = asdict(evaluate_model(model, texts[:40], processor, num_importance_samples=2, show_progress=False))
+    card = BNVAEModelCard(model_name="m", repo_id="u/m", config=latent(model), figures=figures)
+    collapsed = replace(card, figures={**figures, "kl": 0.01, "active_units": 0})
+    body = ModelCard(collapsed.render()).text.strip().splitlines()
+    assert body[0] == "# m" and body[2].startswith(
+        "> **Do not rely on this model's latents.** The latent space is dead"
+    )
+    alive = replace(card, figures={**figures, "kl": 5.0, "kl_floor": 4.0, "active_units": 4})
+    body = ModelCard(alive.render()).text.strip().splitlines()
+    assert body[2].startswith("> **The latent space is alive.** KL 5.00 nats per sentence (floor 4.00), of which")
+    noisy = replace(card, figures={**figures, "kl": 5.0, "mean_moment_ratio": 0.01})
+    assert "dropout in the encoder" in ModelCard(noisy.render()).text.strip().splitlines()[2]
+    unknown = ModelCard(replace(card, figures={}).render())
+    assert unknown.text.strip().splitlines()[2].startswith("> **Nobody knows") and not unknown.data.eval_results
+
+
+def latent(model):
+    from hf_bnvae.model_card import latent_space
+
+    return latent_space(model.config)
+
+
+def test_no_value_breaks_out_of_its_place(make_model):
+    plain = BNVAEModelCard(model_name="m", repo_id="u/m", config=latent(make_model()))
+    examples = {"reconstructions": [[NASTY, NASTY]], "samples": [NASTY], "interpolation": [NASTY]}
+    nasty = replace(
+        plain,
+        model_name=NASTY,
+        texts=NASTY,
+        evaluated_on=NASTY,
+        encoder=NASTY,
+        command=NASTY,
+        hardware=NASTY,
+        versions={"x_version": NASTY},
+        settings={"y": NASTY},
+        tags=[NASTY],
+        examples=examples,
+        figures={"kl": 1.0, "kl_floor": 0.5},
+    )
+    parsed = ModelCard(nasty.render())
+    # The metadata is what it was made of, to the letter.
+    assert parsed.data.tags[-1] == NASTY
+    assert {result.dataset_name for result in parsed.data.eval_results} == {NASTY}
+    assert parsed.data.model_name == NASTY
+    page = html(nasty.render())
+    assert "<script>" not in page and "<!-- k -->" not in page and '<a href="i">' not in page
+    # As many headings as without: none was made, none was swallowed by a block of code.
+    without = html(replace(plain, examples={n: [] for n in examples}, figures=nasty.figures).render())
+    assert page.count("<h2>") == without.count("<h2>") and page.count("<h1>") == 1
+    assert "&lt;script&gt;e&lt;/script&gt;" in page
+    assert BNVAEModelCard(**json.loads(json.dumps(asdict(nasty)))).render() == nasty.render()
+    assert is_sealed(nasty.render())
+
+
+def test_values_tables_and_blocks_show_what_they_hold():
+    for value in (NASTY, "*a*", "<b>", "a_b_c", "&amp;", "1 | 2"):
+        text = MarkdownIt().render(inline(value))
+        assert text == f"<p>{escaped(' '.join(value.split()))}</p>\n"
+        block = MarkdownIt().render(fenced(value))
+        assert block == f"<pre><code>{escaped(value)}\n</code></pre>\n"
+        table = MarkdownIt().enable("table").render("\n".join(markdown_table(("x", "y"), [("1 | 2", "3")])))
+        assert table.count("<td>") == 2 and "<td>1 | 2</td>" in table
+    # The control: it is the escaping that does so.
+    assert "<em>" in MarkdownIt().render("*a*")
+
+
+def escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+
+
+def test_a_card_changed_by_hand_is_left_alone(run, tmp_path, caplog):
+    card = BNVAEModelCard.from_json_file(run / "model_card.json")
+    assert card.save(tmp_path) is not None
+    path = tmp_path / "README.md"
+    mine = path.read_text().replace("## Limits", "## My own words\n\n## Limits")
+    path.write_text(mine)
+    assert card.save(tmp_path) is None and path.read_text() == mine
+    assert "changed by hand" in caplog.text and str(path) in caplog.text
+    path.write_text("# All mine\n")
+    assert card.save(tmp_path) is None and path.read_text() == "# All mine\n"
+    assert is_sealed(seal("x")) and not is_sealed("x") and not is_sealed(seal("x").replace("x", "y", 1))
+
+
+def test_the_figures_of_an_evaluation_take_the_place_of_the_run_s(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{'ab'[i % 2]},This is sentence number {i} ." for i in range(30)]
+    (tmp_path / "test.csv").write_text("\n".join(["label,text", *lines]))
+    options = {"model_name_or_path": run, "file": "test.csv", "text_column": "text", "label_column": "label"}
+    options |= {"num_importance_samples": 2, "device": "cpu"}
+    flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    monkeypatch.setattr(sys, "argv", ["run_evaluation.py", *flags])
+    runpy.run_path(str(SCRIPTS / "run_evaluation.py"), run_name="__main__")
+    report = json.loads((tmp_path / "evaluations/run-test/report.json").read_text())
+    card = BNVAEModelCard.from_folder(run)
+    evaluated = card.with_evaluation(report)
+    assert evaluated.figures["num_sentences"] == 30 != card.figures["num_sentences"]
+    page = html(evaluated.render())
+    assert "On test.csv, 30 texts:" in page and "means of the posteriors" in page and "rate_distortion.png" in page
+    assert evaluated.command == card.command
+
+
+def test_what_is_no_model_or_no_card_is_refused(tmp_path, run):
+    with pytest.raises(ValueError, match=r"holds no BNVAE.*and there is none"):
+        BNVAEModelCard.from_folder(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="its model_type is 'bert'"):
+        BNVAEModelCard.from_folder(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="is no JSON"):
+        BNVAEModelCard.from_folder(tmp_path)
+    record = json.loads((run / "model_card.json").read_text())
+    for broken, named in (({**record, "more": 1}, "more"), ({"config": {}}, "model_name, repo_id")):
+        (tmp_path / "card.json").write_text(json.dumps(broken))
+        with pytest.raises(ValueError, match=named):
+            BNVAEModelCard.from_json_file(tmp_path / "card.json")
+    for wrong, named in (({"license": "My Licence"}, "license"), ({"language": "English"}, "language")):
+        with pytest.raises(ValueError, match=named):
+            BNVAEModelCard.from_folder(run, **wrong)
+
+
+def test_the_trainer_writes_a_card_of_what_it_knows(make_trainer, tmp_path):
+    trainer = make_trainer(output_dir=str(tmp_path), max_steps=2)
+    trainer.train()
+    figures = trainer.evaluate()
+    trainer.save_model()
+    trainer.create_model_card(license="mit", language="en", tags="mine", model_name="Mine", finetuned_from="a/b")
+    card = BNVAEModelCard.from_json_file(tmp_path / "model_card.json")
+    assert card.figures["kl"] == figures["eval_kl"] and "iw_nll" not in card.figures
+    assert card.settings["max_steps"] == 2
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert data.base_model == ["a/b"] and data.model_name == "Mine" and "mine" in data.tags
+    assert f"KL {figures['eval_kl']:.2f} nats" in (tmp_path / "README.md").read_text()
