@@ -263,7 +263,7 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         if self.config.pooling == "cls":
             # The first real token, wherever the padding is.
             first = attention_mask.long().argmax(1)
-            return hidden_states[torch.arange(len(first), device=first.device), first]
+            return hidden_states[torch.arange(first.shape[0], device=first.device), first]
         weights = attention_mask.to(hidden_states.dtype).unsqueeze(-1)
         return (hidden_states * weights).sum(1) / weights.sum(1)
 

@@ -229,7 +229,7 @@ class PosteriorHead(nn.Module):
         Raises:
             ValueError: in training with batch statistics, for a batch of one sentence or under `nn.DataParallel`.
         """
-        if self.uses_batch:
+        if self.uses_batch and not torch.compiler.is_exporting():
             self._check_batch(len(features))
         dtype = torch.promote_types(self.mean_projection.weight.dtype, features.dtype)
         dtype = torch.float64 if dtype == torch.float64 else torch.float32
