@@ -6,6 +6,7 @@ Its weights are pickled; nothing in a pickle is ever run here.
 
 import argparse
 import json
+import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -174,12 +175,16 @@ def load_safely(file: Path) -> Any:
         if refused:
             raise ValueError(
                 f"{file} holds {refused[1]}, which is neither a tensor nor a plain value, and to load it could run "
-                "code. Nothing in the file was run."
+                "code. Nothing in the file was run. If it is whole and you trust its source, save its weights alone "
+                "with the original's program."
             ) from error
         with open(file, "rb") as stream:
             start = stream.read(24)
+        reason = type(error).__name__
+        if not isinstance(error, pickle.UnpicklingError):  # of which torch says to load it unsafely
+            reason += f": {str(error).partition(chr(10))[0]}"
         raise ValueError(
-            f"{file} is no file of torch, or is damaged or cut off ({type(error).__name__}); it "
+            f"{file} is no file of torch, or is damaged or cut off ({reason}); it "
             f"{f'begins with {start!r}' if start else 'is empty'}. Copy or download it again."
         ) from error
 
@@ -211,13 +216,9 @@ def _read_full(checkpoint: OptimusCheckpoint) -> tuple[dict[str, torch.Tensor], 
         weights = content.get("model_state_dict") if isinstance(content, Mapping) else None
         state = _as_state(weights, file)
     except ValueError as error:
-        way_out = (
-            "The encoder's and the decoder's weights are there by themselves, too: take them with --weights halves."
-            if checkpoint.has_weights(*HALVES)
-            else "Where you trust its source, save what it holds as 'model_state_dict' in a file like it, with the "
-            "original's program."
-        )
-        raise ValueError(f"{error} {way_out}") from error
+        if not checkpoint.has_weights(*HALVES):
+            raise
+        raise ValueError(f"{error} Encoder and decoder were saved by themselves, too: --weights halves.") from error
     settings = content.get("args")
     return state, settings if isinstance(settings, argparse.Namespace) else None
 
