@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, BertConfig, GPT2Config, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -311,6 +312,7 @@ def convert_optimus_checkpoint(
     Raises:
         ValueError: for whatever is wrong with the checkpoint, the tokenizers or the output folder. Nothing is written
             then.
+        OSError: if files cannot be read or written; nothing is left of those that were.
 
     Example:
 
@@ -318,7 +320,10 @@ def convert_optimus_checkpoint(
     >>> from hf_bnvae.convert_optimus import convert_optimus_checkpoint
 
     >>> model = convert_optimus_checkpoint(
-    ...     "checkpoint-31250", "optimus-snli", encoder_tokenizer="bert-base-cased", decoder_tokenizer="gpt2"
+    ...     "checkpoint-31250",
+    ...     "optimus-snli",
+    ...     encoder_tokenizer="google-bert/bert-base-cased",
+    ...     decoder_tokenizer="openai-community/gpt2",
     ... )
     ```
     """
@@ -393,6 +398,8 @@ def _write(path: Path, model: BNVAEModel, processor: BNVAEProcessor | None) -> N
         if path.exists():
             path.rmdir()
         partial.rename(path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial)
+        if isinstance(error, SafetensorError):  # a full disk, which other files report as an OSError
+            raise OSError(f"{path} could not be written ({error}). Nothing was left there.") from error
         raise

@@ -3,7 +3,7 @@
 """Convert a checkpoint of the original Optimus (2020) to a BNVAE folder.
 
     convert_optimus_checkpoint.py --checkpoint_path checkpoint-31250 --output_dir optimus-snli \\
-        --encoder_tokenizer bert-base-cased --decoder_tokenizer gpt2
+        --encoder_tokenizer google-bert/bert-base-cased --decoder_tokenizer openai-community/gpt2
 
 The folder holds checkpoint-encoder-<step>, checkpoint-decoder-<step> and checkpoint-full-<step>, or one or several
 folders checkpoint-<step> of these. Pickles are read with safe loading: nothing in them is run.

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import runpy
 import shutil
 import subprocess
@@ -18,7 +19,6 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from torch.nn import functional as F
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
-from transformers.utils import logging
 
 from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor
 from hf_bnvae.convert_optimus import Injection, convert_optimus_checkpoint, convert_state_dict, saved_injection
@@ -208,13 +208,9 @@ def out(tmp_path) -> Path:
 
 
 @pytest.fixture
-def warned(monkeypatch):
-    """What was warned of so far, as one text."""
-    messages = []
-    for name in ("convert_optimus", "optimus_checkpoint"):
-        logger = logging.get_logger(f"hf_bnvae.{name}")
-        monkeypatch.setattr(logger, "warning", lambda message, *args, **kwargs: messages.append(str(message)))
-    return lambda: "\n".join(messages)
+def warned(caplog):
+    """A function that tells what the package warned of so far."""
+    return lambda: "\n".join(record.message for record in caplog.records if record.name.startswith("hf_bnvae"))
 
 
 def convert(path: Path, out: Path, **options) -> BNVAEModel:
@@ -623,6 +619,7 @@ def test_weights_that_are_missing_unexpected_or_of_another_shape_are_listed(chec
         "encoder.pooler.dense.weight": torch.zeros(3, 4),
         "encoder.crossattention.weight": torch.zeros(2),
         "decoder.transformer.h.0.attn.masked_bias": torch.zeros(1),
+        "decoder.transformer.h.2.attn.c_attn.bias": torch.zeros(3 * WIDTH),  # no causal mask
     }
     save_legacy({"model_state_dict": changed}, file)
     with pytest.raises(ValueError) as caught:
@@ -858,12 +855,17 @@ def test_a_conversion_that_is_killed_leaves_no_folder_that_looks_whole(checkpoin
     assert BNVAEProcessor.from_pretrained(out).tokenizer.pad_token == "<PAD>"
 
 
-def test_a_conversion_that_fails_while_writing_leaves_nothing(checkpoint, tmp_path):
-    (tmp_path / "readonly").mkdir()
-    (tmp_path / "readonly" / "in the way").write_text("a file")
-    with pytest.raises(OSError):
-        convert_optimus_checkpoint(checkpoint, tmp_path / "readonly" / "in the way" / "out")
-    assert {path.name for path in tmp_path.iterdir()} == {"readonly", checkpoint.name}
+def test_a_conversion_that_fails_while_writing_leaves_nothing(checkpoint, tmp_path, out):
+    before = set(tmp_path.iterdir())
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
+    try:
+        with pytest.raises(OSError, match="out could not be written .*Nothing was left"):
+            convert_optimus_checkpoint(checkpoint, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert set(tmp_path.iterdir()) == before
+    convert(checkpoint, out)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
