@@ -240,11 +240,10 @@ def optimus_processor(
         )
     ids = encoder("a")["input_ids"]
     frame = [encoder.cls_token_id, encoder.sep_token_id]
-    if None in frame or [ids[0], ids[-1]] != frame or encoder.pad_token_id != ENCODER_PAD_ID:
+    if None in frame or [*ids[:1], *ids[-1:]] != frame or encoder.pad_token_id != ENCODER_PAD_ID:
         raise ValueError(
             f"--encoder_tokenizer {encoder_tokenizer} is none of BERT's: it must frame a text with [CLS] and [SEP] "
-            f"and pad with the id {ENCODER_PAD_ID}, but frames with the ids {ids[0]} and {ids[-1]} and pads with "
-            f"{encoder.pad_token_id}."
+            f"and pad with the id {ENCODER_PAD_ID}, but makes {ids} of 'a' and pads with {encoder.pad_token_id}."
         )
     plain_size, vocab_size = len(decoder), config.decoder.vocab_size
     decoder.add_special_tokens(SPECIAL_TOKENS)

@@ -860,7 +860,7 @@ def test_a_conversion_that_fails_while_writing_leaves_nothing(checkpoint, tmp_pa
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
     try:
-        with pytest.raises(OSError, match="out could not be written .*Nothing was left"):
+        with pytest.raises(OSError, match=r"out could not be written .*Nothing was left"):
             convert_optimus_checkpoint(checkpoint, out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
