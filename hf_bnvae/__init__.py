@@ -12,7 +12,7 @@ from .batch_statistics_bnvae import population_statistics, posterior_batch_mean
 from .configuration_bnvae import BNVAEConfig
 from .latent_space_bnvae import Neighbour, interpolate_latents
 from .modeling_bnvae import BNVAEModel, BNVAEOutput, BNVAEPreTrainedModel
-from .pipeline_bnvae import LatentTextPipeline, TextLatentPipeline
+from .pipeline_bnvae import PIPELINES, LatentTextPipeline, TextLatentPipeline
 from .posterior_bnvae import (
     POSTERIOR_HEADS,
     BatchNormMeanPosterior,
@@ -48,7 +48,9 @@ _LAZY = {
 AutoConfig.register("bnvae", BNVAEConfig)
 AutoModel.register(BNVAEConfig, BNVAEModel)
 AutoProcessor.register(BNVAEConfig, BNVAEProcessor)
-for _task, _pipeline in (("latent-text", LatentTextPipeline), ("text-latent", TextLatentPipeline)):
+# A saved processor has the code that loads it beside it, as a saved model does.
+BNVAEProcessor.register_for_auto_class()
+for _task, _pipeline in PIPELINES.items():
     PIPELINE_REGISTRY.register_pipeline(_task, pipeline_class=_pipeline, pt_model=AutoModel, type="text")
 
 

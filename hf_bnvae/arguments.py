@@ -165,6 +165,11 @@ class ScriptTrainingArguments(BNVAETrainingArguments):
             )
         if not (self.do_train or self.do_eval):
             self.do_train = self.do_eval = True
+        if self.push_to_hub and not self.do_train:
+            raise ValueError(
+                "push_to_hub uploads the model that is trained, and without do_train there is none. A saved one is "
+                "pushed by scripts/push_to_hub.py."
+            )
         # Pinned memory is for copies to an accelerator; without one torch only warns.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
         super().__post_init__()

@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
-from transformers.utils import logging
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
 
 from .chunking_bnvae import check_chunk_size
 
@@ -130,6 +130,10 @@ class BNVAEConfig(PreTrainedConfig):
         for name in self.sub_configs_defaults:
             if isinstance(getattr(self, name), PreTrainedConfig):
                 setattr(self, name, copy.deepcopy(getattr(self, name)))
+        if not __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
+            # Where the package is installed it has registered its pipelines itself, and nobody is asked to trust the
+            # copy of them that a checkpoint brings.
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             if getattr(self, name) is None:

@@ -27,6 +27,7 @@ from .data import TEXT, corpus_hash, load_texts, tokenize_texts
 from .evaluation.evaluator import evaluate_model
 from .evaluation.posteriors import encode_corpus
 from .from_scratch import small_configs, train_processor
+from .hub import HubError, HubTarget, prepare_repository, push_folder, render_pushed
 from .model_card import BNVAEModelCard
 from .modeling_bnvae import BNVAEModel
 from .pictures import draw_pictures
@@ -83,6 +84,7 @@ class TrainingJob:
         model ([`BNVAEModel`]), processor ([`BNVAEProcessor`]): What to train.
         train_dataset, eval_dataset (`Dataset`): Tokenised texts.
         checkpoint (`str` or `None`): The checkpoint to resume from.
+        hub_target ([`HubTarget`] or `None`): Where to push, if that was asked for.
     """
 
     model: BNVAEModel
@@ -90,6 +92,7 @@ class TrainingJob:
     train_dataset: Dataset
     eval_dataset: Dataset
     checkpoint: str | None
+    hub_target: HubTarget | None
 
     def __init__(
         self,
@@ -115,6 +118,7 @@ class TrainingJob:
         script = "run_bnvae.py" if loop == "Trainer" else "run_bnvae_no_trainer.py"
         command = command_line((model_args, data_args, report_args, training_args), script)
         self.directory = RunDirectory(training_args.output_dir, settings, command)
+        self.hub_target = HubTarget.of_training(training_args) if training_args.push_to_hub else None
 
     def begin(self) -> bool:
         """
@@ -142,6 +146,9 @@ class TrainingJob:
             self.train_dataset = tokenize_texts(self._texts["train"], self.processor, "training", workers)
             self.eval_dataset = tokenize_texts(self._texts["validation"], self.processor, "validation", workers)
         PartialState().wait_for_everyone()  # until all have seen what the folder held
+        if self.is_main and self.hub_target is not None:
+            # What stands in the way of a push is told before anything is trained.
+            self.hub_target, _ = prepare_repository(self.hub_target)
         if self.checkpoint is not None:
             self.print(f"Resuming the unfinished run in {self.path} from {Path(self.checkpoint).name}.")
         if self.is_main:
@@ -223,16 +230,42 @@ class TrainingJob:
             figure.savefig(self.path / name)
 
     def finish(self) -> None:
-        """Write the model card, mark the run as finished, and say how to load what it saved."""
+        """Write the model card, mark the run as finished, say how to load what it saved, and push it where that was
+        asked for.
+
+        Raises:
+            SystemExit: if the push failed, with how to do it later: the run is finished all the same.
+        """
         if self.training_args.do_train:
-            args = self.report_args
-            given = {name: getattr(args, name) for name in ("license", "language") if getattr(args, name)}
-            BNVAEModelCard.from_folder(self.path, **given).save(self.path)
+            self._write_card()
         self.directory.finish()
-        if self.training_args.do_train:
-            print(f"Saved to {self.path}. To load it:\n\n{loading_lines(str(self.path))}\n")
-        else:
+        if not self.training_args.do_train:
             print(f"The figures are in {self.path}.")
+            return
+        print(f"Saved to {self.path}. To load it:\n\n{loading_lines(str(self.path))}\n")
+        if self.hub_target is not None:
+            try:
+                print(render_pushed(push_folder(self.path, self.hub_target, "End of training")))
+            except (HubError, ValueError) as error:
+                raise SystemExit(
+                    f"error: {error}\nThe run is finished and saved in {self.path}. To push it later:\n\n"
+                    f"{self._pushing_command()}"
+                ) from error
+
+    def _write_card(self) -> None:
+        given = {
+            "license": self.report_args.license,
+            "language": self.report_args.language,
+            "repo_id": self.hub_target and self.hub_target.repo_id,
+        }
+        known = {name: value for name, value in given.items() if value is not None}
+        BNVAEModelCard.from_folder(self.path, **known).save(self.path)
+
+    def _pushing_command(self) -> str:
+        target = HubTarget.of_training(self.training_args)
+        branch = "" if target.branch == "main" else f" --branch {target.branch}"
+        private = " --private" if target.private else ""
+        return f"python scripts/push_to_hub.py {self.path} --repo_id {target.repo_id}{branch}{private}"
 
     def _load_texts(self) -> None:
         texts = load_texts(
@@ -303,6 +336,8 @@ class TrainingJob:
             f"  go on from it:  --model_name_or_path {self.path} --output_dir {self.path}-continued\n"
             f"  train anew:     --output_dir {self.path}-2, or delete {self.path} first"
         )
+        if self.training_args.push_to_hub:
+            advice += f"\n  push it:        {self._pushing_command()}"
         if differences:
             raise SystemExit(
                 f"{self.path} holds a finished run with other settings ({'; '.join(differences)}). Nothing was done.\n"

@@ -97,6 +97,7 @@ class BNVAEModelCard:
         versions (`dict`): Of the libraries.
         hardware (`str`): What it was trained on.
         tags (`list[str]`): Beside the library's own.
+        weights_sha256 (`str`, *optional*): Of the files of weights that all this is about.
     """
 
     model_name: str
@@ -122,6 +123,7 @@ class BNVAEModelCard:
     versions: dict[str, str] = field(default_factory=dict)
     hardware: str = ""
     tags: list[str] = field(default_factory=list)
+    weights_sha256: str | None = None
 
     def __post_init__(self) -> None:
         check_card_fields(self.license, self.language)
@@ -158,6 +160,7 @@ class BNVAEModelCard:
         if (path / EXAMPLES_FILE).is_file():
             record["examples"] = _read(path / EXAMPLES_FILE)
         record["pictures"] = [picture for picture in PICTURES if (path / picture).is_file()]
+        record["weights_sha256"] = _weights_digest(path)
         return cls(**record | known)
 
     def with_evaluation(self, report: Mapping[str, Any]) -> "BNVAEModelCard":
@@ -376,6 +379,36 @@ def check_card_fields(license: str | None, language: str | None) -> None:
         raise ValueError(f"language is an ISO 639 code (en, de, ...) or 'multilingual', got {language!r}.")
 
 
+def write_card(folder: str | Path, repo_id: str) -> Path | None:
+    """
+    Write the card of a folder that is to be pushed, with the name that the model is to have: the card that its
+    training left or, of weights that are none of that card's, one of what the folder says, without figures. A card
+    that was written or changed by hand stays.
+
+    Args:
+        folder (`str` or `Path`): Where the model was saved.
+        repo_id (`str`): Its whole name on the Hub.
+
+    Returns:
+        `Path`: the card's file; `None` if it was left alone.
+    """
+    stored = Path(folder, CARD_JSON)
+    name = repo_id.rpartition("/")[2]
+    card = BNVAEModelCard.from_folder(folder, repo_id=repo_id, model_name=name)
+    if stored.is_file():
+        old = BNVAEModelCard.from_json_file(stored)
+        if old.weights_sha256 == card.weights_sha256:
+            title = name if old.model_name == old.repo_id.rpartition("/")[2] else old.model_name
+            card = replace(old, repo_id=repo_id, model_name=title)
+        else:
+            logger.warning(
+                f"The weights in {folder} are not those that {stored} is of, so the card that is pushed has no "
+                "figures. scripts/run_evaluation.py makes new ones."
+            )
+            card = replace(card, figures={}, examples=None, pictures=[])
+    return card.save(folder)
+
+
 def seal(card: str) -> str:
     """A card with a last line that tells whether it was changed since."""
     text = card.rstrip("\n")
@@ -387,6 +420,16 @@ def is_sealed(card: str) -> bool:
     card = card.replace("\r\n", "\n")
     mark = _SEAL.search(card)
     return mark is not None and mark.group(1) == _digest(card[: mark.start()])
+
+
+def _weights_digest(folder: Path) -> str | None:
+    """SHA-256 of a folder's weights, `None` where it has none."""
+    files = sorted(folder.glob("*.safetensors"))
+    digest = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest() if files else None
 
 
 def _digest(text: str) -> str:

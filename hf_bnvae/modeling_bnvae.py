@@ -2,6 +2,7 @@
 """The BN-VAE: encoder, posterior head, latent injection, decoder."""
 
 import inspect
+import os
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
@@ -398,6 +400,46 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         if dtype == torch.float64:
             model.posterior.to(dtype)
         return model.eval()
+
+    def save_pretrained(
+        self, save_directory: Any, is_main_process: bool = True, push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
+        """As [`~BNVAEPreTrainedModel.save_pretrained`], and with the code that loads the model and its pipelines where
+        this package is not installed (`trust_remote_code=True`)."""
+        self.refer_to_code()
+        names = ("repo_id", "private", "revision", "commit_message", "commit_description", "create_pr", "tags")
+        pushing = {name: kwargs.pop(name) for name in names if name in kwargs}
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        # Adapters are saved without the configuration that would refer to it.
+        if is_main_process and not self._hf_peft_config_loaded:
+            self.save_code(save_directory)
+        if is_main_process and push_to_hub:
+            # Not by the base class' saving, which would upload before the code is there.
+            pushing |= {name: kwargs[name] for name in ("token", "max_shard_size") if name in kwargs}
+            self.push_to_hub(**{"repo_id": os.path.basename(os.path.normpath(save_directory)), **pushing})
+
+    def refer_to_code(self) -> None:
+        """Name in the configuration the files that [`~BNVAEModel.save_code`] writes beside it, and what is in them."""
+        # Here and not above: few need it, and it takes its time. Transformers' copier reads this line, too.
+        from .pipeline_bnvae import PIPELINES
+
+        self.config.auto_map = {
+            auto_class: f"{own_class.__module__.rpartition('.')[2]}.{own_class.__name__}"
+            for auto_class, own_class in (("AutoConfig", BNVAEConfig), ("AutoModel", BNVAEModel))
+        }
+        self.config.custom_pipelines = {
+            task: {"impl": f"{own_class.__module__.rpartition('.')[2]}.{own_class.__name__}", "pt": ["AutoModel"]}
+            for task, own_class in PIPELINES.items()
+        }
+
+    def save_code(self, folder: Any) -> None:
+        """Write the files of this package that a checkpoint needs where the package is not installed.
+
+        Args:
+            folder (`str`): The folder of the configuration that refers to them.
+        """
+        # By the class: a subclass of somebody's own is loaded as a BNVAEModel there.
+        custom_object_save(BNVAEModel, folder)
 
     def get_output_embeddings(self) -> nn.Module | None:
         """The decoder's, or `None` where they share their weights with its input embeddings: FSDP asks for the two to

@@ -36,8 +36,7 @@ class _LatentSpacePipeline(Pipeline):
         return [] if isinstance(inputs, list) and not inputs else super().__call__(inputs, **kwargs)
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
-        """Save the model and the processor. The base class would add a copy of this file, and a reference to it that
-        asks whoever loads the pipeline to trust it."""
+        """Save the model and the processor."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
@@ -125,4 +124,7 @@ class TextLatentPipeline(_LatentSpacePipeline):
         return latent if return_tensors else latent.tolist()
 
 
-__all__ = ["LatentTextPipeline", "TextLatentPipeline"]
+# By the names of their tasks.
+PIPELINES = {"latent-text": LatentTextPipeline, "text-latent": TextLatentPipeline}
+
+__all__ = ["PIPELINES", "LatentTextPipeline", "TextLatentPipeline"]

@@ -63,13 +63,14 @@ def render_examples(examples: Examples) -> str:
     return "\n".join(lines)
 
 
-def loading_lines(path: str) -> str:
-    """Python that loads what was saved at `path`."""
+def loading_lines(path: str, revision: str = "main") -> str:
+    """Python that loads what was saved at `path`, a folder, or pushed there as a `revision`, a name on the Hub."""
+    place = repr(path) if revision == "main" else f"{path!r}, revision={revision!r}"
     return "\n".join(
         [
             "from hf_bnvae import BNVAEModel, BNVAEProcessor",
-            f"model = BNVAEModel.from_pretrained({path!r})",
-            f"model.attach_processor(BNVAEProcessor.from_pretrained({path!r}))",
+            f"model = BNVAEModel.from_pretrained({place})",
+            f"model.attach_processor(BNVAEProcessor.from_pretrained({place}))",
             'model.reconstruct("A text of your own .")',
         ]
     )

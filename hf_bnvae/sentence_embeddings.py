@@ -45,8 +45,12 @@ class BNVAEEncoderModel(BNVAEEncoderSide):
     @classmethod
     def from_model(cls, model: BNVAEModel) -> "BNVAEEncoderModel":
         """The encoder side of `model`, with which it shares its weights."""
+        config = copy.deepcopy(model.config)
+        # Of a model that was saved or loaded: the code of whole models, which this one has not beside it.
+        for name in ("auto_map", "custom_pipelines"):
+            vars(config).pop(name, None)
         with torch.device("meta"):
-            encoder_model = cls(copy.deepcopy(model.config))
+            encoder_model = cls(config)
         encoder_model.encoder, encoder_model.posterior = model.encoder, model.posterior
         return encoder_model
 

@@ -20,6 +20,7 @@ from transformers import Trainer
 from transformers.trainer_utils import (
     PREFIX_CHECKPOINT_DIR,
     EvalLoopOutput,
+    HubStrategy,
     PredictionOutput,
     TrainOutput,
     has_length,
@@ -33,6 +34,7 @@ from .data_collator import BNVAEDataCollator
 from .evaluation.aggregate import PER_SENTENCE, corpus_figures, training_figures
 from .evaluation.diagnosis import diagnose, diagnose_training
 from .evaluation.evaluator import require_estimated_statistics
+from .hub import BackgroundPushes, HubTarget, Pushed, prepare_repository, push_folder, require_safe_strategy
 from .model_card import BNVAEModelCard, known_figures, shown_settings
 from .modeling_bnvae import has_adapters
 from .optimization import decayed_parameter_names, optimizer_class_and_kwargs
@@ -397,6 +399,8 @@ class BNVAETrainer(Trainer):
         """As `Trainer.save_model`, whole also where FSDP saves its checkpoints in parts."""
         if self.is_fsdp_enabled:
             self._save(output_dir, state_dict=self.accelerator.get_state_dict(self.model))
+            if self.args.push_to_hub and not _internal_call:
+                self.push_to_hub(commit_message="Model save")
         else:
             super().save_model(output_dir, _internal_call)
 
@@ -482,6 +486,70 @@ class BNVAETrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             record_contents(output_dir)
+
+    # -- the Hub -----------------------------------------------------------------------------------------------------
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make sure that one may push, before anything is trained ([`~hub.prepare_repository`]).
+
+        Args:
+            token, private (*optional*): In place of `hub_token` and `hub_private_repo`.
+        """
+        require_safe_strategy(self.args.hub_strategy)
+        if has_adapters(self.model):
+            raise ValueError(
+                "push_to_hub uploads whole models, and adapters are of no use without the one under them. Push "
+                "model.merge_and_unload() when it is trained."
+            )
+        if not self.is_world_process_zero():
+            return
+        target, _ = prepare_repository(self._target(token, None, private))
+        self.hub_model_id = target.repo_id
+        self._pushes = BackgroundPushes(target, self.args.output_dir, self.args.hub_always_push)
+
+    def push_to_hub(
+        self,
+        commit_message: str = "End of training",
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Pushed | None:
+        """
+        Save the model, write its card and upload both, with all of `output_dir` that belongs to them
+        ([`~hub.push_folder`]); nothing that is a pickle.
+
+        Args:
+            commit_message (`str`, *optional*): The commit's.
+            token, revision, private (*optional*): In place of `hub_token`, `hub_revision` and `hub_private_repo`.
+            kwargs: Of the card, as [`~BNVAETrainer.create_model_card`] takes them.
+
+        Returns:
+            [`~hub.Pushed`] on the main process.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token, private)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        self.create_model_card(**kwargs)
+        self._finish_current_push()
+        return push_folder(self.args.output_dir, self._target(token, revision, private), commit_message)
+
+    def _target(self, token: str | None, revision: str | None, private: bool | None) -> HubTarget:
+        given = {"repo_id": self.hub_model_id, "token": token, "branch": revision, "private": private}
+        given = {name: value for name, value in given.items() if value is not None}
+        return replace(HubTarget.of_training(self.args), **given)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.is_world_process_zero() and self.args.hub_strategy != HubStrategy.END:
+            self.callback_handler.on_push_begin(self.args, self.state, self.control)
+            self._pushes.push(checkpoint_folder, f"Training in progress, step {self.state.global_step}")
+
+    def _finish_current_push(self) -> None:
+        if self.hub_model_id is not None:
+            self._pushes.wait()
 
 
 def _as_list(names: str | list[str] | None) -> list[str] | None:

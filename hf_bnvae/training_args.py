@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 
 from .batch_statistics_bnvae import num_processes
 from .chunking_bnvae import check_chunk_size
+from .hub import require_safe_strategy
 from .modeling_bnvae import BNVAEOutput, FreezablePart
 from .objective import DENSITY_GAP_SAMPLES, Regularizer, beta_at_step, density_gap, training_loss
 from .seeding import seeded_generator
@@ -106,6 +107,8 @@ class BNVAETrainingArguments(TrainingArguments):
         for name in ("beta", "free_bits"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.push_to_hub:
+            require_safe_strategy(self.hub_strategy)
         if self.regularizer == "density_gap":
             if self.free_bits > 0:
                 raise ValueError("free_bits are of the KL; the density gap has none. Leave them at 0.")

@@ -24,7 +24,7 @@ def main() -> None:
     )
     if job.training_args.do_train:
         output = trainer.train(resume_from_checkpoint=job.checkpoint)
-        trainer.save_model()
+        trainer.save_model(_internal_call=True)  # the job pushes when there are figures, too
         trainer.log_metrics("train", output.metrics)
         trainer.save_metrics("train", output.metrics)
         trainer.save_state()

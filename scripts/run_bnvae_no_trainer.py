@@ -20,13 +20,14 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import TrainerControl, TrainerState, get_scheduler
 from transformers.trainer_callback import DefaultFlowCallback
-from transformers.trainer_utils import rotate_checkpoints
+from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 
 from hf_bnvae import BNVAEDataCollator, recalibrate_posterior
 from hf_bnvae.arguments import ScriptTrainingArguments, parse_arguments
 from hf_bnvae.calibration import preserved_random_state
 from hf_bnvae.evaluation.aggregate import PER_SENTENCE, corpus_figures, training_figures
 from hf_bnvae.evaluation.diagnosis import diagnose, diagnose_training
+from hf_bnvae.hub import BackgroundPushes
 from hf_bnvae.job import TrainingJob
 from hf_bnvae.optimization import optimizer_class_and_kwargs
 from hf_bnvae.posterior_batch import posterior_noise, statistics_batches, training_sampler
@@ -44,7 +45,6 @@ MISSING = (
     "label_smoothing_factor",
     "load_best_model_at_end",
     "neftune_noise_alpha",
-    "push_to_hub",
     "save_only_model",
     "torch_compile",
     "torch_empty_cache_steps",
@@ -134,6 +134,9 @@ class Loop:
         self.last_figures: dict[str, float] = {}
         self.gradient_norm: float | None = None
         self.has_warned = False
+        self.pushes = None
+        if args.push_to_hub and args.hub_strategy != HubStrategy.END and self.accelerator.is_main_process:
+            self.pushes = BackgroundPushes(job.hub_target, job.path, args.hub_always_push)
 
     def run(self) -> None:
         """Train to the end, from the job's checkpoint where there is one."""
@@ -169,6 +172,8 @@ class Loop:
         self.warn_once(diagnose_training(self.last_figures))
         self.recalibrate()
         self.save_model(self.job.path)
+        if self.pushes is not None:
+            self.pushes.wait()
 
     def step(self, batch: dict[str, torch.Tensor]) -> None:
         """One step of the optimiser, on one posterior batch."""
@@ -265,12 +270,16 @@ class Loop:
         logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
         self.accelerator.save_state(folder)
         if self.accelerator.is_main_process:
+            self.bare_model.refer_to_code()
             self.bare_model.config.save_pretrained(folder)
+            self.bare_model.save_code(folder)
             self.job.processor.save_pretrained(folder)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             record_contents(folder)
             self.state.save_to_json(folder / "trainer_state.json")
+            if self.pushes is not None:
+                self.pushes.push(folder, f"Training in progress, step {self.state.global_step}")
             rotate_checkpoints(str(self.job.path), self.args.save_total_limit, use_mtime=True)
 
 

@@ -1,14 +1,24 @@
 """Tiny real models and tokenizers, built in memory once per session. Nothing here needs a network."""
 
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from loopback_hub import ADDRESS, LoopbackHub
 
 # Before anything imports the Hub's client: a test that reaches for the network fails at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+# Nobody listens there, but where a test starts a Hub of its own.
+os.environ["HF_ENDPOINT"] = ADDRESS
+os.environ["HF_HUB_DISABLE_XET"] = "1"
 
 from functools import partial
 
 import datasets
+import huggingface_hub.constants
 import pytest
 import tiny
 import torch
@@ -99,6 +109,43 @@ def make_trainer(make_model, dataset, processor, tmp_path):
         )
 
     return build
+
+
+@pytest.fixture(scope="session")
+def wheel_site(tmp_path_factory) -> Path:
+    """A folder in which the package is installed from a wheel, to be put on the path of a process."""
+    pytest.importorskip("setuptools", minversion="77")
+    root, folder = Path(__file__).resolve().parent.parent, tmp_path_factory.mktemp("wheel")
+    source, site = folder / "source", folder / "site"
+    source.mkdir()
+    shutil.copytree(root / "hf_bnvae", source / "hf_bnvae", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, source)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    quietly = {"check": True, "capture_output": True, "cwd": folder}
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", "wheels", str(source)], **quietly)
+    (wheel,) = (folder / "wheels").glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)], **quietly)
+    return site
+
+
+@pytest.fixture(scope="session")
+def hub_server():
+    server = LoopbackHub()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hub(hub_server, monkeypatch, tmp_path):
+    """A Hub without users and repositories, for a client that is online, logged in nowhere and has nothing cached."""
+    hub_server.reset()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    return hub_server
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ from a wheel."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,18 +93,7 @@ def test_every_module_has_its_citation_and_its_inputs(load):
         assert all(name in module.inputs_description for name in module.features)
 
 
-def test_modules_are_in_the_wheel_and_load_without_network(tmp_path):
-    pytest.importorskip("setuptools", minversion="77")
-    source, site = tmp_path / "source", tmp_path / "site"
-    source.mkdir()
-    shutil.copytree(ROOT / "hf_bnvae", source / "hf_bnvae", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    quietly = {"check": True, "capture_output": True, "cwd": tmp_path}
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", "wheels", str(source)], **quietly)
-    (wheel,) = (tmp_path / "wheels").glob("*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)], **quietly)
+def test_modules_are_in_the_wheel_and_load_without_network(wheel_site, tmp_path):
     code = (
         "import json, evaluate, hf_bnvae\n"
         f"metrics = [evaluate.load(hf_bnvae.metric_path(name)) for name in {OF_POSTERIORS!r}]\n"
@@ -113,8 +101,14 @@ def test_modules_are_in_the_wheel_and_load_without_network(tmp_path):
         "figures |= evaluate.load(hf_bnvae.metric_path('self_bleu')).compute(predictions=['a b', 'a b'])\n"
         "print(json.dumps([hf_bnvae.__file__, figures]))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(site), "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    printed = subprocess.run([sys.executable, "-c", code], **quietly, env=environment, text=True).stdout
-    place, figures = json.loads(printed.strip().splitlines()[-1])
-    assert Path(place).is_relative_to(site)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(wheel_site),
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, check=True, capture_output=True, cwd=tmp_path, env=environment, text=True)
+    place, figures = json.loads(ended.stdout.strip().splitlines()[-1])
+    assert Path(place).is_relative_to(wheel_site)
     assert figures["active_units"] == 1 and figures["aggregate_second_moment"] == 3 and figures["self_bleu"] == 100

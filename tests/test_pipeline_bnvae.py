@@ -6,6 +6,8 @@ from datasets import Dataset
 from transformers import GenerationConfig, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
+from hf_bnvae import LatentTextPipeline
+
 GREEDY = {"max_new_tokens": 10, "do_sample": False}
 
 
@@ -65,10 +67,12 @@ def test_features_are_the_posteriors_means(trained_folder, texts):
         text_latent(texts[0], top_k=3)
 
 
-def test_a_pipeline_is_saved_with_both_tokenizers_and_no_code(latent_text, texts, tmp_path):
+def test_a_pipeline_is_saved_with_both_tokenizers_and_loaded_from_the_package(latent_text, texts, tmp_path):
     latent_text.save_pretrained(tmp_path)
-    assert not list(tmp_path.rglob("*.py"))
+    # There is code for those without the package; with it nobody is asked to trust that.
+    assert (tmp_path / "pipeline_bnvae.py").exists()
     again = pipeline("latent-text", model=str(tmp_path), device="cpu", **GREEDY)
+    assert type(again) is LatentTextPipeline
     assert again(texts[:2]) == latent_text(texts[:2])
 
 

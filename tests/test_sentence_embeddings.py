@@ -141,9 +141,14 @@ def test_a_loaded_model_gives_the_embeddings_of_the_one_that_was_saved(make_read
 
 
 def test_what_was_saved_is_not_taken_for_a_whole_model(make_ready, processor, tmp_path):
-    sentence_transformer(make_ready(), processor).save_pretrained(str(tmp_path))
+    model = make_ready()
+    model.save_pretrained(tmp_path / "model")
+    sentence_transformer(model, processor).save_pretrained(str(tmp_path / "embedder"))
     with pytest.raises((OSError, ValueError)):
-        AutoModel.from_pretrained(tmp_path)
+        AutoModel.from_pretrained(tmp_path / "embedder")
+    # Nor does it refer to the code of one, as the model's own configuration does since it was saved.
+    (config,) = (tmp_path / "embedder").rglob("config.json")
+    assert "auto_map" not in config.read_text() and "auto_map" in (tmp_path / "model" / "config.json").read_text()
 
 
 def test_no_pickle_is_written(make_ready, processor, tmp_path):
