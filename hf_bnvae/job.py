@@ -5,6 +5,7 @@ import json
 import os
 import platform
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,8 @@ class TrainingJob:
 
     def _draw_pictures(self) -> None:
         """Those of the model card, where matplotlib is installed."""
+        if find_spec("matplotlib") is None:
+            return
         texts, size = self._texts["validation"][TEXT], self.training_args.per_device_eval_batch_size
         encoded = encode_corpus(self.model, self.processor, texts, size, show_progress=False)
         state = self.path / TRAINER_STATE_NAME
