@@ -30,6 +30,8 @@ logger = logging.get_logger(__name__)
 TEMPLATE_FILE = Path(__file__).with_name("model_card_template.md")
 CARD_JSON = "model_card.json"
 
+# The default corpus.
+DOCSTRINGS = "first sentences of the docstrings of installed Python packages"
 TAGS = ("bnvae", "vae", "text-vae", "latent-space", "posterior-collapse")
 # The Hub's task that is nearest: a text to its place in the latent space.
 PIPELINE_TAG = "feature-extraction"
@@ -90,7 +92,8 @@ class BNVAEModelCard:
         figures (`dict`): Figures of an evaluation, named as the fields of [`~evaluation.EvaluationResult`].
         evaluated_on (`str`): The texts of that evaluation, in words.
         probe (`dict`, *optional*): What a linear classifier read off the latents, as in an evaluation's report.
-        examples (`dict`, *optional*): Texts that the model makes, the fields of [`~report.Examples`].
+        examples (`dict`, *optional*): Texts that the model makes, the fields of [`~report.Examples`]; without those
+            that were encoded, where they come from somebody's own file.
         pictures (`list[str]`): File names of pictures that stand beside the card.
         settings (`dict`): Of the training.
         command (`str`, *optional*): What repeats the training.
@@ -158,7 +161,9 @@ class BNVAEModelCard:
         if run:
             record |= _training(run, _read(path / RESULTS_FILE))
         if (path / EXAMPLES_FILE).is_file():
-            record["examples"] = _read(path / EXAMPLES_FILE)
+            # Whoever trains on files of their own has not said that these may be shown.
+            has_own_texts = not run or any(run["settings"].get(name) for name in ("train_file", "validation_file"))
+            record["examples"] = _without_texts(_read(path / EXAMPLES_FILE), has_own_texts)
         record["pictures"] = [picture for picture in PICTURES if (path / picture).is_file()]
         record["weights_sha256"] = _weights_digest(path)
         return cls(**record | known)
@@ -169,13 +174,16 @@ class BNVAEModelCard:
         Args:
             report (mapping): What `report.json` of `scripts/run_evaluation.py` holds.
         """
+        settings = report["settings"]
+        is_of_run = settings["file"] is None and settings["dataset_name"] is None
+        are_private = settings["file"] is not None or (is_of_run and not self.datasets and self.texts != DOCSTRINGS)
         return replace(
             self,
             figures={name: value for name, value in report["figures"].items() if value is not None},
             evaluated_on=f"{report['data']['source']}, {report['data']['num_texts']} texts",
             hashes={**self.hashes, "corpus_validation_sha256": report["data"]["sha256"]},
             probe=report.get("probe"),
-            examples=report["examples"],
+            examples=_without_texts(report["examples"], are_private),
             pictures=[name for name in report["files"] if name in PICTURES],
         )
 
@@ -504,7 +512,7 @@ def _training(run: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, A
     figures = {name.removeprefix("eval_"): value for name, value in results.items() if name.startswith("eval_")}
     dataset = settings.get("dataset_name")
     file = settings.get("train_file")
-    texts = dataset or (file and Path(file).name) or "first sentences of the docstrings of installed Python packages"
+    texts = dataset or (file and Path(file).name) or DOCSTRINGS
     held_out = settings.get("validation_file")
     where = Path(held_out).name if held_out else f"held-out texts of {texts}"
     known = {
@@ -525,6 +533,11 @@ def _training(run: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, A
     if settings.get("dataset_name") is None and file is None:
         known["language"] = "en"
     return known
+
+
+def _without_texts(examples: dict[str, Any], are_private: bool) -> dict[str, Any]:
+    """Examples without the texts that were encoded, where these are somebody's own."""
+    return {**examples, "reconstructions": []} if are_private else examples
 
 
 def _read(file: Path) -> dict[str, Any]:

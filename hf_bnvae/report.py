@@ -53,14 +53,14 @@ def render_figures(result: EvaluationResult) -> str:
 
 def render_examples(examples: Examples) -> str:
     """The texts, in Markdown."""
-    lines = ["Reconstructions (text, then what is decoded from its mean)", ""]
-    for original, decoded in examples.reconstructions:
-        lines += [f"- {original}", f"  {decoded}"]
-    if examples.samples:
-        lines += ["", "Samples of the prior", "", *(f"- {text}" for text in examples.samples)]
-    steps = (f"{number}. {text}" for number, text in enumerate(examples.interpolation, 1))
-    lines += ["", "From the first text to the second", "", *steps]
-    return "\n".join(lines)
+    pairs = [line for text, decoded in examples.reconstructions for line in (f"- {text}", f"  {decoded}")]
+    steps = [f"{number}. {text}" for number, text in enumerate(examples.interpolation, 1)]
+    parts = {
+        "Reconstructions (text, then what is decoded from its mean)": pairs,
+        "Samples of the prior": [f"- {text}" for text in examples.samples],
+        "From the first text to the second" if pairs else "From one text to another": steps,
+    }
+    return "\n\n".join("\n".join([title, "", *lines]) for title, lines in parts.items() if lines)
 
 
 def loading_lines(path: str, revision: str = "main") -> str:

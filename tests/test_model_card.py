@@ -38,6 +38,11 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
+def made(card: BNVAEModelCard) -> str:
+    """All that the model made, which may well be a text of its training."""
+    return "\n".join([*card.examples["samples"], *card.examples["interpolation"]])
+
+
 def html(card: str) -> str:
     """The body as a browser gets it."""
     return MarkdownIt("commonmark", {"html": True}).enable("table").render(ModelCard(card).text)
@@ -57,6 +62,12 @@ def test_a_run_leaves_its_card(run):
     assert "hf_secret" not in text and str(run.parent) not in text
     for example in card.examples["samples"]:
         assert example in text
+    # What a user's own file holds is not for everybody.
+    own = json.loads((run / "examples.json").read_text())["reconstructions"]
+    assert len(own) == 4 and card.examples["reconstructions"] == []
+    assert not any(
+        line in text for line in (run.parent / "mine.txt").read_text().splitlines() if line not in made(card)
+    )
     # Written a second time it is the same, and it is known for what it is.
     assert is_sealed(text) and card.save(run) == run / "README.md" and (run / "README.md").read_text() == text
     changed = replace(card, figures={**card.figures, "kl": card.figures["kl"] + 1})
@@ -108,6 +119,12 @@ def test_pretrained_networks_and_data_sets_of_the_hub_are_named(run, tmp_path):
     data = ModelCard(card.render()).data
     assert data.base_model == ["google-bert/bert-base-cased"] and data.datasets == ["community/yelp"]
     assert str(tmp_path) not in card.render()
+    # Texts of a data set that everybody can read may be shown.
+    (tmp_path / "examples.json").write_text((run / "examples.json").read_text())
+    assert BNVAEModelCard.from_folder(tmp_path).examples["reconstructions"] == []
+    record["settings"]["train_file"] = None
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert len(BNVAEModelCard.from_folder(tmp_path).examples["reconstructions"]) == 4
 
 
 @pytest.mark.parametrize(
