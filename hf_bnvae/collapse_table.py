@@ -66,7 +66,17 @@ def render_summary(results: Mapping[str, Any]) -> str:
         f"reconstructions from the means. Setting `{results['setting_name']}`; torch {versions['torch_version']}, "
         f"transformers {versions['transformers_version']}; {results['hardware']}."
     )
-    return "\n\n".join(part for part in (render_remedies(entries), shared, render_verdicts(entries)) if part)
+    parts = [render_remedies(entries), shared, render_verdicts(entries)]
+    for level in results["informed"]:
+        if any(entry["runs"] for entry in level["remedies"]):
+            least = f"{level['min_information']:g} nats of information"
+            parts += [
+                f"Chosen among settings with at least {least}; remedies that have none are left out:",
+                render_remedies(level["remedies"]),
+                render_verdicts(level["remedies"]),
+            ]
+    parts.append(render_frontier(entries))
+    return "\n\n".join(part for part in parts if part)
 
 
 def render_benchmark(results: Mapping[str, Any]) -> str:
@@ -180,6 +190,37 @@ def render_verdicts(entries: Sequence[Entry]) -> str:
                 parts.append(f"{words} {', '.join(f'*{name}*' for name in names)}")
         lines.append(f"- `{entry['name']}` ({setting_of(entry)}) is {'; '.join(parts)}.")
     return "\n".join(lines)
+
+
+def render_frontier(entries: Sequence[Entry]) -> str:
+    """How many settings of other remedies, chosen or not, have one of ours that is better in likelihood and in
+    information."""
+    figures = {
+        is_ours: [
+            (entry, i, p["figures"]) for entry in entries if entry["is_ours"] == is_ours for i, p in _points(entry)
+        ]
+        for is_ours in (True, False)
+    }
+    if not figures[True] or not figures[False]:
+        return ""
+    exceptions = [
+        f"*{entry['name']}* ({setting_of({**entry, 'chosen': index})})"
+        for entry, index, theirs in figures[False]
+        if not any(
+            mine["iw_nll"] < theirs["iw_nll"] and mine["mutual_information"] > theirs["mutual_information"]
+            for _, _, mine in figures[True]
+        )
+    ]
+    count = len(figures[False])
+    return (
+        f"Of the {count} settings of other remedies that were tried, chosen or not, {count - len(exceptions)} have "
+        "one of batch normalisation that is better both in likelihood and in information (first seed, texts for "
+        "tuning)" + (f"; not {', '.join(exceptions)}." if exceptions else ".")
+    )
+
+
+def _points(entry: Entry) -> list[tuple[int, Entry]]:
+    return [(index, point) for index, point in enumerate(entry["grid"]) if point["figures"] is not None]
 
 
 def wins(entry: Entry, other: Entry) -> tuple[bool, bool]:

@@ -7,7 +7,8 @@ Every run is `scripts/run_bnvae.py` with options of its own, in a process and a 
 1. *Tuning*: each remedy at every point of its grid, all grids being of equal size, with the first seed. Of its points
    the one with the lowest IW-NLL is chosen among those that carry `--min_information` nats of mutual information, or
    among all where none does, on half of the validation texts.
-2. *Seeds*: the chosen point with the other seeds. And the main remedies once more with dropout in the encoder.
+2. *Seeds*: the chosen point with the other seeds. And the main remedies once more with dropout in the encoder. For
+   each further number of nats the same once more, of the remedies that have a point with so much.
 3. *Report*: `scripts/run_evaluation.py` on each of those models, with the other half of the validation texts, by which
    nothing was chosen.
 4. *Choices*: what all of them share (pooling, the latent's way into the decoder, learning rates, ...), varied one at a
@@ -27,7 +28,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +355,7 @@ class CollapseBenchmark:
         remedies (sequence of [`Remedy`]): What to compare.
         seeds (sequence of `int`): Seeds of the chosen points; the first one tunes.
         min_information (`float`): Nats of mutual information that a point must carry to be chosen by its likelihood.
+        is_strict (`bool`): Choose no point of a remedy that has none with so much.
         choices (sequence of [`Choice`]): What of `setting` to vary.
     """
 
@@ -366,11 +368,12 @@ class CollapseBenchmark:
         remedies: Sequence[Remedy] = REMEDIES,
         seeds: Sequence[int] = (42, 43, 44),
         min_information: float = 2.0,
+        is_strict: bool = False,
         choices: Sequence[Choice] = (),
     ) -> None:
         self.folder, self.setting, self.data, self.held_out = folder, setting, data, held_out
         self.remedies, self.seeds, self.min_information = remedies, seeds, min_information
-        self.choices = choices
+        self.is_strict, self.choices = is_strict, choices
 
     def run_of(self, remedy: Remedy, point: int, seed: int, encoder_dropout: float = 0.0) -> Run:
         """The run of a remedy at a point of its grid, and the pretraining that it goes on from."""
@@ -397,12 +400,12 @@ class CollapseBenchmark:
 
     def chosen(self, remedy: Remedy) -> int | None:
         """The point of a remedy's grid that the tuning chose; `None` as long as a run of it is still to come, or if
-        all of them failed."""
+        there is none to choose."""
         runs = [self.run_of(remedy, point, self.seeds[0]) for point in range(len(remedy.grid))]
         finished = {point: run.results for point, run in enumerate(runs) if run.results is not None}
         if any(point not in finished and not failure_mark(run.folder).exists() for point, run in enumerate(runs)):
             return None
-        return choose(finished, self.min_information)
+        return choose(finished, self.min_information, self.is_strict)
 
     def evaluations(self, remedy: Remedy, encoder_dropout: float = 0.0) -> list[Evaluation]:
         """Those of the chosen point, one for each seed, without or with dropout in the encoder."""
@@ -518,12 +521,12 @@ def packaged_pair() -> Options:
     }
 
 
-def choose(results: dict[int, dict[str, Any]], min_information: float) -> int | None:
-    """The point with the lowest IW-NLL among those with enough information, or among all where none has. One whose
-    IW-NLL is no number is not chosen."""
+def choose(results: dict[int, dict[str, Any]], min_information: float, is_strict: bool = False) -> int | None:
+    """The point with the lowest IW-NLL among those with enough information; among all where none has, unless
+    `is_strict`. One whose IW-NLL is no number is not chosen."""
     results = {i: r for i, r in results.items() if math.isfinite(r["eval_iw_nll"])}
     alive = {i: r for i, r in results.items() if r["eval_mutual_information"] >= min_information}
-    candidates = alive or results
+    candidates = alive if alive or is_strict else results
     return min(candidates, key=lambda i: candidates[i]["eval_iw_nll"]) if candidates else None
 
 
@@ -641,7 +644,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], help="The first one tunes.")
     parser.add_argument(
-        "--min_information", type=float, default=2.0, help="Nats that a point must carry to be chosen by likelihood."
+        "--min_information",
+        nargs="+",
+        type=float,
+        default=[2.0, 4.0],
+        help="Nats that a point must carry to be chosen by likelihood. With the first number the best one is taken "
+        "where none does; each further one is a comparison of those that do.",
     )
     parser.add_argument("--num_workers", type=int, default=1, help="Runs at the same time.")
     parser.add_argument("--render_only", action="store_true", help="Run nothing.")
@@ -653,8 +661,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--num_workers must be at least 1, got {args.num_workers}.")
     if len(set(args.seeds)) < len(args.seeds):
         parser.error(f"--seeds must differ, got {args.seeds}.")
-    if args.min_information < 0:
-        parser.error(f"--min_information must not be negative, got {args.min_information}.")
+    if min(args.min_information) < 0:
+        parser.error(f"--min_information must not be negative, got {min(args.min_information)}.")
     if args.render_only and not (args.output_dir / "texts").is_dir():
         parser.error(f"There is no benchmark in {args.output_dir} to render.")
     if args.label_column is not None and args.validation_file is None:
@@ -679,30 +687,38 @@ def run_benchmark(args: argparse.Namespace) -> list[Run | Evaluation]:
     setting = SETTINGS[args.setting] | (packaged_pair() if args.setting == "pretrained" else {})
     held_out |= EVALUATION[args.setting]
 
-    def benchmark_of(remedies: Sequence[Remedy], choices: Sequence[Choice]) -> CollapseBenchmark:
-        seeds, least = args.seeds, args.min_information
-        return CollapseBenchmark(args.output_dir, setting, data, held_out, remedies, seeds, least, choices)
+    def benchmarks_of(remedies: Sequence[Remedy], choices: Sequence[Choice]) -> list[CollapseBenchmark]:
+        common = (args.output_dir, setting, data, held_out)
+        first, *others = args.min_information
+        # What dropout does is seen in the first comparison.
+        plain = [replace(remedy, is_main=False) for remedy in remedies]
+        return [
+            CollapseBenchmark(*common, remedies, args.seeds, first, choices=choices),
+            *(CollapseBenchmark(*common, plain, args.seeds, least, is_strict=True) for least in others),
+        ]
 
     failed = []
     choices = CHOICES[args.setting]
     if not args.render_only:
         asked = [choice for choice in choices if args.choices is None or choice.option in args.choices]
-        benchmark = benchmark_of([remedy for remedy in REMEDIES if remedy.name in args.remedies], asked)
-        failed = execute(benchmark.tuning(), args.num_workers)
-        failed += execute(benchmark.repetitions(), args.num_workers)
-        failed += execute(benchmark.choice_runs(), args.num_workers)
+        benchmarks = benchmarks_of([remedy for remedy in REMEDIES if remedy.name in args.remedies], asked)
+        failed = execute(benchmarks[0].tuning(), args.num_workers)
+        for benchmark in benchmarks:
+            failed += execute(benchmark.repetitions(), args.num_workers)
+        failed += execute(benchmarks[0].choice_runs(), args.num_workers)
     # Of all remedies and choices, those of earlier calls too.
-    everything = benchmark_of(REMEDIES, choices)
+    everything, *further = benchmarks_of(REMEDIES, choices)
     entries = everything.collect()
     results = {
         "setting_name": args.setting,
         "setting": {name: value for name, value in setting.items() if not isinstance(value, Path)},
         "seeds": args.seeds,
-        "min_information": args.min_information,
+        "min_information": args.min_information[0],
         "encoder_dropout": ENCODER_DROPOUT,
         "hardware": hardware(),
         "versions": library_versions(),
         "remedies": entries,
+        "informed": [{"min_information": b.min_information, "remedies": b.collect()} for b in further],
         "choices_of": f"{CHOICE_REMEDY} {remedy_of(CHOICE_REMEDY).grid[CHOICE_POINT]['rate']:g}",
         "choices": everything.collect_choices(),
     }

@@ -10,6 +10,7 @@ import pytest
 from hf_bnvae.arguments import parse_arguments
 from hf_bnvae.collapse_table import (
     render_choices,
+    render_frontier,
     render_grids,
     render_probes,
     render_remedies,
@@ -89,6 +90,7 @@ def test_the_lowest_likelihood_is_chosen_among_those_that_are_alive(script):
     assert script.choose(points, 4.0) == 2
     assert script.choose(points, 9.0) == 0
     assert script.choose({}, 2.0) is None
+    assert script.choose(points, 9.0, is_strict=True) is None and script.choose(points, 4.0, is_strict=True) == 2
 
 
 def entry(name, nlls, information):
@@ -119,6 +121,15 @@ def test_tables_and_verdicts_say_what_was_found():
         "information only than *b*."
     )
     assert render_verdicts(entries[1:]) == ""
+
+
+def test_every_setting_of_the_others_is_held_against_ours():
+    ours, other = entry("bn", [50.0], [4.0]), entry("a", [51.0], [3.0])
+    assert "Of the 1 settings" in render_frontier([ours, other]) and ", 1 have one" in render_frontier([ours, other])
+    better = {**entry("b", [49.0], [1.0]), "is_ours": False}
+    text = render_frontier([ours, other, better])
+    assert "Of the 2 settings" in text and ", 1 have one" in text and text.endswith("; not *b* (bn_tau 0.1).")
+    assert render_frontier([ours]) == render_frontier([other]) == ""
 
 
 def test_a_remedy_wins_with_every_seed_or_not_at_all():
@@ -174,6 +185,10 @@ def test_a_page_gets_the_tables_of_its_setting():
     results = {
         "setting_name": "small",
         "remedies": entries,
+        "informed": [
+            {"min_information": 4.0, "remedies": [entry("ln", [55.0], [4.5])]},
+            {"min_information": 9.0, "remedies": [{**entry("du", [60.0], [5.0]), "runs": []}]},
+        ],
         "choices_of": "bn 8",
         "choices": [{"option": "pooling", "points": [*points, {"value": "mean", "runs": []}]}],
         "versions": {"torch_version": "1", "transformers_version": "2"},
@@ -187,6 +202,7 @@ def test_a_page_gets_the_tables_of_its_setting():
         assert text.startswith("before\n") and text.endswith("\nafter") and "old" not in text
         assert "| bn     | bn_tau 0.1     | 2     | 51.00 ± 1.41 |" in text
         assert update_page(text, results, text is whole) == text
+        assert "at least 4 nats" in text and "| ln     |" in text and "at least 9 nats" not in text
     choices = render_choices(results["choices"])
     assert choices in whole and "pooling" not in summary
     assert choices.splitlines()[2:] == [
@@ -249,6 +265,12 @@ def test_only_a_finished_grid_is_chosen_from_and_main_remedies_are_repeated_with
         *((seed, 0.1) for seed in (42, 43, 44)),
     ]
     assert repeated[0].after.folder == runs[1].folder and len({e.folder for e in repeated}) == 6
+    # A comparison of those that have more leaves out who has not.
+    informed = script.CollapseBenchmark(benchmark.folder, benchmark.setting, benchmark.data, {}, is_strict=True)
+    informed.min_information = 3.0
+    assert informed.chosen(remedy) == 1
+    informed.min_information = 3.1
+    assert informed.chosen(remedy) is None and informed.repetitions() == []
     (found,) = benchmark.collect()
     assert found["chosen"] == 1 and found["grid"][2]["has_failed"] and found["runs"] == []
 
