@@ -149,6 +149,15 @@ class HubTarget:
     private: bool | None = None
     token: str | None = None
 
+    def require_name(self) -> None:
+        """Refuse what is no name of a repository.
+
+        Raises:
+            HubError: with what a name is.
+        """
+        with _explained(self):
+            validate_repo_id(self.repo_id)
+
     @classmethod
     def of_training(cls, args: TrainingArguments) -> "HubTarget":
         """Where the arguments of a training say."""

@@ -28,6 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     target = HubTarget(args.repo_id, args.branch, args.private or None, args.token)
     try:
+        target.require_name()
         contents = list_files(args.folder)
         require_whole_model(contents)
         print(render_contents(contents))

@@ -159,6 +159,8 @@ def test_a_dry_run_lists_what_is_uploaded_and_why_the_rest_stays(folder, run, ca
         assert any(line.split()[:1] == [shown] and reason in line for line in below.splitlines()), name
     assert "Nothing was uploaded to ada/model (main)" in printed
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    with pytest.raises(SystemExit, match="is no name of a repository"):
+        run("push_to_hub", str(folder), "--dry_run", repo_id="ada/two words")
 
 
 def cut_off(path: Path) -> None:
