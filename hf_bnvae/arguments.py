@@ -215,8 +215,9 @@ def command_line(arguments: Arguments, script: str) -> str:
         script (`str`): The file name of the script.
     """
     given = _option_values(arguments)
-    names = ("model_name_or_path", "encoder_name_or_path", "decoder_name_or_path")
-    reference = [part for name in names if given[name] for part in (f"--{name}", given[name])]
+    # On which the others' defaults depend, or whether they can be taken at all.
+    names = ("model_name_or_path", "encoder_name_or_path", "decoder_name_or_path", "use_cpu")
+    reference = [part for name in names if given[name] for part in (f"--{name}", str(given[name]))]
     defaults = _option_values(parse_arguments(reference))
     words = ["python", f"scripts/{script}"]
     processes = arguments[-1].world_size
@@ -225,7 +226,7 @@ def command_line(arguments: Arguments, script: str) -> str:
     for name, value in given.items():
         if name in _LEFT_OUT or name.startswith(_LEFT_OUT_PREFIXES) or value is None:
             continue
-        if value != defaults[name] or name in names:
+        if value != defaults[name] or (name in names and value):
             is_local = isinstance(value, str) and os.sep in value and Path(value).exists()
             words += [f"--{name}", Path(value).name if is_local else str(value)]
     return shlex.join(words)
