@@ -68,6 +68,9 @@ class ModelArguments:
         },
     )
     bn_tau: float | None = field(default=None, metadata={"help": "tau of bn, bn_rms and ln, in (0, 1)."})
+    bn_theta_init: float | None = field(
+        default=None, metadata={"help": "Where theta starts, by which tau's scale is learnt (0)."}
+    )
     bn_gamma: float | None = field(default=None, metadata={"help": "gamma of bn_mean and du, in (0, 1)."})
     rate: float | None = field(default=None, metadata={"help": "The KL floor in nats per sentence, instead of those."})
     pooling: str | None = field(
@@ -99,7 +102,8 @@ class ModelArguments:
 
     def config_fields(self) -> dict[str, Any]:
         """The fields of [`BNVAEConfig`] that were set."""
-        names = ("latent_size", "posterior", "bn_tau", "bn_gamma", "rate", "pooling", "latent_injection")
+        names = ("latent_size", "posterior", "bn_tau", "bn_theta_init", "bn_gamma", "rate")
+        names += ("pooling", "latent_injection")
         fields = {name: getattr(self, name) for name in (*names, "encoder_dropout")}
         return {name: value for name, value in fields.items() if value is not None}
 

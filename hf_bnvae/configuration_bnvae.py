@@ -24,12 +24,12 @@ DEFAULT_TAU = 0.5
 DEFAULT_GAMMA = {"bn_mean": 0.6, "du": 0.5}
 DEFAULT_DELTA = 0.1
 
-# Which of the three scale settings each posterior head understands.
+# Which of the scale settings each posterior head understands.
 _SCALE_FIELDS = {
-    "bn": ("bn_tau", "rate"),
-    "bn_rms": ("bn_tau", "rate"),
+    "bn": ("bn_tau", "bn_theta_init", "rate"),
+    "bn_rms": ("bn_tau", "bn_theta_init", "rate"),
     "bn_mean": ("bn_gamma", "rate"),
-    "ln": ("bn_tau", "rate"),
+    "ln": ("bn_tau", "bn_theta_init", "rate"),
     "du": ("bn_gamma", "rate"),
     "delta": ("rate",),
     "gaussian": (),
@@ -58,6 +58,9 @@ class BNVAEConfig(PreTrainedConfig):
         bn_tau (`float`, *optional*):
             tau in (0, 1) of `bn`, `bn_rms` and `ln`: the least share of the prior's unit second moment that the means
             carry. `None` means 0.5 unless `rate` is given. The guaranteed floor is `-d/2 log(1 - tau)` nats.
+        bn_theta_init (`float`, *optional*):
+            Where the trainable theta of tau starts, in each dimension; `None` means 0. A training begins at least
+            `d/2 log(1 + e^theta)` nats above the guaranteed floor, which a short one does not come down.
         bn_gamma (`float`, *optional*):
             gamma in (0, 1) of `bn_mean`: the standard deviation of the means over a batch, in `du` its root mean
             square over the dimensions. `None` means 0.6, in `du` 0.5, unless `rate` is given. The guaranteed floor is
@@ -112,6 +115,7 @@ class BNVAEConfig(PreTrainedConfig):
     latent_size: int = 32
     posterior: PosteriorName = "bn"
     bn_tau: float | int | None = None
+    bn_theta_init: float | int | None = None
     bn_gamma: float | int | None = None
     rate: float | int | None = None
     pooling: Literal["cls", "mean", "pooler"] = "cls"
@@ -212,7 +216,9 @@ class BNVAEConfig(PreTrainedConfig):
             )
         if self.rate is not None:
             self._validate_rate()
-        for name in ("bn_tau", "bn_gamma"):
+        if self.bn_theta_init is not None and not math.isfinite(self.bn_theta_init):
+            raise ValueError(f"bn_theta_init must be a finite number, got {self.bn_theta_init}.")
+        for name in ("bn_tau", "bn_theta_init", "bn_gamma"):
             if getattr(self, name) is not None and name not in _SCALE_FIELDS[self.posterior]:
                 logger.warning_once(f"{name}={getattr(self, name)} has no effect with posterior={self.posterior!r}.")
         if self.posterior == "ln" and self.latent_size == 1:
@@ -224,7 +230,7 @@ class BNVAEConfig(PreTrainedConfig):
     def _validate_rate(self) -> None:
         if not (self.rate > 0 and math.isfinite(self.rate)):
             raise ValueError(f"rate must be a positive number of nats per sentence, got {self.rate}.")
-        for name in ("bn_tau", "bn_gamma"):
+        for name in ("bn_tau", "bn_theta_init", "bn_gamma"):
             if getattr(self, name) is not None:
                 raise ValueError(
                     f"rate={self.rate} and {name}={getattr(self, name)} both set the posterior's scale: give only one."

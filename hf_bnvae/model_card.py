@@ -69,7 +69,7 @@ _INJECTIONS = {
     "embedding": "its embeddings",
 }
 # Fields of the configuration that set a posterior's scale.
-_SCALES = ("bn_tau", "bn_gamma", "rate")
+_SCALES = ("bn_tau", "bn_theta_init", "bn_gamma", "rate")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,7 +153,7 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         # networks, which bring their own initialisation.
         super()._init_weights(module)
         if isinstance(module, TauScale):
-            init.zeros_(module.theta)
+            init.constant_(module.theta, module.theta_init)
         elif isinstance(module, RateScale):
             init.zeros_(module.allocation)
         elif isinstance(module, BatchNormMeanPosterior):
@@ -185,6 +185,7 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
             tau=config.bn_tau,
             gamma=config.bn_gamma,
             rate=config.rate,
+            theta_init=config.bn_theta_init,
         )
 
     def _prepare_pooler(self) -> None:

@@ -116,19 +116,24 @@ class PromisedMoments(NamedTuple):
 class TauScale(nn.Module):
     """Su's shared scale: gamma_sigma^2 = (1 - tau) sigmoid(-theta), gamma_mu^2 = 1 - gamma_sigma^2.
 
-    (kexue.fm/archives/7381.) theta is trainable, one per dimension, and starts at 0.
+    (kexue.fm/archives/7381.) theta is trainable, one per dimension. Above the floor that tau sets, each dimension
+    stands at least at 1/2 log(1 + e^theta) nats.
 
     Args:
         size (`int`): Number of thetas.
         tau (`float`): In (0, 1).
+        theta_init (`float`, *optional*, defaults to 0): Where theta starts.
     """
 
-    def __init__(self, size: int, tau: float) -> None:
+    def __init__(self, size: int, tau: float, theta_init: float = 0.0) -> None:
         super().__init__()
         if not 0 < tau < 1:
             raise ValueError(f"tau must lie strictly between 0 and 1, got {tau}.")
         self.log_remainder = math.log1p(-tau)
-        self.theta = nn.Parameter(torch.zeros(size))
+        if not math.isfinite(theta_init):
+            raise ValueError(f"theta_init must be a finite number, got {theta_init}.")
+        self.theta_init = float(theta_init)
+        self.theta = nn.Parameter(torch.full((size,), self.theta_init))
 
     def forward(self, dtype: torch.dtype) -> torch.Tensor:
         """log gamma_sigma^2, `(size,)`."""
@@ -198,7 +203,8 @@ class PosteriorHead(nn.Module):
     Class attributes:
         uses_batch (`bool`): Whether the statistics of the batch enter the result. Such a head refuses a training
             batch of one sentence and warns below eight.
-        scale_arguments (`tuple[str, ...]`): The keyword arguments that set its scale: "tau", "gamma", "rate".
+        scale_arguments (`tuple[str, ...]`): The keyword arguments that set its scale: "tau", "theta_init", "gamma",
+            "rate".
 
     Args:
         input_size (`int`): Width of the features.
@@ -207,7 +213,7 @@ class PosteriorHead(nn.Module):
     """
 
     uses_batch = True
-    scale_arguments: tuple[str, ...] = ("tau", "rate")
+    scale_arguments: tuple[str, ...] = ("tau", "theta_init", "rate")
 
     def __init__(self, input_size: int, latent_size: int, mean_bias: bool, scale_bias: bool) -> None:
         super().__init__()
@@ -337,11 +343,14 @@ class BatchNormPosterior(_ScaledPosterior):
         latent_size (`int`): Number of latent dimensions.
         tau (`float`, *optional*, defaults to 0.5): Least second moment of the means, in (0, 1).
         rate (`float`, *optional*): Instead of tau, the floor in nats per sentence.
+        theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
     """
 
-    def __init__(self, input_size: int, latent_size: int, tau: float = 0.5, rate: float | None = None) -> None:
+    def __init__(
+        self, input_size: int, latent_size: int, tau: float = 0.5, rate: float | None = None, theta_init: float = 0.0
+    ) -> None:
         super().__init__(input_size, latent_size, mean_bias=False, scale_bias=False)
-        self.scale = TauScale(latent_size, tau) if rate is None else RateScale(latent_size, rate)
+        self.scale = TauScale(latent_size, tau, theta_init) if rate is None else RateScale(latent_size, rate)
         self.mean_norm = BatchStandardization(latent_size)
         self.scale_norm = BatchStandardization(latent_size)
 
@@ -368,11 +377,14 @@ class BatchNormRMSPosterior(_ScaledPosterior):
         latent_size (`int`): Number of latent dimensions.
         tau (`float`, *optional*, defaults to 0.5): Least second moment of the means, in (0, 1).
         rate (`float`, *optional*): Instead of tau, the floor in nats per sentence.
+        theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
     """
 
-    def __init__(self, input_size: int, latent_size: int, tau: float = 0.5, rate: float | None = None) -> None:
+    def __init__(
+        self, input_size: int, latent_size: int, tau: float = 0.5, rate: float | None = None, theta_init: float = 0.0
+    ) -> None:
         super().__init__(input_size, latent_size, mean_bias=False, scale_bias=True)
-        self.scale = TauScale(latent_size, tau) if rate is None else RateScale(latent_size, rate)
+        self.scale = TauScale(latent_size, tau, theta_init) if rate is None else RateScale(latent_size, rate)
         self.mean_norm = BatchStandardization(latent_size)
         self.scale_norm = BatchRootMeanSquare(latent_size)
 
@@ -552,15 +564,18 @@ class LayerNormPosterior(_ScaledPosterior):
         latent_size (`int`): Number of latent dimensions, at least 2.
         tau (`float`, *optional*, defaults to 0.5): Least second moment of the means, in (0, 1).
         rate (`float`, *optional*): Instead of tau, the floor in nats per sentence.
+        theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
     """
 
     uses_batch = False
 
-    def __init__(self, input_size: int, latent_size: int, tau: float = 0.5, rate: float | None = None) -> None:
+    def __init__(
+        self, input_size: int, latent_size: int, tau: float = 0.5, rate: float | None = None, theta_init: float = 0.0
+    ) -> None:
         super().__init__(input_size, latent_size, mean_bias=True, scale_bias=True)
         if latent_size == 1:
             raise ValueError("LayerNormPosterior needs latent_size >= 2, got 1: it normalises over the dimensions.")
-        self.scale = TauScale(1, tau) if rate is None else ConstantScale(rate / latent_size)
+        self.scale = TauScale(1, tau, theta_init) if rate is None else ConstantScale(rate / latent_size)
 
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         log_gamma_sigma_squared = self._log_gamma_sigma_squared(mean.dtype)
@@ -619,6 +634,7 @@ def build_posterior_head(
     tau: float | None = None,
     gamma: float | None = None,
     rate: float | None = None,
+    theta_init: float | None = None,
 ) -> PosteriorHead:
     """The head of that name, with those of the scale settings that are given and that it has.
 
@@ -626,10 +642,10 @@ def build_posterior_head(
         posterior (`str`): A key of `POSTERIOR_HEADS`.
         input_size (`int`): Width of the features.
         latent_size (`int`): Number of latent dimensions.
-        tau, gamma, rate (`float`, *optional*): Scale settings; `None` leaves the head's default.
+        tau, gamma, rate, theta_init (`float`, *optional*): Scale settings; `None` leaves the head's default.
     """
     head_class = POSTERIOR_HEADS[posterior]
-    scales = {"tau": tau, "gamma": gamma, "rate": rate}
+    scales = {"tau": tau, "gamma": gamma, "rate": rate, "theta_init": theta_init}
     given = {name: scales[name] for name in head_class.scale_arguments if scales[name] is not None}
     return head_class(input_size, latent_size, **given)
 

@@ -24,6 +24,7 @@ _COMMAND_OPTIONS = (
     "train_file",
     "posterior",
     "bn_tau",
+    "bn_theta_init",
     "bn_gamma",
     "rate",
     "latent_size",

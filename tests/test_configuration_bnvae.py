@@ -74,6 +74,12 @@ def test_settings_changed_while_loading_are_checked_too(make_model, tmp_path):
 def test_a_scale_of_another_head_warns(caplog):
     BNVAEConfig(posterior="bn_mean", bn_tau=0.3)
     assert "bn_tau=0.3 has no effect with posterior='bn_mean'" in caplog.text
+    BNVAEConfig(posterior="gaussian", bn_theta_init=-2)
+    assert "bn_theta_init=-2 has no effect with posterior='gaussian'" in caplog.text
+    with pytest.raises(ValueError, match="rate=4 and bn_theta_init=-2 both set the posterior's scale"):
+        BNVAEConfig(posterior="bn_rms", rate=4, bn_theta_init=-2)
+    with pytest.raises(ValueError, match="bn_theta_init must be a finite number, got nan"):
+        BNVAEConfig(posterior="bn_rms", bn_theta_init=float("nan"))
 
 
 @pytest.mark.parametrize(

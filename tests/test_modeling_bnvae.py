@@ -445,3 +445,15 @@ def test_an_encoder_side_of_another_kind_is_refused(make_model):
         with pytest.raises(ValueError, match=message):
             model.load_encoder_side(source)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_theta_starts_where_the_configuration_says_and_stays_where_training_left_it(make_model, tmp_path):
+    model = make_model(posterior="bn_rms", bn_tau=0.1, bn_theta_init=-4)
+    torch.testing.assert_close(model.posterior.scale.theta, torch.full_like(model.posterior.scale.theta, -4.0))
+    assert make_model(posterior="bn_rms").posterior.scale.theta.abs().max() == 0
+    with torch.no_grad():
+        model.posterior.scale.theta.add_(1.5)
+    model.save_pretrained(tmp_path)
+    loaded = BNVAEModel.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded.posterior.scale.theta, torch.full_like(loaded.posterior.scale.theta, -2.5))
+    assert loaded.config.bn_theta_init == -4

@@ -346,6 +346,15 @@ def test_su_scale_matches_its_formula():
     torch.testing.assert_close(-torch.expm1(log_gamma), gamma_mu_squared)
 
 
+@pytest.mark.parametrize("posterior", ["bn", "bn_rms", "ln"])
+@pytest.mark.parametrize("theta", [-4.0, 0.0, 1.0])
+def test_a_head_begins_where_theta_does(posterior, theta):
+    head = build_posterior_head(posterior, 6, 8, tau=0.1, theta_init=theta)
+    assert head.kl_floor().item() == pytest.approx(-4 * math.log(0.9) + 4 * math.log1p(math.exp(theta)), rel=1e-5)
+    with pytest.raises(ValueError, match="theta_init must be a finite number"):
+        build_posterior_head(posterior, 6, 8, theta_init=math.inf)
+
+
 @pytest.mark.parametrize("latent_size", [2, 16, 300])
 @pytest.mark.parametrize("rate", [0.5, 8.0, 40.0])
 def test_rate_is_the_floor_whatever_the_allocation(latent_size, rate):
@@ -373,7 +382,7 @@ def test_rate_sets_the_floor_of_every_head(posterior):
 
 
 def test_scale_arguments_and_configuration_agree():
-    prefixed = {"tau": "bn_tau", "gamma": "bn_gamma", "rate": "rate"}
+    prefixed = {"tau": "bn_tau", "theta_init": "bn_theta_init", "gamma": "bn_gamma", "rate": "rate"}
     for name, head_class in POSTERIOR_HEADS.items():
         assert tuple(prefixed[argument] for argument in head_class.scale_arguments) == _SCALE_FIELDS[name]
 
