@@ -90,8 +90,8 @@ def render_benchmark(results: Mapping[str, Any]) -> str:
         ]
     if results.get("choices"):
         parts += [
-            f"What all of them share, varied one at a time in *{results['choices_of']}*, on the texts for tuning; the "
-            "first value is what the others have:",
+            "What all of them share, varied one at a time, on the texts for tuning; the first value of each is what "
+            "the others have:",
             render_choices(results["choices"]),
         ]
     if any("probe" in run for entry in entries for run in entry["runs"]):
@@ -153,8 +153,8 @@ def render_choices(choices: Sequence[Entry]) -> str:
             if point["runs"]:
                 figures = (_spread(point["runs"], figure, digits) for _, figure, digits in _COLUMNS)
                 value = "none" if point["value"] is None else f"{point['value']}"
-                rows.append((choice["option"], value, str(len(point["runs"])), *figures))
-    header = ("option", "value", "seeds", *(heading for heading, _, _ in _COLUMNS))
+                rows.append((choice["base"], choice["option"], value, str(len(point["runs"])), *figures))
+    header = ("in", "option", "value", "seeds", *(heading for heading, _, _ in _COLUMNS))
     return "\n".join(markdown_table(header, rows))
 
 

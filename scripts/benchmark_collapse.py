@@ -145,28 +145,41 @@ class Choice:
 
     Args:
         option (`str`): An option of the training script.
-        values (`tuple`): What to set it to; `None` leaves it out. What the setting has is among them.
+        values (`tuple`): What to set it to, what the others have first; `None` leaves it out.
+        remedy (`str`, *optional*): The remedy of ours in which it is varied.
+        point (`int`, *optional*): The point of its grid.
     """
 
     option: str
     values: tuple[Any, ...]
+    remedy: str = "bn_rms"
+    point: int = 0
 
+    @property
+    def base(self) -> str:
+        """Remedy and point, in words."""
+        common, *others = (remedy_of(self.remedy).grid[i] for i in (self.point, 0, 1))
+        varied = {name: value for name, value in common.items() if any(other.get(name) != value for other in others)}
+        return f"{self.remedy}: {', '.join(f'{name} {value}' for name, value in varied.items())}"
 
-# The remedy of ours, and the point of its grid, in which the choices are varied.
-CHOICE_REMEDY, CHOICE_POINT = "bn_rms, rate", 1
 
 CHOICES = {
     "small": (
         Choice("pooling", ("cls", "mean", "pooler")),
         Choice("latent_injection", ("both", "memory", "embedding")),
         Choice("latent_learning_rate", (2e-3, 5e-4, 1e-3, 4e-3)),
+        Choice("bn_theta_init", (None, -2.0, -4.0)),
+        Choice("bn_tau", (0.1, 0.05, 0.025)),
+        Choice("latent_size", (32, 16, 64)),
+        Choice("rate", (8, 2, 6), "bn_rms, rate", 1),
     ),
     "pretrained": (
-        Choice("learning_rate", (5e-5, 2e-5, 2e-4)),
-        Choice("latent_learning_rate", (1e-3, 2e-4, 5e-3)),
-        Choice("pooling", ("mean", "cls")),
-        Choice("latent_injection", ("both", "memory", "embedding")),
-        Choice("freeze", (None, "encoder", "decoder", "both")),
+        Choice("learning_rate", (5e-5, 2e-5, 2e-4), "bn_rms, rate", 1),
+        Choice("latent_learning_rate", (1e-3, 2e-4, 5e-3), "bn_rms, rate", 1),
+        Choice("pooling", ("mean", "cls"), "bn_rms, rate", 1),
+        Choice("latent_injection", ("both", "memory", "embedding"), "bn_rms, rate", 1),
+        Choice("freeze", (None, "encoder", "decoder", "both"), "bn_rms, rate", 1),
+        Choice("bn_theta_init", (None, -2.0, -4.0)),
     ),
 }
 CHOICES["large"] = CHOICES["small"][:2]
@@ -421,7 +434,7 @@ class CollapseBenchmark:
 
     def choice_run(self, choice: Choice, value: Any, seed: int) -> Run:
         """The run in which one of the choices is made differently; where it is not, the remedy's own."""
-        base = self.run_of(remedy_of(CHOICE_REMEDY), CHOICE_POINT, seed)
+        base = self.run_of(remedy_of(choice.remedy), choice.point, seed)
         if base.options.get(choice.option) == value:
             return base
         folder = self.folder / "choices" / f"{choice.option}-{value}-{seed}"
@@ -443,7 +456,7 @@ class CollapseBenchmark:
                 runs = [{"seed": seed, "figures": _own_figures(found)} for seed, found in results.items() if found]
                 points.append({"value": value, "runs": runs})
             if any(point["runs"] for point in points):
-                entries.append({"option": choice.option, "points": points})
+                entries.append({"option": choice.option, "base": choice.base, "points": points})
         return entries
 
     def collect(self) -> list[dict[str, Any]]:
@@ -719,7 +732,6 @@ def run_benchmark(args: argparse.Namespace) -> list[Run | Evaluation]:
         "versions": library_versions(),
         "remedies": entries,
         "informed": [{"min_information": b.min_information, "remedies": b.collect()} for b in further],
-        "choices_of": f"{CHOICE_REMEDY} {remedy_of(CHOICE_REMEDY).grid[CHOICE_POINT]['rate']:g}",
         "choices": everything.collect_choices(),
     }
     text = json.dumps(results, indent=2) + "\n"

@@ -189,8 +189,7 @@ def test_a_page_gets_the_tables_of_its_setting():
             {"min_information": 4.0, "remedies": [entry("ln", [55.0], [4.5])]},
             {"min_information": 9.0, "remedies": [{**entry("du", [60.0], [5.0]), "runs": []}]},
         ],
-        "choices_of": "bn 8",
-        "choices": [{"option": "pooling", "points": [*points, {"value": "mean", "runs": []}]}],
+        "choices": [{"base": "bn", "option": "pooling", "points": [*points, {"value": "mean", "runs": []}]}],
         "versions": {"torch_version": "1", "transformers_version": "2"},
         "hardware": "CPU",
         "min_information": 2.0,
@@ -206,8 +205,8 @@ def test_a_page_gets_the_tables_of_its_setting():
     choices = render_choices(results["choices"])
     assert choices in whole and "pooling" not in summary
     assert choices.splitlines()[2:] == [
-        "| pooling | cls   | 1     | 51.00  | 3.00 | 1.00        | 1.00 | 1.00           | 1      | 1.0  |",
-        "| pooling | none  | 1     | 50.00  | 3.00 | 1.00        | 1.00 | 1.00           | 1      | 1.0  |",
+        "| bn | pooling | cls   | 1     | 51.00  | 3.00 | 1.00        | 1.00 | 1.00           | 1      | 1.0  |",
+        "| bn | pooling | none  | 1     | 50.00  | 3.00 | 1.00        | 1.00 | 1.00           | 1      | 1.0  |",
     ]
     with pytest.raises(ValueError, match="collapse large: begin"):
         update_page(page, {**results, "setting_name": "large"}, is_whole=False)
@@ -216,22 +215,29 @@ def test_a_page_gets_the_tables_of_its_setting():
 def test_choices_are_varied_one_at_a_time_in_a_run_of_ours(script, benchmark):
     runs = benchmark.choice_runs()
     # The first value of each is what all remedies have, so that its run is made once, and by the remedy.
-    assert len(runs) == 3 * (1 + sum(len(choice.values) - 1 for choice in benchmark.choices))
-    base = benchmark.run_of(script.remedy_of("bn_rms, rate"), 1, 42)
-    assert base.options["rate"] == 8 and base.folder in {run.folder for run in runs}
-    for run in runs:
-        assert sum(run.options[name] != value for name, value in base.options.items() if name != "seed") <= 1
-        parse_arguments(run.command()[2:])
+    bases = {benchmark.run_of(script.remedy_of(c.remedy), c.point, 42).folder for c in benchmark.choices}
+    assert len(runs) == 3 * (len(bases) + sum(len(choice.values) - 1 for choice in benchmark.choices))
+    assert bases < {run.folder for run in runs} and len(bases) == 2
+    for choice in benchmark.choices:
+        base = benchmark.run_of(script.remedy_of(choice.remedy), choice.point, 42)
+        for value in choice.values:
+            run = benchmark.choice_run(choice, value, 42)
+            parse_arguments(run.command()[2:])
+            own = {n: v for n, v in run.options.items() if base.options.get(n) != v}
+            assert own == ({} if value == choice.values[0] else {choice.option: value})
+    assert [choice.base for choice in benchmark.choices[-2:]] == ["bn_rms: bn_tau 0.1", "bn_rms, rate: rate 8"]
+    base = benchmark.run_of(script.remedy_of("bn_rms"), 0, 42)
     for name, setting in script.SETTINGS.items():
         for choice in script.CHOICES[name]:
-            assert setting.get(choice.option) == choice.values[0]
+            options = setting | script.remedy_of(choice.remedy).grid[choice.point]
+            assert options.get(choice.option) == choice.values[0]
     assert benchmark.collect_choices() == []
     finish(base)
     finish(benchmark.choice_run(benchmark.choices[0], "mean", 43), eval_iw_nll=49.0)
     first, *others = benchmark.collect_choices()
     assert [[run["seed"] for run in point["runs"]] for point in first["points"]] == [[42], [43], []]
     assert first["points"][1]["runs"][0]["figures"]["iw_nll"] == 49.0
-    assert [other["option"] for other in others] == ["latent_injection", "latent_learning_rate"]
+    assert len(others) == len(benchmark.choices) - 2  # those of the other base have none yet
 
 
 def test_what_has_no_value_is_left_out_of_a_command(script, tmp_path):
@@ -329,7 +335,7 @@ def test_texts_are_halved_at_random_and_belong_to_one_benchmark(script, tmp_path
         (["--seeds", "1", "1"], "--seeds must differ"),
         (["--min_information", "-3"], "must not be negative"),
         (["--num_workers", "0"], "at least 1"),
-        (["--choices", "rate"], "--choices of --setting small are pooling, latent_injection"),
+        (["--choices", "freeze"], "--choices of --setting small are pooling, latent_injection"),
         (["--render_only"], "no benchmark in nowhere to render"),
         (["--label_column", "label"], "is one of --validation_file"),
     ],
