@@ -27,13 +27,22 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 from transformers import TrainingArguments
 from transformers.dynamic_module_utils import get_relative_imports
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 
 from ._version import __version__
 from .configuration_bnvae import BNVAEConfig
 from .model_card import CARD_JSON, is_sealed, write_card
-from .run_directory import last_complete_checkpoint
+from .run_directory import (
+    CONTENTS_FILE,
+    EXAMPLES_FILE,
+    LOCK_FILE,
+    PARTIAL_RUN_FILE,
+    RESULTS_FILE,
+    RUN_FILE,
+    last_complete_checkpoint,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -61,7 +70,7 @@ _MODEL = (
     "model-*-of-*.safetensors",
     "*_bnvae.py",
     "training_args.json",
-    "all_results.json",
+    RESULTS_FILE,
 )
 _PROCESSOR = (PROCESSOR_NAME, *_TOKENIZER, *(f"{_ENCODER_TOKENIZER}/{name}" for name in _TOKENIZER))
 _CARD = (REPOCARD_NAME, CARD_JSON, "*.png", "*/*.png")
@@ -76,9 +85,9 @@ _STRANGER = "no file of a saved model"
 _LEFT_OUT = (
     (f"{PREFIX_CHECKPOINT_DIR}-*", _CHECKPOINT),
     *((f"*.{ending}", _PICKLE) for ending in ("bin", "pt", "pth", "pkl", "pickle", "ckpt", "joblib")),
-    *((name, _RECORD) for name in ("run.json", "run.json.partial", "run.lock", "contents.json", "trainer_state.json")),
-    *((name, _TEXTS) for name in ("examples.json", "report.md")),
-    *((name, "all_results.json holds its figures") for name in ("train_results.json", "eval_results.json")),
+    *((name, _RECORD) for name in (RUN_FILE, PARTIAL_RUN_FILE, LOCK_FILE, CONTENTS_FILE, TRAINER_STATE_NAME)),
+    *((name, _TEXTS) for name in (EXAMPLES_FILE, "report.md")),
+    *((name, f"{RESULTS_FILE} holds its figures") for name in ("train_results.json", "eval_results.json")),
 )
 
 # Files by which a repository of some other model is known.
@@ -121,7 +130,7 @@ class Pushed:
         commit (`str`): The commit that it is at now.
         previous (`str`): The one that it was at before, the same if nothing had changed.
         url (`str`): The repository's page.
-        is_new (`bool`): Whether the repository was created.
+        is_new (`bool`, *optional*, defaults to `False`): Whether the repository was created.
     """
 
     repo_id: str
@@ -129,7 +138,7 @@ class Pushed:
     commit: str
     previous: str
     url: str
-    is_new: bool
+    is_new: bool = False
 
 
 @dataclass(frozen=True)
@@ -386,9 +395,9 @@ def push_folder(
 def _push(
     contents: FolderContents, target: HubTarget, commit_message: str, tag: str | None = None, kept: str = ""
 ) -> Pushed:
+    """Upload files to a repository that was prepared."""
     api = _api(target)
     with _explained(target, f"Nothing was uploaded. {kept}"):
-        target, is_new = _prepare(api, target, tag)
         info = api.model_info(target.repo_id, revision=target.branch)
     # A processor may have been pushed by itself.
     replaced = (*_MODEL, *(_PROCESSOR if PROCESSOR_NAME in contents.uploaded else ()))
@@ -413,7 +422,7 @@ def _push(
         )
         if tag is not None:
             api.create_tag(target.repo_id, tag=tag, revision=commit.oid)
-    return Pushed(target.repo_id, target.branch, commit.oid, info.sha, f"{api.endpoint}/{target.repo_id}", is_new)
+    return Pushed(target.repo_id, target.branch, commit.oid, info.sha, f"{api.endpoint}/{target.repo_id}")
 
 
 def render_pushed(pushed: Pushed) -> str:
@@ -468,7 +477,10 @@ class BackgroundPushes:
         with _only_said(checkpoint):
             contents = list_files(self._staging)
             require_whole_model(contents)
-            _push(contents, self.target, commit_message)
+            # Since the training began the repository may have changed.
+            with _explained(self.target, "Nothing was uploaded."):
+                target, _ = _prepare(_api(self.target), self.target, tag=None)
+            _push(contents, target, commit_message)
         shutil.rmtree(self._staging, ignore_errors=True)
 
 

@@ -34,7 +34,7 @@ from typing import Any
 
 from transformers import CONFIG_NAME
 
-from hf_bnvae.collapse_table import render_benchmark
+from hf_bnvae.collapse_table import render_benchmark, setting_of
 from hf_bnvae.data import LABEL, TEXT, load_text_set, load_texts
 from hf_bnvae.evaluation_job import REPORT_JSON, REPORT_MARKDOWN
 from hf_bnvae.job import hardware, library_versions
@@ -158,9 +158,8 @@ class Choice:
     @property
     def base(self) -> str:
         """Remedy and point, in words."""
-        common, *others = (remedy_of(self.remedy).grid[i] for i in (self.point, 0, 1))
-        varied = {name: value for name, value in common.items() if any(other.get(name) != value for other in others)}
-        return f"{self.remedy}: {', '.join(f'{name} {value}' for name, value in varied.items())}"
+        grid = [{"options": options} for options in remedy_of(self.remedy).grid]
+        return f"{self.remedy}: {setting_of({'grid': grid, 'chosen': self.point})}"
 
 
 CHOICES = {

@@ -29,18 +29,7 @@ from hf_bnvae.model_card import BNVAEModelCard, write_card
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = {path.name for path in (ROOT / "hf_bnvae").glob("*_bnvae.py")}
 BOTH = pytest.mark.parametrize("script", ["run_bnvae", "run_bnvae_no_trainer"])
-QUICK = {
-    "train_file": "mine.txt",
-    "hidden_size": 32,
-    "num_layers": 1,
-    "latent_size": 4,
-    "vocab_size": 300,
-    "num_train_epochs": 3,
-    "num_importance_samples": 2,
-    "warmup_steps": 0,
-    "disable_tqdm": "true",
-    "use_cpu": "true",
-}
+QUICK = {"train_file": "mine.txt", **tiny.SCRIPT_OPTIONS}
 
 
 @pytest.fixture(scope="module")

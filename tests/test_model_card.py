@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import tiny
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
@@ -26,9 +27,7 @@ def run(tmp_path_factory):
     lines = [f"This is sentence number {i} of my own file ." for i in range(40)]
     (folder / "mine.txt").write_text("\n".join(lines))
     options = {"train_file": folder / "mine.txt", "output_dir": folder / "run", "license": "mit", "language": "en"}
-    options |= {"hidden_size": 32, "num_layers": 1, "latent_size": 4, "vocab_size": 300, "num_train_epochs": 3}
-    options |= {"posterior": "bn_rms", "rate": 2, "num_importance_samples": 2, "warmup_steps": 0}
-    options |= {"disable_tqdm": "true", "use_cpu": "true", "hub_token": "hf_secret"}
+    options |= {**tiny.SCRIPT_OPTIONS, "posterior": "bn_rms", "rate": 2, "hub_token": "hf_secret"}
     argv = sys.argv
     sys.argv = ["run_bnvae.py", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
     try:

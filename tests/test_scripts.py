@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from transformers import AutoModel, AutoProcessor, BertModel, GPT2LMHeadModel
 
@@ -18,18 +19,8 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 BOTH = pytest.mark.parametrize("script", ["run_bnvae", "run_bnvae_no_trainer"])
 LINES = [f"This is sentence number {i} of my own file ." for i in range(20)]
 
-# Small enough for seconds; the file's own 20 lines make one batch an epoch.
-QUICK = {
-    "hidden_size": 32,
-    "num_layers": 1,
-    "latent_size": 4,
-    "vocab_size": 300,
-    "num_train_epochs": 3,
-    "num_importance_samples": 2,
-    "warmup_steps": 0,
-    "disable_tqdm": "true",
-    "use_cpu": "true",
-}
+# The file's own 20 lines make one batch an epoch.
+QUICK = tiny.SCRIPT_OPTIONS
 
 
 @pytest.fixture

@@ -9,6 +9,19 @@ from transformers import BertConfig, GPT2Config
 from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor, recalibrate_posterior
 from hf_bnvae.from_scratch import train_processor
 
+# Of a training script, such that a file of some twenty lines takes seconds.
+SCRIPT_OPTIONS = {
+    "hidden_size": 32,
+    "num_layers": 1,
+    "latent_size": 4,
+    "vocab_size": 300,
+    "num_train_epochs": 3,
+    "num_importance_samples": 2,
+    "warmup_steps": 0,
+    "disable_tqdm": "true",
+    "use_cpu": "true",
+}
+
 
 def make_texts(count: int, seed: int = 0) -> list[str]:
     """Distinct short sentences whose words depend on one another, so that there is something to learn."""
