@@ -110,7 +110,7 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """Which texts. With none named: the docstrings of the installed Python packages."""
+    """Which texts. With none named: docstrings of Python and of the packages that this one needs."""
 
     dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub."})
     dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})

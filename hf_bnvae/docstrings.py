@@ -1,8 +1,9 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The embedded corpus: the first sentences of the docstrings of the Python packages installed here.
+"""The embedded corpus: the first sentences of the docstrings of Python and of the packages that this one needs.
 
 Real English that every machine has which can import this package, without a network. Files are parsed, never
-imported. What the corpus holds depends on what is installed, so results carry its hash.
+imported. What the corpus holds depends on the versions of those packages, so results carry its hash, and on nothing
+else that is installed.
 """
 
 import ast
@@ -11,13 +12,17 @@ import os
 import re
 import sysconfig
 import warnings
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import datasets
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 MIN_WORDS, MAX_WORDS = 4, 16
 # Raised whenever the extraction changes, so that no cached corpus of an older one is taken for it.
-EXTRACTION_VERSION = 2
+EXTRACTION_VERSION = 3
 
 _SKIPPED_FOLDERS = {"test", "tests", "site-packages", "__pycache__", "hf_bnvae"}
 _FIRST_SENTENCE = re.compile(r".*?[.!?](?=\s+[A-Z(]|$)")
@@ -26,7 +31,7 @@ _PLAIN_ENGLISH = re.compile(r"[A-Z][A-Za-z0-9 ,;:'()/-]*[.!?]")
 
 def docstring_sentences(show_progress: bool = True) -> list[str]:
     """
-    Distinct sentences from the docstrings of the standard library and of the packages installed beside it.
+    Distinct sentences from the docstrings of the standard library and of the packages that this one requires.
 
     The first call takes about a minute on two cores; the result is cached under the cache folder of `datasets`, as
     long as the same files are installed.
@@ -82,17 +87,37 @@ def first_sentence(docstring: str) -> str | None:
 
 
 def _source_files() -> list[tuple[Path, int]]:
-    """All Python files of the standard library and the installed packages with their sizes, in a fixed order."""
-    roots = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")}
+    """All Python files of the standard library and of the required packages with their sizes, in a fixed order."""
     found = {}
-    for root in roots:
-        for folder, folders, names in os.walk(root):
-            folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]
-            for name in names:
-                if name.endswith(".py"):
-                    path = Path(folder, name)
-                    found[path] = path.stat().st_size
+    for folder, folders, names in os.walk(sysconfig.get_path("stdlib")):
+        folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]
+        found |= {path: path.stat().st_size for path in (Path(folder, name) for name in names if name.endswith(".py"))}
+    for distribution in _required_distributions("hf-bnvae"):
+        for file in distribution.files or ():
+            path = Path(file.locate())
+            if file.suffix == ".py" and not _SKIPPED_FOLDERS & set(file.parts) and path.is_file():
+                found[path] = path.stat().st_size
     return sorted(found.items())
+
+
+def _required_distributions(name: str) -> Iterator[metadata.Distribution]:
+    """The installed packages that a package requires, directly and through others, without its extras."""
+    pending, seen = [(canonicalize_name(name), frozenset())], set()
+    while pending:
+        one = pending.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        try:
+            distribution = metadata.distribution(one[0])
+        except metadata.PackageNotFoundError:
+            continue
+        if one[0] != canonicalize_name(name):
+            yield distribution
+        for requirement in map(Requirement, distribution.requires or ()):
+            marker = requirement.marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *one[1])):
+                pending.append((canonicalize_name(requirement.name), frozenset(requirement.extras)))
 
 
 def _extract_batch(batch: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -348,7 +348,7 @@ def held_out_texts(model_path: str) -> tuple[Dataset, str]:
             f"The texts that the run in {model_path} held out are no longer what they were: its data have changed. "
             "Give --file or --dataset_name."
         )
-    corpus = settings.get("dataset_name") or settings.get("train_file") or "docstrings of the installed packages"
+    corpus = settings.get("dataset_name") or settings.get("train_file") or "docstrings of Python packages"
     return texts, settings.get("validation_file") or f"held out by the training run, of {corpus}"
 
 

@@ -31,7 +31,7 @@ TEMPLATE_FILE = Path(__file__).with_name("model_card_template.md")
 CARD_JSON = "model_card.json"
 
 # The default corpus.
-DOCSTRINGS = "first sentences of the docstrings of installed Python packages"
+DOCSTRINGS = "first sentences of the docstrings of Python and of the packages that hf_bnvae needs"
 TAGS = ("bnvae", "vae", "text-vae", "latent-space", "posterior-collapse")
 # The Hub's task that is nearest: a text to its place in the latent space.
 PIPELINE_TAG = "feature-extraction"

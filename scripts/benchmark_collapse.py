@@ -644,7 +644,7 @@ def prepare_texts(
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     names = [remedy.name for remedy in REMEDIES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train_file", help="Training texts; the docstrings of the installed packages by default.")
+    parser.add_argument("--train_file", help="Training texts; docstrings of Python packages by default.")
     parser.add_argument("--validation_file", help="Texts to tune and to report on, half and half.")
     parser.add_argument("--text_column", help="The column that holds the texts.")
     parser.add_argument("--label_column", help="A column of the validation texts to probe the latents for.")

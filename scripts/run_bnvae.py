@@ -2,7 +2,8 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Train and evaluate a BN-VAE with `Trainer`.
 
-With no arguments it trains a small model from scratch on the docstrings of the installed Python packages, offline.
+With no arguments it trains a small model from scratch on docstrings of Python and of the packages that this one needs,
+offline.
 `--help` lists the options; a JSON or YAML file of them can be given in their place.
 """
 

@@ -1,5 +1,6 @@
 """Corpora: files with their faults, the embedded docstrings, tokenizers from scratch."""
 
+import importlib.util
 import json
 
 import pytest
@@ -166,10 +167,14 @@ def test_docstrings_are_parsed_and_never_imported(tmp_path):
     assert _extract_file(file) == []
 
 
-def test_the_embedded_corpus_has_the_standard_library_and_torch():
+def test_the_embedded_corpus_has_the_standard_library_and_what_is_required():
     paths = [str(path) for path, _ in _source_files()]
-    assert any(path.endswith("/ast.py") for path in paths) and any("/torch/nn/functional.py" in p for p in paths)
-    assert not any("/hf_bnvae/" in path or "/tests/" in path for path in paths)
+    # Required directly, and by what is required.
+    for end in ("/ast.py", "/torch/nn/functional.py", "/sympy/core/basic.py"):
+        assert any(path.endswith(end) for path in paths), end
+    # Of the tests' environment, installed beside it.
+    assert importlib.util.find_spec("_pytest") and importlib.util.find_spec("pip")
+    assert not any("/_pytest/" in p or "/pip/" in p or "/hf_bnvae/" in p or "/tests/" in p for p in paths)
 
 
 def test_tokenizers_from_scratch_round_trip_any_text():

@@ -6,16 +6,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from families import DECODERS, ENCODERS, POSITIONS, VOCAB_SIZE
 from transformers import AutoTokenizer
 
-from hf_bnvae import BNVAEConfig, BNVAEModel
-
-onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
-onnx_export = pytest.importorskip("hf_bnvae.onnx_export", reason="needs the extra onnx", exc_type=ImportError)
-export_encoder_side = onnx_export.export_encoder_side
+from hf_bnvae import BNVAEConfig, BNVAEModel, onnx_export
+from hf_bnvae.onnx_export import export_encoder_side
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "export_onnx.py"
 
