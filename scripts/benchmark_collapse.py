@@ -166,11 +166,10 @@ CHOICES = {
     "small": (
         Choice("pooling", ("cls", "mean", "pooler")),
         Choice("latent_injection", ("both", "memory", "embedding")),
-        Choice("latent_learning_rate", (2e-3, 5e-4, 1e-3, 4e-3)),
-        Choice("bn_theta_init", (None, -2.0, -4.0)),
-        Choice("bn_tau", (0.1, 0.05, 0.025)),
-        Choice("latent_size", (32, 16, 64)),
-        Choice("rate", (8, 2, 6), "bn_rms, rate", 1),
+        Choice("learning_rate", (2e-3, 1e-3)),
+        Choice("latent_learning_rate", (2e-3, 5e-4, 4e-3)),
+        Choice("bn_theta_init", (None, -2.0)),
+        Choice("bn_tau", (0.1, 0.05)),
     ),
     "pretrained": (
         Choice("learning_rate", (5e-5, 2e-5, 2e-4), "bn_rms, rate", 1),

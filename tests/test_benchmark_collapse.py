@@ -39,7 +39,7 @@ def benchmark(script, tmp_path):
         script.SETTINGS["small"],
         {"train_file": "train.jsonl"},
         {"file": "held_out.jsonl"},
-        choices=script.CHOICES["small"],
+        choices=(*script.CHOICES["small"], script.Choice("rate", (8, 2), "bn_rms, rate", 1)),
     )
 
 
