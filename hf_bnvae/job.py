@@ -381,7 +381,8 @@ def hardware() -> str:
     """What figures were made on, in words."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads a process"
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.machine()}), {threads} {'thread' if threads == 1 else 'threads'} a process"
 
 
 def library_versions() -> dict[str, str]:

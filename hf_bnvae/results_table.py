@@ -8,29 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .arguments import FROM_SCRATCH_DEFAULTS
 from .markdown import markdown_table, replace_between
 from .report import Examples, render_examples
 from .run_directory import EXAMPLES_FILE, RESULTS_FILE, RUN_FILE
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 EXAMPLES_BEGIN, EXAMPLES_END = "<!-- examples: begin -->", "<!-- examples: end -->"
-
-# The settings of a run that its command names, where they are not the defaults.
-_COMMAND_OPTIONS = (
-    "encoder_name_or_path",
-    "decoder_name_or_path",
-    "dataset_name",
-    "train_file",
-    "posterior",
-    "bn_tau",
-    "bn_theta_init",
-    "bn_gamma",
-    "rate",
-    "latent_size",
-    "encoder_dropout",
-    "per_device_train_batch_size",
-)
 
 
 def collect_runs(folders: Iterable[str]) -> list[dict[str, Any]]:
@@ -41,8 +24,8 @@ def collect_runs(folders: Iterable[str]) -> list[dict[str, Any]]:
         folders (iterable of `str`): Output folders of a training script.
 
     Returns:
-        `list[dict]`: For each run `command`, `results` (its `eval_...` figures and the versions) and `examples`, the
-        texts that it printed.
+        `list[dict]`: For each run `command`, `seed`, `results` (its `eval_...` figures, versions, hardware) and
+        `examples`, the texts that it printed.
 
     Raises:
         ValueError: for a folder without a finished run.
@@ -52,17 +35,11 @@ def collect_runs(folders: Iterable[str]) -> list[dict[str, Any]]:
         record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8")) if (folder / RUN_FILE).is_file() else {}
         if not record.get("finished"):
             raise ValueError(f"{folder} holds no finished run.")
-        settings = record["settings"]
-        options = [
-            f"--{name} {settings[name]}"
-            for name in _COMMAND_OPTIONS
-            if settings.get(name) not in (None, FROM_SCRATCH_DEFAULTS.get(name))
-        ]
         results = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
-        kept = {k: v for k, v in results.items() if k.startswith("eval_") or k.endswith("_version")}
+        kept = {k: v for k, v in results.items() if k.startswith("eval_") or k.endswith("_version") or k == "hardware"}
         examples = json.loads((folder / EXAMPLES_FILE).read_text(encoding="utf-8"))
-        command = " ".join(["python scripts/run_bnvae.py", *options])
-        runs.append({"command": command, "results": kept, "examples": examples})
+        seed = record["settings"]["seed"]
+        runs.append({"command": record["command"], "seed": seed, "results": kept, "examples": examples})
     return runs
 
 
@@ -111,10 +88,10 @@ def _render_table(runs: list[dict[str, Any]]) -> str:
         f"Nats per sentence; {first['eval_num_sentences']} held-out sentences (log N = "
         f"{first['eval_log_num_sentences']:.2f}), IW-NLL of the first {first['eval_iw_nll_num_sentences']} with "
         f"{first['eval_iw_nll_num_samples']} samples, ± one standard error over sentences; BLEU (0 to 100) of greedy "
-        "reconstructions from the means. Seed 42. Corpus "
+        f"reconstructions from the means. Seed {runs[0]['seed']}. Corpus "
         f"`{first['eval_corpus_train_sha256'][:12]}` (training) and `{first['eval_corpus_validation_sha256'][:12]}` "
-        f"(held out); torch {first['torch_version']}, transformers {first['transformers_version']}; CPU, one thread "
-        "each."
+        f"(held out); torch {first['torch_version']}, transformers {first['transformers_version']}; "
+        f"{first['hardware']}."
     )
     return "\n".join([*markdown_table(header, rows), "", shared])
 

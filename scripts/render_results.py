@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Render the tables of README and of the benchmark's page from what runs left, and keep their figures beside the
-cards."""
+"""Render the tables of README and of the benchmark's page from what runs left, and keep their figures and cards."""
 
 import argparse
 import json
@@ -9,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from hf_bnvae.collapse_table import update_page
+from hf_bnvae.model_card import CARD_JSON, BNVAEModelCard
 from hf_bnvae.results_table import collect_runs, update_readme
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,15 +19,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="*", help="Output folders of scripts/run_bnvae.py, in the order of the rows.")
     parser.add_argument("--benchmark", type=Path, help="Output folder of scripts/benchmark_collapse.py.")
+    parser.add_argument(
+        "--cards", nargs="+", type=Path, default=[], help="Output folders of runs whose cards to keep."
+    )
     args = parser.parse_args()
-    if not args.runs and args.benchmark is None:
-        parser.error("Name the folders of runs, or that of a --benchmark.")
+    if not (args.runs or args.cards or args.benchmark):
+        parser.error("Name the folders of runs, of --cards, or that of a --benchmark.")
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     if args.runs:
         runs = collect_runs(args.runs)
         (CARDS / "results.json").write_text(json.dumps(runs, indent=2) + "\n", encoding="utf-8")
         text = update_readme(text, runs)
+    for folder in args.cards:
+        keep_card(folder)
     if args.benchmark is not None:
         results = json.loads((args.benchmark / "results.json").read_text(encoding="utf-8"))
         page = CARDS / "collapse_benchmark.md"
@@ -38,6 +43,18 @@ def main() -> None:
             shutil.copyfile((args.benchmark / "results").with_suffix(suffix), CARDS / name)
         page.write_text(whole, encoding="utf-8")
     readme.write_text(text, encoding="utf-8")
+
+
+def keep_card(run: Path) -> None:
+    """Put a run's card and its pictures into a folder of that name."""
+    card = BNVAEModelCard.from_json_file(run / CARD_JSON)
+    target = CARDS / run.resolve().name
+    target.mkdir(exist_ok=True)
+    for old in target.glob("*.png"):
+        old.unlink()
+    for picture in card.pictures:
+        shutil.copyfile(run / picture, target / picture)
+    card.save(target)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The README's table and texts are what the stored runs give, and the figures are those of finished runs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hf_bnvae.model_card import CARD_JSON, BNVAEModelCard, is_sealed
 from hf_bnvae.results_table import (
     BEGIN,
     END,
@@ -21,6 +23,26 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def stored() -> list[dict]:
     return json.loads((ROOT / "model_cards" / "results.json").read_text(encoding="utf-8"))
+
+
+CARDS = sorted(path.parent for path in (ROOT / "model_cards").glob(f"*/{CARD_JSON}"))
+
+
+@pytest.mark.parametrize("folder", CARDS, ids=[folder.name for folder in CARDS])
+def test_cards_are_what_their_runs_give(folder):
+    card = BNVAEModelCard.from_json_file(folder / CARD_JSON)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert card.render() == text and is_sealed(text)
+    changed = replace(card, figures={**card.figures, "mutual_information": card.figures["mutual_information"] + 1})
+    assert changed.render() != text
+    # Nothing but what the card shows lies beside it, and it came with a command.
+    assert {path.name for path in folder.iterdir()} == {CARD_JSON, "README.md", *card.pictures}
+    assert card.pictures and card.command.startswith("python scripts/run_bnvae.py")
+
+
+def test_there_are_cards_of_a_healthy_and_of_a_collapsed_model():
+    verdicts = {BNVAEModelCard.from_json_file(folder / CARD_JSON).diagnosis is None for folder in CARDS}
+    assert verdicts == {True, False}
 
 
 def test_the_readme_shows_the_stored_figures():
@@ -46,14 +68,14 @@ def test_stored_figures_are_consistent():
 
 
 def test_runs_are_collected_with_their_commands(tmp_path):
-    settings = {"posterior": "bn_rms", "rate": 4.0, "bn_tau": None, "seed": 42}
-    (tmp_path / "run.json").write_text(json.dumps({"finished": True, "settings": settings}))
-    (tmp_path / "all_results.json").write_text(json.dumps({"eval_kl": 1.0, "torch_version": "x", "train_loss": 2.0}))
+    record = {"command": "python scripts/run_bnvae.py --rate 4.0", "settings": {"rate": 4.0, "seed": 7}}
+    (tmp_path / "run.json").write_text(json.dumps({**record, "finished": True}))
+    results = {"eval_kl": 1.0, "torch_version": "x", "hardware": "an abacus"}
+    (tmp_path / "all_results.json").write_text(json.dumps({**results, "train_loss": 2.0}))
     (tmp_path / "examples.json").write_text(json.dumps({"samples": ["a"]}))
     (run,) = collect_runs([str(tmp_path)])
-    assert run["command"] == "python scripts/run_bnvae.py --posterior bn_rms --rate 4.0"
-    assert run["results"] == {"eval_kl": 1.0, "torch_version": "x"} and run["examples"] == {"samples": ["a"]}
-    (tmp_path / "run.json").write_text(json.dumps({"finished": False, "settings": settings}))
+    assert run == {"command": record["command"], "seed": 7, "results": results, "examples": {"samples": ["a"]}}
+    (tmp_path / "run.json").write_text(json.dumps({**record, "finished": False}))
     with pytest.raises(ValueError, match="no finished run"):
         collect_runs([str(tmp_path)])
 
