@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .evaluation_report import PROBED
+from .evaluation_report import PROBED, label_columns
 from .markdown import markdown_table, replace_between
 
 # Heading, figure, digits.
@@ -120,9 +120,7 @@ def render_probes(entries: Sequence[Entry]) -> str:
                 )
             )
     first = next(results[0] for results in probed.values() if results)
-    counts = [row["labels_per_class"] for row in first["means"]["rows"]]
-    labels = ("all labels" if count is None else f"{count} labels a class" for count in counts)
-    table = "\n".join(markdown_table(("remedy", "on", *labels), rows))
+    table = "\n".join(markdown_table(("remedy", "on", *label_columns(first["means"]["rows"])), rows))
     return f"{table}\n\nAlways naming the most frequent class: {_percent([first['means']['majority_accuracy']])}."
 
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The report of an evaluation in Markdown, from what its `report.json` holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
@@ -58,26 +58,46 @@ def render_report(report: Mapping[str, Any], figures: str, examples: str) -> str
     return "\n".join(lines) + "\n"
 
 
+def label_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Headings of a probe's results: how many labels it had."""
+    counts = [row["labels_per_class"] for row in rows]
+    return ["all labels" if count is None else f"{count} labels per class" for count in counts]
+
+
+def probe_table(
+    results: Mapping[str, Any],
+    measure: str = "Accuracy, %",
+    key: str = "accuracy",
+    baseline: tuple[str, str] = ("always the most frequent class", "majority_accuracy"),
+) -> list[str]:
+    """
+    The lines of a table in Markdown: a row for what a probe knows without looking, and one for each of what it read.
+
+    Args:
+        results (mapping): `results` of a report's probe.
+        measure, key (`str`, *optional*): The heading, and the figure's name in the results.
+        baseline (`tuple[str, str]`, *optional*): The first row's title and its figure's name.
+    """
+    first = results["means"]
+    columns = label_columns(first["rows"])
+    rows = [(baseline[0], *([f"{100 * first[baseline[1]]:.1f}"] * len(columns)))]
+    rows += [(title, *(_percentage(row, key) for row in results[name]["rows"])) for name, title in PROBED.items()]
+    return markdown_table((measure, *columns), rows)
+
+
 def _probe_lines(probe: Mapping[str, Any]) -> list[str]:
-    first = probe["results"]["means"]
-    columns = [
-        "all labels" if row["labels_per_class"] is None else f"{row['labels_per_class']} labels per class"
-        for row in first["rows"]
-    ]
+    results = probe["results"]
+    first = results["means"]
     lines = [
         f"Labels: `{probe['labels']}`, {first['num_classes']} classes; {probe['description']}: {first['num_train']} "
         f"labelled texts, {first['num_test']} test texts. Logistic regression on standardised features, its L2 "
         "penalty chosen by cross-validation on the labelled texts.",
         "",
+        *probe_table(results),
+        "",
+        *probe_table(results, "Balanced accuracy, %", "balanced_accuracy", ("any guess", "chance_balanced_accuracy")),
+        "",
     ]
-    for measure, baseline, key, chance in (
-        ("Accuracy, %", "always the most frequent class", "accuracy", first["majority_accuracy"]),
-        ("Balanced accuracy, %", "any guess", "balanced_accuracy", first["chance_balanced_accuracy"]),
-    ):
-        rows = [(baseline, *([f"{100 * chance:.1f}"] * len(columns)))]
-        for name, title in PROBED.items():
-            rows.append((title, *(_percentage(row, key) for row in probe["results"][name]["rows"])))
-        lines += [*markdown_table((measure, *columns), rows), ""]
     draws = max(row["num_draws"] for row in first["rows"])
     if draws > 1:
         lines += [f"± one standard deviation over {draws} random draws of the labelled texts, the same in each row."]

@@ -20,7 +20,7 @@ from .configuration_bnvae import BNVAEConfig
 from .evaluation.diagnosis import diagnose
 from .evaluation.information import is_near_log_n
 from .evaluation.result import EvaluationResult, figure_rows
-from .evaluation_report import PICTURES, PROBED
+from .evaluation_report import PICTURES, probe_table
 from .markdown import fenced, inline, markdown_table
 from .report import Examples, loading_lines, render_examples
 from .run_directory import EXAMPLES_FILE, RESULTS_FILE, RUN_FILE
@@ -319,18 +319,10 @@ class BNVAEModelCard:
         if self.probe is None:
             return ""
         first = self.probe["results"]["means"]
-        columns = [
-            "all labels" if row["labels_per_class"] is None else f"{row['labels_per_class']} labels per class"
-            for row in first["rows"]
-        ]
-        rows = [("always the most frequent class", *[f"{100 * first['majority_accuracy']:.1f}"] * len(columns))]
-        for name, title in PROBED.items():
-            shares = (row["accuracy"] for row in self.probe["results"][name]["rows"])
-            rows.append((title, *(f"{100 * share:.1f}" for share in shares)))
         about = (
             f"Labels: {inline(self.probe['labels'])}, {first['num_classes']} classes, {first['num_test']} test texts."
         )
-        return "\n".join([*markdown_table(("accuracy, %", *columns), rows), "", about])
+        return "\n".join([*probe_table(self.probe["results"]), "", about])
 
     def _examples(self) -> str:
         if self.examples is None:

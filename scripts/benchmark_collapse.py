@@ -695,7 +695,8 @@ def run_benchmark(args: argparse.Namespace) -> list[Run | Evaluation]:
     """Bring the benchmark to its end and render it; the tasks that failed are returned."""
     sources = (args.train_file, args.validation_file, args.text_column, args.label_column)
     data, held_out = prepare_texts(args.output_dir / "texts", *sources)
-    setting = SETTINGS[args.setting] | (packaged_pair() if args.setting == "pretrained" else {})
+    needs_pair = args.setting == "pretrained" and not args.render_only
+    setting = SETTINGS[args.setting] | (packaged_pair() if needs_pair else {})
     held_out |= EVALUATION[args.setting]
 
     def benchmarks_of(remedies: Sequence[Remedy], choices: Sequence[Choice]) -> list[CollapseBenchmark]:

@@ -165,10 +165,10 @@ def test_the_probe_is_shown_on_means_and_on_draws():
 
     runs = [{"probe": {"results": {"means": probe((0.6, a)), "draws": probe((0.5, 0.575))}}} for a in (0.7, 0.8)]
     assert render_probes([{"name": "a", "runs": []}, {"name": "b", "runs": runs}]).splitlines() == [
-        "| remedy | on                        | 10 labels a class | all labels |",
-        "|--------|---------------------------|-------------------|------------|",
-        "| b      | means of the posteriors   | 60.0 ± 0.0        | 75.0 ± 7.1 |",
-        "| b      | draws from the posteriors | 50.0 ± 0.0        | 57.5 ± 0.0 |",
+        "| remedy | on                        | 10 labels per class | all labels |",
+        "|--------|---------------------------|---------------------|------------|",
+        "| b      | means of the posteriors   | 60.0 ± 0.0          | 75.0 ± 7.1 |",
+        "| b      | draws from the posteriors | 50.0 ± 0.0          | 57.5 ± 0.0 |",
         "",
         "Always naming the most frequent class: 57.5.",
     ]
