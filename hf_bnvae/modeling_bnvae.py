@@ -314,10 +314,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
                 f"{config.encoder_dropout} means ({drops}). Build it from config.encoder, or use "
                 "from_encoder_decoder_pretrained."
             )
-        for name in ("encoder", "decoder"):
-            network, shared = getattr(self, name), getattr(config, name)
-            shared._attn_implementation = network.config._attn_implementation
-            network.config = shared
+        # Theirs, which all their layers look at: `from_pretrained` copies the one that it is given.
+        config.encoder, config.decoder = self.encoder.config, self.decoder.config
         self._prepare_pooler()
         self.posterior = self._build_posterior()
         embedding_size = self.decoder.get_input_embeddings().embedding_dim

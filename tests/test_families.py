@@ -58,6 +58,25 @@ def assert_same(one: torch.Tensor, other: torch.Tensor) -> None:
     assert (one - other).norm() <= 1e-7 * other.norm()  # some norms and rotations are in float32
 
 
+def implementations_of(network: torch.nn.Module) -> set[str]:
+    """Of every layer: what each reads when it is called."""
+    return {module.config._attn_implementation for module in network.modules() if hasattr(module, "config")}
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), [pair for pair in PAIRS if not set(EAGER_ONLY) & set(pair)])
+def test_another_attention_reaches_every_layer_of_a_pretrained_pair(encoder, decoder, tmp_path):
+    built = build(encoder, decoder)
+    for half in ("encoder", "decoder"):
+        getattr(built, half).save_pretrained(tmp_path / half)
+    names = str(tmp_path / "encoder"), str(tmp_path / "decoder")
+    model = BNVAEModel.from_encoder_decoder_pretrained(*names, latent_size=8)
+    assert implementations_of(model.encoder) == implementations_of(model.decoder) == {"sdpa"}
+    model.set_attn_implementation({"encoder": "eager"})
+    assert implementations_of(model.encoder) == {"eager"} and implementations_of(model.decoder) == {"sdpa"}
+    model.set_attn_implementation("eager")
+    assert implementations_of(model) == {"eager"}
+
+
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize(("encoder", "decoder"), PAIRS)
 def test_a_pair_trains_checkpoints_saves_and_generates(encoder, decoder, attention, tmp_path):
