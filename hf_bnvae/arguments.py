@@ -83,6 +83,10 @@ class ModelArguments:
     encoder_dropout: float | None = field(
         default=None, metadata={"help": "Dropout of the encoder (0: noise there kills the latent space)."}
     )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={"help": "Attention of both networks (sdpa where they have it): eager, flash_attention_2."},
+    )
     vocab_size: int = field(default=4096, metadata={"help": "From scratch: size of both vocabularies."})
     hidden_size: int = field(default=128, metadata={"help": "From scratch: width of both networks."})
     num_layers: int = field(default=2, metadata={"help": "From scratch: layers of both networks."})

@@ -312,6 +312,8 @@ class TrainingJob:
             )
             encoder, decoder = small_configs(self.processor, args.hidden_size, args.num_layers)
             self.model = BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder, decoder, **fields))
+        if args.attn_implementation is not None:
+            self.model.set_attn_implementation(args.attn_implementation)
         if args.encoder_side_name_or_path is not None:
             self.model.load_encoder_side(BNVAEModel.from_pretrained(args.encoder_side_name_or_path, **loading))
         # Refused now rather than after the training.

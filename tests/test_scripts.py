@@ -279,12 +279,23 @@ def test_a_pretrained_pair_is_fine_tuned_from_a_file_of_options(
         run(train_file="mine.txt", model_name_or_path="encoder", output_dir="other")
 
 
+def test_attention_is_the_one_that_was_asked_for(run, my_files, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("sdpa")
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", refuse)
+    run(train_file="mine.txt", output_dir="out", attn_implementation="eager", **QUICK)
+    with pytest.raises(AssertionError, match="sdpa"):
+        run(train_file="mine.txt", output_dir="other", **QUICK)
+
+
 def test_mistakes_are_told_before_anything_is_written(run, my_files, tmp_path):
     for options, message in (
         ({"train_file": "mine.csv"}, "Its columns: id, review"),
         ({"train_file": "mine.txt", "bn_tau": 3}, "bn_tau must lie strictly between 0 and 1, got 3"),
         ({"train_file": "mine.txt", "posterior": "gaussian", "rate": 3}, "no floor"),
         ({"train_file": "mine.txt", "max_train_samples": 1}, "At least two training texts"),
+        ({"train_file": "mine.txt", "attn_implementation": "fast"}, 'attn_implementation="fast"'),
         ({"train_file": "mine.txt", "gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least"),
     ):
         with pytest.raises(ValueError, match=message):
