@@ -7,12 +7,12 @@ Every run is `scripts/run_bnvae.py` with options of its own, in a process and a 
 1. *Tuning*: each remedy at every point of its grid, all grids being of equal size, with the first seed. Of its points
    the one with the lowest IW-NLL is chosen among those that carry `--min_information` nats of mutual information, or
    among all where none does, on half of the validation texts.
-2. *Seeds*: the chosen point with the other seeds. And the main remedies once more with dropout in the encoder. For
-   each further number of nats the same once more, of the remedies that have a point with so much.
-3. *Report*: `scripts/run_evaluation.py` on each of those models, with the other half of the validation texts, by which
-   nothing was chosen.
-4. *Choices*: what all of them share (pooling, the latent's way into the decoder, learning rates, ...), varied one at a
+2. *Seeds*: the chosen point with every seed, each model evaluated by `scripts/run_evaluation.py` on the other half
+   of the validation texts, by which nothing was chosen. For each further number of nats the same once more, of the
+   remedies that have a point with so much.
+3. *Choices*: what all of them share (pooling, the latent's way into the decoder, learning rates, ...), varied one at a
    time in one setting of this library's, with every seed, on the first half.
+4. *Noise*: the main remedies of the second stage once more, with dropout in the encoder.
 
 `results.json`, `results.md` and `results.png` in the folder say what was found. The same command again goes on where
 it stopped, and repeats no run that is finished; `--render_only` writes those three from what there is.
@@ -20,6 +20,7 @@ it stopped, and repeats no run that is finished; `--render_only` writes those th
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import math
 import os
@@ -428,9 +429,10 @@ class CollapseBenchmark:
         runs = (self.run_of(remedy, point, seed, encoder_dropout) for seed in self.seeds)
         return [Evaluation(run, self.held_out) for run in runs]
 
-    def repetitions(self) -> list[Evaluation]:
-        """The evaluations of all chosen points."""
-        return [e for dropout in (0.0, ENCODER_DROPOUT) for r in self.remedies for e in self.evaluations(r, dropout)]
+    def repetitions(self, encoder_dropout: float = 0.0) -> list[Evaluation]:
+        """The evaluations of all chosen points, seed after seed."""
+        of_remedies = [self.evaluations(remedy, encoder_dropout) for remedy in self.remedies]
+        return [e for of_seed in itertools.zip_longest(*of_remedies) for e in of_seed if e is not None]
 
     def choice_run(self, choice: Choice, value: Any, seed: int) -> Run:
         """The run in which one of the choices is made differently; where it is not, the remedy's own."""
@@ -720,6 +722,7 @@ def run_benchmark(args: argparse.Namespace) -> list[Run | Evaluation]:
         for benchmark in benchmarks:
             failed += execute(benchmark.repetitions(), args.num_workers)
         failed += execute(benchmarks[0].choice_runs(), args.num_workers)
+        failed += execute(benchmarks[0].repetitions(ENCODER_DROPOUT), args.num_workers)
     # Of all remedies and choices, those of earlier calls too.
     everything, *further = benchmarks_of(REMEDIES, choices)
     entries = everything.collect()

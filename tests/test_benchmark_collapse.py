@@ -265,7 +265,7 @@ def test_only_a_finished_grid_is_chosen_from_and_main_remedies_are_repeated_with
     assert runs[2].results is None and benchmark.chosen(remedy) is None
     script.failure_mark(runs[2].folder).touch()
     assert benchmark.chosen(remedy) == 1
-    repeated = benchmark.repetitions()
+    repeated = [*benchmark.repetitions(), *benchmark.repetitions(0.1)]
     assert [(e.after.options["seed"], e.after.options.get("encoder_dropout")) for e in repeated] == [
         *((seed, None) for seed in (42, 43, 44)),
         *((seed, 0.1) for seed in (42, 43, 44)),
