@@ -10,13 +10,29 @@ import torch.distributed as dist
 import torch.distributed._functional_collectives as funcol
 from torch import nn
 
-EPSILON = 1e-8
+# A variance below that of so many roundings of the values is none.
+ROUNDINGS = 8
 MOMENTUM = 0.1
 
 
 def num_processes() -> int:
     """How many processes share a posterior batch."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rounding_variance(mean_square: torch.Tensor) -> torch.Tensor:
+    """
+    The epsilon of a batch normalisation: the variance that values of this size have by rounding alone.
+
+    A constant one would be a way out of what normalisation promises, and training finds it: features of a new encoder
+    that vary by 1e-4 are no less different from each other than those that vary by 1.
+
+    Args:
+        mean_square (`torch.Tensor`): Mean squares of the values.
+    """
+    precision = torch.finfo(mean_square.dtype)
+    # The root of the least number: where all values are 0 the gradient of 1 / sqrt(.) stays finite.
+    return mean_square * (ROUNDINGS * precision.eps) ** 2 + precision.tiny**0.5
 
 
 def posterior_batch_mean(values: torch.Tensor, across_processes: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
@@ -99,8 +115,8 @@ class BatchStatistics(nn.Module):
 class BatchStandardization(BatchStatistics):
     """Batch normalisation without affine parameters: zero mean and unit variance in each dimension.
 
-    Normalises by the biased variance of the batch and tracks the unbiased one, as torch's `BatchNorm` does, with an
-    epsilon of 1e-8: with a batch variance v the result has variance v / (v + eps).
+    Normalises by the biased variance of the batch and tracks the unbiased one, as torch's `BatchNorm` does, but with
+    an epsilon that is no more than rounding ([`rounding_variance`]).
 
     Args:
         size (`int`): Number of dimensions.
@@ -120,7 +136,7 @@ class BatchStandardization(BatchStatistics):
         """`(batch, size)` to `(batch, size)`."""
         if not self.training:
             mean, variance = self.running_mean.to(values.dtype), self.running_var.to(values.dtype)
-            return (values - mean) * torch.rsqrt(variance + EPSILON)
+            return self._scaled(values - mean, mean, variance)
         mean, count = self._batch_mean(values)
         centred = values - mean
         variance, _ = self._batch_mean(centred.square())
@@ -132,7 +148,12 @@ class BatchStandardization(BatchStatistics):
             self._blend(self.running_mean, mean)
             self._blend(self.running_var, variance * (count / (count - 1)))
             self.num_batches_tracked += 1
-        return centred * torch.rsqrt(variance + EPSILON)
+        return self._scaled(centred, mean, variance)
+
+    @staticmethod
+    def _scaled(centred: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+        epsilon = rounding_variance((mean.square() + variance).detach())
+        return centred * torch.rsqrt(variance + epsilon)
 
     def _set_population(self, sums: torch.Tensor) -> None:
         count, total, squares = sums

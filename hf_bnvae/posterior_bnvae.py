@@ -27,7 +27,6 @@ from torch.nn import functional as F
 from transformers.utils import logging
 
 from .batch_statistics_bnvae import (
-    EPSILON,
     BatchRootMeanSquare,
     BatchStandardization,
     BatchStatistics,
@@ -336,7 +335,7 @@ class BatchNormPosterior(_ScaledPosterior):
     """`bn`: mean and *signed* standard deviation are batch-normalised, then scaled by gamma_mu and gamma_sigma.
 
     Su 2020 (kexue.fm/archives/7381; arXiv 2004.12585v2). Over a training batch E[mu] = 0 and E[mu^2 + sigma^2] = 1 in
-    each dimension, up to BN's epsilon.
+    each dimension, to rounding.
 
     Args:
         input_size (`int`): Width of the features.
@@ -357,7 +356,7 @@ class BatchNormPosterior(_ScaledPosterior):
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         log_gamma_sigma_squared = self._log_gamma_sigma_squared(mean.dtype)
         # Where the standard deviation crosses 0 its logarithm needs a guard. The least normal number leaves the
-        # second moment, and with it the floor, as they are; an absolute 1e-8 would not.
+        # second moment, and with it the floor, as they are; an absolute one would not.
         tiny = torch.finfo(mean.dtype).tiny
         log_square = self.scale_norm(scale).square().clamp_min(tiny).log()
         return DiagonalGaussian(
@@ -580,8 +579,8 @@ class LayerNormPosterior(_ScaledPosterior):
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         log_gamma_sigma_squared = self._log_gamma_sigma_squared(mean.dtype)
         tiny = torch.finfo(mean.dtype).tiny
-        log_square = F.layer_norm(scale, scale.shape[-1:], eps=EPSILON).square().clamp_min(tiny).log()
-        standardised = F.layer_norm(mean, mean.shape[-1:], eps=EPSILON)
+        log_square = F.layer_norm(scale, scale.shape[-1:], eps=tiny).square().clamp_min(tiny).log()
+        standardised = F.layer_norm(mean, mean.shape[-1:], eps=tiny)
         return DiagonalGaussian(
             standardised * _gamma_mu(log_gamma_sigma_squared), log_gamma_sigma_squared + log_square
         )
