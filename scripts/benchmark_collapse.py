@@ -147,7 +147,7 @@ class Choice:
     Args:
         option (`str`): An option of the training script.
         values (`tuple`): What to set it to, what the others have first; `None` leaves it out.
-        remedy (`str`, *optional*): The remedy of ours in which it is varied.
+        remedy (`str`, *optional*): The remedy in which it is varied.
         point (`int`, *optional*): The point of its grid.
     """
 
@@ -165,8 +165,10 @@ class Choice:
 
 CHOICES = {
     "small": (
-        Choice("pooling", ("cls", "mean", "pooler")),
-        Choice("latent_injection", ("both", "memory", "embedding")),
+        Choice("pooling", ("mean", "cls", "pooler")),
+        Choice("latent_injection", ("memory", "both", "embedding")),
+        # Of the baseline too: what is best for a decoder that ignores the latent need not be for one that reads it.
+        Choice("latent_injection", ("memory", "both", "embedding"), "gaussian", 1),
         Choice("learning_rate", (2e-3, 1e-3)),
         Choice("latent_learning_rate", (2e-3, 5e-4, 4e-3)),
         Choice("bn_theta_init", (None, -2.0)),
@@ -197,9 +199,10 @@ SETTINGS: dict[str, Options] = {
         "hidden_size": 128,
         "num_layers": 2,
         "latent_size": 32,
-        "pooling": "cls",
-        "latent_injection": "both",
+        "pooling": "mean",
+        "latent_injection": "memory",
         "per_device_train_batch_size": 32,
+        "per_device_eval_batch_size": 256,
         "learning_rate": 2e-3,
         "latent_learning_rate": 2e-3,
         "warmup_steps": 100,
@@ -214,8 +217,8 @@ SETTINGS: dict[str, Options] = {
         "hidden_size": 768,
         "num_layers": 12,
         "latent_size": 32,
-        "pooling": "cls",
-        "latent_injection": "both",
+        "pooling": "mean",
+        "latent_injection": "memory",
         "vocab_size": 30000,
         "per_device_train_batch_size": 128,
         "learning_rate": 2e-4,
@@ -439,7 +442,8 @@ class CollapseBenchmark:
         base = self.run_of(remedy_of(choice.remedy), choice.point, seed)
         if base.options.get(choice.option) == value:
             return base
-        folder = self.folder / "choices" / f"{choice.option}-{value}-{seed}"
+        name = f"{_folder_name(choice.remedy)}-{choice.point}-{choice.option}-{value}-{seed}"
+        folder = self.folder / "choices" / name
         return Run(folder, {**base.options, choice.option: value})
 
     def choice_runs(self) -> list[Run]:

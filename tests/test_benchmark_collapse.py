@@ -217,7 +217,7 @@ def test_choices_are_varied_one_at_a_time_in_a_run_of_ours(script, benchmark):
     # The first value of each is what all remedies have, so that its run is made once, and by the remedy.
     bases = {benchmark.run_of(script.remedy_of(c.remedy), c.point, 42).folder for c in benchmark.choices}
     assert len(runs) == 3 * (len(bases) + sum(len(choice.values) - 1 for choice in benchmark.choices))
-    assert bases < {run.folder for run in runs} and len(bases) == 2
+    assert bases < {run.folder for run in runs} and len(bases) == 3
     for choice in benchmark.choices:
         base = benchmark.run_of(script.remedy_of(choice.remedy), choice.point, 42)
         for value in choice.values:
@@ -233,11 +233,11 @@ def test_choices_are_varied_one_at_a_time_in_a_run_of_ours(script, benchmark):
             assert options.get(choice.option) == choice.values[0]
     assert benchmark.collect_choices() == []
     finish(base)
-    finish(benchmark.choice_run(benchmark.choices[0], "mean", 43), eval_iw_nll=49.0)
+    finish(benchmark.choice_run(benchmark.choices[0], "cls", 43), eval_iw_nll=49.0)
     first, *others = benchmark.collect_choices()
     assert [[run["seed"] for run in point["runs"]] for point in first["points"]] == [[42], [43], []]
     assert first["points"][1]["runs"][0]["figures"]["iw_nll"] == 49.0
-    assert len(others) == len(benchmark.choices) - 2  # those of the other base have none yet
+    assert len(others) == len(benchmark.choices) - 3  # those of other bases have none yet
 
 
 def test_what_has_no_value_is_left_out_of_a_command(script, tmp_path):
@@ -296,10 +296,10 @@ def test_what_a_run_left_to_the_defaults_is_known_by_its_model(script, benchmark
     record = json.loads((run.folder / "run.json").read_text())
     record["settings"]["pooling"] = None
     (run.folder / "run.json").write_text(json.dumps(record))
-    (run.folder / "config.json").write_text(json.dumps({"pooling": "cls"}))
-    assert run.results is not None
     (run.folder / "config.json").write_text(json.dumps({"pooling": "mean"}))
-    with pytest.raises(ValueError, match="pooling: mean, not cls"):
+    assert run.results is not None
+    (run.folder / "config.json").write_text(json.dumps({"pooling": "cls"}))
+    with pytest.raises(ValueError, match="pooling: cls, not mean"):
         _ = run.results
 
 
