@@ -23,8 +23,8 @@ from .training_args import BNVAETrainingArguments
 FROM_SCRATCH_DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 32,
     "per_device_eval_batch_size": 64,
-    "learning_rate": 1e-3,
-    "latent_learning_rate": 1e-3,
+    "learning_rate": 2e-3,
+    "latent_learning_rate": 2e-3,
     "num_train_epochs": 2.0,
     "warmup_steps": 100,
     "eval_strategy": "epoch",
@@ -63,22 +63,24 @@ class ModelArguments:
     posterior: str | None = field(
         default=None,
         metadata={
-            "help": "Posterior head (bn).",
+            "help": "Posterior head (bn_rms).",
             "choices": list(get_args(PosteriorName)),
         },
     )
-    bn_tau: float | None = field(default=None, metadata={"help": "tau of bn, bn_rms and ln, in (0, 1)."})
-    bn_theta_init: float | None = field(
-        default=None, metadata={"help": "Where theta starts, by which tau's scale is learnt (0)."}
+    bn_tau: float | None = field(
+        default=None, metadata={"help": "tau of bn, bn_rms and ln, in (0, 1), instead of rate."}
     )
-    bn_gamma: float | None = field(default=None, metadata={"help": "gamma of bn_mean and du, in (0, 1)."})
-    rate: float | None = field(default=None, metadata={"help": "The KL floor in nats per sentence, instead of those."})
+    bn_theta_init: float | None = field(
+        default=None, metadata={"help": "With bn_tau, where theta starts, by which its scale is learnt (0)."}
+    )
+    bn_gamma: float | None = field(default=None, metadata={"help": "gamma of bn_mean (0.6) and du (0.5), in (0, 1)."})
+    rate: float | None = field(default=None, metadata={"help": "The KL floor in nats per sentence (4)."})
     pooling: str | None = field(
-        default=None, metadata={"help": "Sentence vector of the encoder (cls).", "choices": ["cls", "mean", "pooler"]}
+        default=None, metadata={"help": "Sentence vector of the encoder (mean).", "choices": ["cls", "mean", "pooler"]}
     )
     latent_injection: str | None = field(
         default=None,
-        metadata={"help": "The latent's way into the decoder (both).", "choices": ["both", "memory", "embedding"]},
+        metadata={"help": "The latent's way into the decoder (memory).", "choices": ["both", "memory", "embedding"]},
     )
     encoder_dropout: float | None = field(
         default=None, metadata={"help": "Dropout of the encoder (0: noise there kills the latent space)."}

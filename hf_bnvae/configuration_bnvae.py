@@ -20,8 +20,11 @@ logger = logging.get_logger(__name__)
 
 PosteriorName = Literal["bn", "bn_rms", "bn_mean", "ln", "du", "delta", "gaussian"]
 
-DEFAULT_TAU = 0.5
+# Nats per sentence, of the heads whose scale is shared between mean and standard deviation.
+DEFAULT_RATE = 4.0
+# Zhu et al. 2020; Shen et al. 2021.
 DEFAULT_GAMMA = {"bn_mean": 0.6, "du": 0.5}
+# Nats per dimension.
 DEFAULT_DELTA = 0.1
 
 # Which of the scale settings each posterior head understands.
@@ -49,29 +52,31 @@ class BNVAEConfig(PreTrainedConfig):
             Configuration of the decoder, any `AutoModelForCausalLM`. Defaults to GPT-2's.
         latent_size (`int`, *optional*, defaults to 32):
             Number of latent dimensions, d.
-        posterior (`str`, *optional*, defaults to `"bn"`):
+        posterior (`str`, *optional*, defaults to `"bn_rms"`):
             The posterior head: `"bn"` (mean and signed standard deviation batch-normalised, Su 2020), `"bn_rms"` (the
             standard deviation scaled by its batch root mean square instead), `"bn_mean"` (only the mean, with a fixed
             scale and a trainable shift, Zhu et al. 2020), `"ln"` (normalised over the latent dimensions of one
             sentence) or `"gaussian"` (no normalisation: the baseline that collapses); and, to compare with, `"du"`
             (Shen et al. 2021) and `"delta"` (Razavi et al. 2019).
         bn_tau (`float`, *optional*):
-            tau in (0, 1) of `bn`, `bn_rms` and `ln`: the least share of the prior's unit second moment that the means
-            carry. `None` means 0.5 unless `rate` is given. The guaranteed floor is `-d/2 log(1 - tau)` nats.
+            tau in (0, 1) of `bn`, `bn_rms` and `ln`, instead of `rate`: the least share of the prior's unit second
+            moment that the means carry. The guaranteed floor is `-d/2 log(1 - tau)` nats.
         bn_theta_init (`float`, *optional*):
-            Where the trainable theta of tau starts, in each dimension; `None` means 0. A training begins at least
-            `d/2 log(1 + e^theta)` nats above the guaranteed floor, which a short one does not come down.
+            With `bn_tau`, where its trainable theta starts, in each dimension; `None` means 0. A training begins at
+            least `d/2 log(1 + e^theta)` nats above the guaranteed floor, which a short one does not come down.
         bn_gamma (`float`, *optional*):
             gamma in (0, 1) of `bn_mean`: the standard deviation of the means over a batch, in `du` its root mean
-            square over the dimensions. `None` means 0.6, in `du` 0.5, unless `rate` is given. The guaranteed floor is
-            `d/2 gamma^2` nats.
+            square over the dimensions. 0.6 unless `rate` is given, in `du` 0.5. The guaranteed floor is `d/2 gamma^2`
+            nats.
         rate (`float`, *optional*):
-            Instead of `bn_tau` or `bn_gamma`: the floor itself, in nats per sentence, whatever `latent_size` is. The
-            mean KL of a training batch is never below it. `delta` has 0.1 nats a dimension where it is not given.
-        pooling (`str`, *optional*, defaults to `"cls"`):
+            The floor itself, in nats per sentence, whatever `latent_size` is: the mean KL of a training batch is never
+            below it. In `bn`, `bn_rms` and `ln` 4 unless `bn_tau` is given, in `delta` 0.1 nats a dimension; in
+            `bn_mean` and `du` instead of `bn_gamma`. What is not given is set to these numbers, so that a saved model
+            keeps its own.
+        pooling (`str`, *optional*, defaults to `"mean"`):
             How a sentence's hidden states become one vector: `"cls"` (the first token's), `"mean"` (over the real
             tokens) or `"pooler"` (the encoder's own pooler).
-        latent_injection (`str`, *optional*, defaults to `"both"`):
+        latent_injection (`str`, *optional*, defaults to `"memory"`):
             How the latent enters the decoder: `"memory"` (one extra key/value slot per layer), `"embedding"` (added
             to every input embedding) or `"both"`, as in Optimus (Li et al., EMNLP 2020).
         encoder_dropout (`float`, *optional*, defaults to 0):
@@ -113,13 +118,13 @@ class BNVAEConfig(PreTrainedConfig):
     encoder: PreTrainedConfig | dict | None = None
     decoder: PreTrainedConfig | dict | None = None
     latent_size: int = 32
-    posterior: PosteriorName = "bn"
+    posterior: PosteriorName = "bn_rms"
     bn_tau: float | int | None = None
     bn_theta_init: float | int | None = None
     bn_gamma: float | int | None = None
     rate: float | int | None = None
-    pooling: Literal["cls", "mean", "pooler"] = "cls"
-    latent_injection: Literal["both", "memory", "embedding"] = "both"
+    pooling: Literal["cls", "mean", "pooler"] = "mean"
+    latent_injection: Literal["both", "memory", "embedding"] = "memory"
     encoder_dropout: float | int = 0
     chunk_size: int | None = None
     checkpoint_chunks: bool = False
@@ -146,6 +151,7 @@ class BNVAEConfig(PreTrainedConfig):
             self.pad_token_id = self.eos_token_id
         if self.decoder_start_token_id is None:
             self.decoder_start_token_id = self.bos_token_id if self.bos_token_id is not None else self.eos_token_id
+        self._set_scale()
         # `strict` runs the validators too, but wraps what they raise; called here, a user sees the plain ValueError.
         self.validate_sizes()
         self.validate_posterior_scale()
@@ -160,6 +166,18 @@ class BNVAEConfig(PreTrainedConfig):
         """A configuration from those of an encoder and a decoder (copied), and any of this class' own fields."""
         return cls(encoder=encoder, decoder=decoder, **fields)
 
+    def _set_scale(self) -> None:
+        """Write down the scale that was not given."""
+        if self.rate is not None:
+            return
+        if self.posterior in DEFAULT_GAMMA:
+            if self.bn_gamma is None:
+                self.bn_gamma = DEFAULT_GAMMA[self.posterior]
+        elif self.posterior == "delta":
+            self.rate = DEFAULT_DELTA * self.latent_size
+        elif self.posterior != "gaussian" and self.bn_tau is None and self.bn_theta_init is None:
+            self.rate = DEFAULT_RATE
+
     @property
     def kl_floor(self) -> float:
         """The mean KL, in nats per sentence, below which no training batch can fall whatever is learnt.
@@ -173,12 +191,8 @@ class BNVAEConfig(PreTrainedConfig):
         if self.rate is not None:
             return float(self.rate)
         if self.posterior in DEFAULT_GAMMA:
-            gamma = DEFAULT_GAMMA[self.posterior] if self.bn_gamma is None else self.bn_gamma
-            return 0.5 * self.latent_size * gamma**2
-        if self.posterior == "delta":
-            return self.latent_size * DEFAULT_DELTA
-        tau = DEFAULT_TAU if self.bn_tau is None else self.bn_tau
-        return -0.5 * self.latent_size * math.log1p(-tau)
+            return 0.5 * self.latent_size * self.bn_gamma**2
+        return -0.5 * self.latent_size * math.log1p(-self.bn_tau)
 
     def apply_encoder_dropout(self) -> None:
         """Write `encoder_dropout` over every dropout of the encoder's configuration.
@@ -218,6 +232,11 @@ class BNVAEConfig(PreTrainedConfig):
             self._validate_rate()
         if self.bn_theta_init is not None and not math.isfinite(self.bn_theta_init):
             raise ValueError(f"bn_theta_init must be a finite number, got {self.bn_theta_init}.")
+        if self.rate is None and self.bn_tau is None and self.posterior in ("bn", "bn_rms", "ln"):
+            raise ValueError(
+                f"posterior={self.posterior!r} needs rate, in nats, or bn_tau to set its scale"
+                f"{'' if self.bn_theta_init is None else '; bn_theta_init says where the theta of bn_tau starts'}."
+            )
         for name in ("bn_tau", "bn_theta_init", "bn_gamma"):
             if getattr(self, name) is not None and name not in _SCALE_FIELDS[self.posterior]:
                 logger.warning_once(f"{name}={getattr(self, name)} has no effect with posterior={self.posterior!r}.")
@@ -233,7 +252,8 @@ class BNVAEConfig(PreTrainedConfig):
         for name in ("bn_tau", "bn_theta_init", "bn_gamma"):
             if getattr(self, name) is not None:
                 raise ValueError(
-                    f"rate={self.rate} and {name}={getattr(self, name)} both set the posterior's scale: give only one."
+                    f"rate={self.rate} and {name}={getattr(self, name)} both set the posterior's scale: give only "
+                    "one, and None for the other."
                 )
         if self.posterior == "gaussian":
             raise ValueError(

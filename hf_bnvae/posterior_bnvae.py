@@ -32,11 +32,11 @@ from .batch_statistics_bnvae import (
     BatchStatistics,
     num_processes,
 )
+from .configuration_bnvae import DEFAULT_DELTA, DEFAULT_GAMMA, DEFAULT_RATE
 
 logger = logging.get_logger(__name__)
 
 SMALL_BATCH = 8
-DEFAULT_DELTA = 0.1
 MAX_DELTA = 40  # nats a dimension: a standard deviation of e^-40
 
 
@@ -184,6 +184,15 @@ class ConstantScale(nn.Module):
 def _whole(parameter: torch.Tensor) -> torch.Tensor:
     """A parameter that FSDP has sharded, gathered from all processes; outside of a forward pass it is in parts."""
     return parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
+
+
+def _rate_without(tau: float | None, rate: float | None, theta_init: float | None) -> float | None:
+    """The rate of a head, `None` where tau sets its scale."""
+    if tau is not None and rate is not None:
+        raise ValueError(f"tau={tau} and rate={rate} both set the posterior's scale: give only one.")
+    if tau is None and theta_init is not None:
+        raise ValueError(f"theta_init={theta_init} says where the theta of tau starts: give tau.")
+    return DEFAULT_RATE if tau is None and rate is None else rate
 
 
 def _require_positive_rate(rate: float) -> None:
@@ -340,16 +349,22 @@ class BatchNormPosterior(_ScaledPosterior):
     Args:
         input_size (`int`): Width of the features.
         latent_size (`int`): Number of latent dimensions.
-        tau (`float`, *optional*, defaults to 0.5): Least second moment of the means, in (0, 1).
-        rate (`float`, *optional*): Instead of tau, the floor in nats per sentence.
+        tau (`float`, *optional*): Instead of the rate, the least second moment of the means, in (0, 1).
+        rate (`float`, *optional*, defaults to 4): The floor in nats per sentence.
         theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
     """
 
     def __init__(
-        self, input_size: int, latent_size: int, tau: float = 0.5, rate: float | None = None, theta_init: float = 0.0
+        self,
+        input_size: int,
+        latent_size: int,
+        tau: float | None = None,
+        rate: float | None = None,
+        theta_init: float | None = None,
     ) -> None:
         super().__init__(input_size, latent_size, mean_bias=False, scale_bias=False)
-        self.scale = TauScale(latent_size, tau, theta_init) if rate is None else RateScale(latent_size, rate)
+        rate = _rate_without(tau, rate, theta_init)
+        self.scale = TauScale(latent_size, tau, theta_init or 0.0) if rate is None else RateScale(latent_size, rate)
         self.mean_norm = BatchStandardization(latent_size)
         self.scale_norm = BatchStandardization(latent_size)
 
@@ -374,16 +389,22 @@ class BatchNormRMSPosterior(_ScaledPosterior):
     Args:
         input_size (`int`): Width of the features.
         latent_size (`int`): Number of latent dimensions.
-        tau (`float`, *optional*, defaults to 0.5): Least second moment of the means, in (0, 1).
-        rate (`float`, *optional*): Instead of tau, the floor in nats per sentence.
+        tau (`float`, *optional*): Instead of the rate, the least second moment of the means, in (0, 1).
+        rate (`float`, *optional*, defaults to 4): The floor in nats per sentence.
         theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
     """
 
     def __init__(
-        self, input_size: int, latent_size: int, tau: float = 0.5, rate: float | None = None, theta_init: float = 0.0
+        self,
+        input_size: int,
+        latent_size: int,
+        tau: float | None = None,
+        rate: float | None = None,
+        theta_init: float | None = None,
     ) -> None:
         super().__init__(input_size, latent_size, mean_bias=False, scale_bias=True)
-        self.scale = TauScale(latent_size, tau, theta_init) if rate is None else RateScale(latent_size, rate)
+        rate = _rate_without(tau, rate, theta_init)
+        self.scale = TauScale(latent_size, tau, theta_init or 0.0) if rate is None else RateScale(latent_size, rate)
         self.mean_norm = BatchStandardization(latent_size)
         self.scale_norm = BatchRootMeanSquare(latent_size)
 
@@ -415,7 +436,9 @@ class BatchNormMeanPosterior(PosteriorHead):
 
     scale_arguments = ("gamma", "rate")
 
-    def __init__(self, input_size: int, latent_size: int, gamma: float = 0.6, rate: float | None = None) -> None:
+    def __init__(
+        self, input_size: int, latent_size: int, gamma: float = DEFAULT_GAMMA["bn_mean"], rate: float | None = None
+    ) -> None:
         super().__init__(input_size, latent_size, mean_bias=False, scale_bias=True)
         self.gamma = _gamma(latent_size, gamma, rate)
         self.shift = nn.Parameter(torch.zeros(latent_size))
@@ -466,7 +489,9 @@ class DiversityUncertaintyPosterior(PosteriorHead):
     least_variance = 1 / (2 * math.pi * math.e)
     variance_dropout = 0.2
 
-    def __init__(self, input_size: int, latent_size: int, gamma: float = 0.5, rate: float | None = None) -> None:
+    def __init__(
+        self, input_size: int, latent_size: int, gamma: float = DEFAULT_GAMMA["du"], rate: float | None = None
+    ) -> None:
         super().__init__(input_size, latent_size, mean_bias=False, scale_bias=True)
         self.gamma = _gamma(latent_size, gamma, rate)
         self.spread = nn.Parameter(torch.ones(latent_size))
@@ -561,20 +586,26 @@ class LayerNormPosterior(_ScaledPosterior):
     Args:
         input_size (`int`): Width of the features.
         latent_size (`int`): Number of latent dimensions, at least 2.
-        tau (`float`, *optional*, defaults to 0.5): Least second moment of the means, in (0, 1).
-        rate (`float`, *optional*): Instead of tau, the floor in nats per sentence.
+        tau (`float`, *optional*): Instead of the rate, the least second moment of the means, in (0, 1).
+        rate (`float`, *optional*, defaults to 4): The floor in nats per sentence.
         theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
     """
 
     uses_batch = False
 
     def __init__(
-        self, input_size: int, latent_size: int, tau: float = 0.5, rate: float | None = None, theta_init: float = 0.0
+        self,
+        input_size: int,
+        latent_size: int,
+        tau: float | None = None,
+        rate: float | None = None,
+        theta_init: float | None = None,
     ) -> None:
         super().__init__(input_size, latent_size, mean_bias=True, scale_bias=True)
         if latent_size == 1:
             raise ValueError("LayerNormPosterior needs latent_size >= 2, got 1: it normalises over the dimensions.")
-        self.scale = TauScale(1, tau, theta_init) if rate is None else ConstantScale(rate / latent_size)
+        rate = _rate_without(tau, rate, theta_init)
+        self.scale = TauScale(1, tau, theta_init or 0.0) if rate is None else ConstantScale(rate / latent_size)
 
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         log_gamma_sigma_squared = self._log_gamma_sigma_squared(mean.dtype)
