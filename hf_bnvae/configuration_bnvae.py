@@ -243,7 +243,7 @@ class BNVAEConfig(PreTrainedConfig):
         if self.posterior == "ln" and self.latent_size == 1:
             raise ValueError(
                 "posterior='ln' normalises over the latent dimensions of a sentence, so latent_size=1 leaves nothing: "
-                "every mean would be 0. Choose latent_size >= 2 or posterior='bn'."
+                "every mean would be 0. Choose latent_size >= 2 or posterior='bn_rms'."
             )
 
     def _validate_rate(self) -> None:

@@ -39,7 +39,12 @@ class Setting:
         # With this seed the head `bn`, whose signed standard deviations cross 0, has none within 1e-4 of it: there the
         # gradient of the logarithm is mostly rounding in single precision (with 9 of the first 10 seeds so).
         model = tiny.build_model(
-            *self.configs, seed=1, decoder_dropout=0.0, posterior=posterior, pooling="mean", latent_size=LATENTS
+            *self.configs,
+            seed=1,
+            decoder_dropout=0.0,
+            posterior=posterior,
+            latent_injection="both",
+            latent_size=LATENTS,
         )
         with torch.no_grad():  # features that vary as a trained encoder's do
             model.posterior.mean_projection.weight.mul_(10)

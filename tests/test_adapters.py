@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
 def base(make_model, tmp_path) -> str:
     """The folder of a saved base model."""
     # A standard deviation of `bn` that is nearly 0 has a logarithm that merging's rounding would show in.
-    make_model(posterior="bn_rms").save_pretrained(tmp_path / "base")
+    make_model(posterior="bn_rms", bn_tau=0.5).save_pretrained(tmp_path / "base")
     return str(tmp_path / "base")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ from hf_bnvae import POSTERIOR_HEADS, BNVAEConfig, BNVAEModel
         ({"decoder": T5Config()}, "'t5' is not a causal language model"),
         ({"encoder": T5Config()}, "one hidden state per token"),
         ({"encoder": CLIPConfig()}, "one hidden state per token"),
-        ({"encoder": GPT2Config()}, "sees nothing of the sentence"),
+        ({"encoder": GPT2Config(), "pooling": "cls"}, "sees nothing of the sentence"),
     ],
 )
 def test_bad_settings_are_refused_with_the_reason(fields, message):
@@ -85,7 +86,10 @@ def test_a_scale_of_another_head_warns(caplog):
 @pytest.mark.parametrize(
     ("fields", "floor"),
     [
-        ({}, 16 * math.log(2)),
+        ({}, 4),
+        ({"posterior": "ln", "latent_size": 10}, 4),
+        ({"posterior": "bn", "bn_tau": 0.5}, 16 * math.log(2)),
+        ({"posterior": "delta"}, 3.2),
         ({"posterior": "bn_rms", "bn_tau": 0.3, "latent_size": 10}, -5 * math.log(0.7)),
         ({"posterior": "ln", "bn_tau": 0.3, "latent_size": 10}, -5 * math.log(0.7)),
         ({"posterior": "bn_mean"}, 16 * 0.36),
@@ -99,7 +103,35 @@ def test_kl_floor(fields, floor):
     assert BNVAEConfig(**fields).kl_floor == pytest.approx(floor)
 
 
-@pytest.mark.parametrize("fields", [{}, {"rate": 5}, {"posterior": "bn_mean"}, {"posterior": "ln", "bn_tau": 0.2}])
+@pytest.mark.parametrize(
+    ("fields", "name", "value"),
+    [
+        ({}, "rate", 4.0),
+        ({"posterior": "bn_mean"}, "bn_gamma", 0.6),
+        ({"posterior": "du"}, "bn_gamma", 0.5),
+        ({"posterior": "delta", "latent_size": 10}, "rate", 1.0),
+    ],
+)
+def test_a_scale_that_was_not_given_is_written_down(fields, name, value, monkeypatch):
+    """A saved model keeps its scale, whatever a later version has as the default."""
+    saved = BNVAEConfig(**fields).to_dict()
+    assert saved[name] == pytest.approx(value)
+    module = sys.modules[BNVAEConfig.__module__]
+    monkeypatch.setattr(module, "DEFAULT_RATE", 5.0)
+    monkeypatch.setattr(module, "DEFAULT_GAMMA", {"bn_mean": 0.3, "du": 0.3})
+    monkeypatch.setattr(module, "DEFAULT_DELTA", 0.3)
+    assert getattr(BNVAEConfig(**saved), name) == pytest.approx(value) != getattr(BNVAEConfig(**fields), name)
+    # One that was given leaves the others out.
+    assert BNVAEConfig(bn_tau=0.1).rate is None and BNVAEConfig(posterior="bn_mean", rate=3).bn_gamma is None
+    assert BNVAEConfig(posterior="gaussian").rate is None
+
+
+def test_theta_s_start_alone_is_refused():
+    with pytest.raises(ValueError, match="needs rate, in nats, or bn_tau.*where the theta of bn_tau starts"):
+        BNVAEConfig(bn_theta_init=-2.0)
+
+
+@pytest.mark.parametrize("fields", [{}, {"bn_tau": 0.4}, {"posterior": "bn_mean"}, {"posterior": "ln", "bn_tau": 0.2}])
 def test_guaranteed_floor_is_the_infimum_of_the_models(make_model, fields):
     """Whatever is learnt: random parameters stay above, and theta -> -infinity reaches it."""
     model = make_model(**fields)

@@ -306,7 +306,7 @@ def test_passes_are_no_larger_than_allowed_and_change_nothing(rows_per_pass):
 
 def enumerable(make_model, **fields):
     """A model in evaluation mode with running statistics and an injection strong enough to matter."""
-    model = make_model(latent_size=2, **fields)
+    model = make_model(latent_size=2, latent_injection="both", **fields)
     with torch.no_grad():
         for parameter in model.injection.parameters():
             parameter.normal_(std=0.5)

@@ -21,7 +21,7 @@ EXACTLY = {"max_new_tokens": 12, "min_new_tokens": 12}
 @pytest.fixture
 def model(make_model, batch):
     """A model whose latents and tokens matter, with estimated statistics, in evaluation mode."""
-    model = make_model(posterior="bn_rms")
+    model = make_model(posterior="bn_rms", latent_injection="both")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.startswith("injection"):

@@ -53,7 +53,7 @@ def test_a_run_leaves_its_card(run):
     card = BNVAEModelCard.from_json_file(run / "model_card.json")
     assert card == BNVAEModelCard.from_folder(run, license="mit", language="en") and card.render() == text
     assert f"KL {results['eval_kl']:.2f} nats per sentence (floor {results['eval_kl_floor']:.2f})" in text
-    assert "Posterior: `bn_rms` (rate 2), pooling `cls`" in text and "cannot fall below 2.00 nats" in text
+    assert "Posterior: `bn_rms` (rate 2), pooling `mean`" in text and "cannot fall below 2.00 nats" in text
     assert "- Texts: 36 of mine.txt" in text and results["eval_corpus_train_sha256"] in text
     command = card.command.split()
     assert command[:2] == ["python", "scripts/run_bnvae.py"] and "--output_dir" not in command

@@ -47,7 +47,7 @@ def slow_nll(model, latents, labels):
 
 
 def test_loss_matches_a_slow_plain_loop(make_model, batch):
-    model = make_model(posterior="bn_rms").double().eval()
+    model = make_model(posterior="bn_rms", latent_injection="both").double().eval()
     with torch.no_grad():
         model.injection.memory.weight.normal_()  # strong enough that the latent matters
         model.injection.embedding.weight.normal_()
@@ -438,8 +438,8 @@ def test_an_encoder_side_of_another_kind_is_refused(make_model):
     for source, message in (
         (make_model(posterior="gaussian", seed=1), "posterior is 'gaussian', this one's 'bn'"),
         (make_model(posterior="bn", latent_size=4, seed=1), "latent_size is 4, this one's 8"),
-        (make_model(posterior="bn", latent_size=8, pooling="mean", seed=1), "pooling is 'mean'"),
-        (make_model(posterior="bn", latent_size=8, rate=3, seed=1), "rate is 3, this one's None"),
+        (make_model(posterior="bn", latent_size=8, pooling="cls", seed=1), "pooling is 'cls'"),
+        (make_model(posterior="bn", latent_size=8, rate=3, seed=1), "rate is 3, this one's 4"),
         ("a folder", "must be a BNVAEModel, got str"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -450,7 +450,7 @@ def test_an_encoder_side_of_another_kind_is_refused(make_model):
 def test_theta_starts_where_the_configuration_says_and_stays_where_training_left_it(make_model, tmp_path):
     model = make_model(posterior="bn_rms", bn_tau=0.1, bn_theta_init=-4)
     torch.testing.assert_close(model.posterior.scale.theta, torch.full_like(model.posterior.scale.theta, -4.0))
-    assert make_model(posterior="bn_rms").posterior.scale.theta.abs().max() == 0
+    assert make_model(posterior="bn_rms", bn_tau=0.1).posterior.scale.theta.abs().max() == 0
     with torch.no_grad():
         model.posterior.scale.theta.add_(1.5)
     model.save_pretrained(tmp_path)

@@ -365,7 +365,11 @@ def test_a_head_begins_where_theta_does(posterior, theta):
     head = build_posterior_head(posterior, 6, 8, tau=0.1, theta_init=theta)
     assert head.kl_floor().item() == pytest.approx(-4 * math.log(0.9) + 4 * math.log1p(math.exp(theta)), rel=1e-5)
     with pytest.raises(ValueError, match="theta_init must be a finite number"):
-        build_posterior_head(posterior, 6, 8, theta_init=math.inf)
+        build_posterior_head(posterior, 6, 8, tau=0.1, theta_init=math.inf)
+    for scales, message in (({"theta_init": theta}, "give tau"), ({"tau": 0.1, "rate": 2.0}, "give only one")):
+        with pytest.raises(ValueError, match=message):
+            build_posterior_head(posterior, 6, 8, **scales)
+    assert build_posterior_head(posterior, 6, 8).kl_floor().item() == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize("latent_size", [2, 16, 300])
@@ -419,12 +423,16 @@ def test_layer_norm_of_one_dimension_is_refused():
 
 
 def test_set_parameters_are_scales_and_shifts():
-    names = {
-        name: {n for n, p in head.named_parameters() if any(p is q for q in head.set_parameters())}
-        for name, head in ((name, build_posterior_head(name, 4, 4)) for name in POSTERIOR_HEADS)
-    }
-    expected = {"bn": {"scale.theta"}, "bn_rms": {"scale.theta"}, "bn_mean": {"shift"}, "ln": {"scale.theta"}}
-    assert names == {**expected, "du": {"spread", "shift"}, "delta": set(), "gaussian": set()}
+    def names(**scales):
+        heads = {name: build_posterior_head(name, 4, 4, **scales) for name in POSTERIOR_HEADS}
+        return {
+            name: {n for n, p in head.named_parameters() if any(p is q for q in head.set_parameters())}
+            for name, head in heads.items()
+        }
+
+    others = {"bn_mean": {"shift"}, "du": {"spread", "shift"}, "delta": set(), "gaussian": set()}
+    assert names(tau=0.5) == {"bn": {"scale.theta"}, "bn_rms": {"scale.theta"}, "ln": {"scale.theta"}, **others}
+    assert names() == {"bn": {"scale.allocation"}, "bn_rms": {"scale.allocation"}, "ln": set(), **others}
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------

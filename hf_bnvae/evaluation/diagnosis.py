@@ -33,7 +33,7 @@ def diagnose(figures: Mapping[str, float]) -> str | None:
     if figures.get("active_units", 1) == 0 and figures["kl"] <= 1.05 * figures["kl_floor"] + 0.5:
         cause = (
             "The posterior has no floor and has collapsed onto the prior: the decoder predicts the text without the "
-            "latent. Use posterior='bn' or 'bn_rms', whose KL cannot vanish."
+            "latent. Use posterior='bn_rms', whose KL cannot vanish."
             if figures["kl_floor"] == 0
             else "The KL is only what the posterior head enforces, and no mean varies with the text. Train "
             "longer, set encoder_dropout=0, and see whether the encoder learns at all (learning rate, frozen layers)."
