@@ -127,7 +127,7 @@ def test_a_scale_that_was_not_given_is_written_down(fields, name, value, monkeyp
 
 
 def test_theta_s_start_alone_is_refused():
-    with pytest.raises(ValueError, match="needs rate, in nats, or bn_tau.*where the theta of bn_tau starts"):
+    with pytest.raises(ValueError, match=r"needs rate, in nats, or bn_tau.*where the theta of bn_tau starts"):
         BNVAEConfig(bn_theta_init=-2.0)
 
 

@@ -15,7 +15,7 @@ def figures(*arguments: str) -> dict[str, float]:
     return json.loads(output.splitlines()[-1])
 
 
-@pytest.mark.parametrize(("posterior", "rate"), [("bn_rms", "6"), ("bn", "6"), ("bn_mean", None), ("ln", None)])
+@pytest.mark.parametrize(("posterior", "rate"), [("bn_rms", "6"), ("bn", "10"), ("bn_mean", None), ("ln", None)])
 def test_digits_are_encoded(posterior, rate):
     result = figures("--posterior", posterior, *(("--rate", rate) if rate else ()))
     assert result["active_units"] >= 4 and result["mutual_information"] > 2.5

@@ -318,6 +318,7 @@ def test_importance_weighted_nll_converges_to_the_integral(make_model, processor
     model = enumerable(make_model, posterior="gaussian").eval()
     batch = processor(texts[:3], return_tensors="pt")
     with torch.no_grad():
+        model.posterior.mean_projection.weight.mul_(5)  # well beside the true posterior
         posterior = model.encode(batch["input_ids"], batch["attention_mask"])
         axis = torch.linspace(-6, 6, 121)
         grid = torch.cartesian_prod(axis, axis)
@@ -353,6 +354,7 @@ def test_importance_weighted_nll_does_not_depend_on_how_it_is_cut(make_model, pr
     model = enumerable(make_model, posterior="gaussian").eval()
     batch = processor(texts[:3], return_tensors="pt")
     with torch.no_grad():
+        model.posterior.mean_projection.weight.mul_(5)  # well beside the true posterior
         posterior = model.encode(batch["input_ids"], batch["attention_mask"])
     nll = decoder_nll(model, batch["labels"])
     values = [
