@@ -2,7 +2,6 @@
 """The options that the training scripts share, and how a command line or a file sets them."""
 
 import json
-import os
 import re
 import shlex
 import sys
@@ -17,6 +16,7 @@ from transformers import HfArgumentParser
 
 from .configuration_bnvae import PosteriorName
 from .model_card import check_card_fields
+from .run_directory import without_folders
 from .training_args import BNVAETrainingArguments
 
 # The scripts' defaults where a small model is trained from scratch; a pretrained pair wants Trainer's gentler ones.
@@ -237,8 +237,7 @@ def command_line(arguments: Arguments, script: str) -> str:
         if name in _LEFT_OUT or name.startswith(_LEFT_OUT_PREFIXES) or value is None:
             continue
         if value != defaults[name] or (name in names and value):
-            is_local = isinstance(value, str) and os.sep in value and Path(value).exists()
-            words += [f"--{name}", Path(value).name if is_local else str(value)]
+            words += [f"--{name}", str(without_folders(value))]
     return shlex.join(words)
 
 

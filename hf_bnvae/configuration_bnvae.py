@@ -3,6 +3,7 @@
 
 import copy
 import math
+import os
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -165,6 +166,14 @@ class BNVAEConfig(PreTrainedConfig):
     ) -> "BNVAEConfig":
         """A configuration from those of an encoder and a decoder (copied), and any of this class' own fields."""
         return cls(encoder=encoder, decoder=decoder, **fields)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """As [`~PreTrainedConfig.save_pretrained`]. Of networks that came from folders of this machine the paths are
+        forgotten: what is saved is shared, and nobody else has them."""
+        for network in (self.encoder, self.decoder):
+            if os.path.isabs(network.name_or_path) or os.path.isdir(network.name_or_path):
+                network.name_or_path = ""
+        super().save_pretrained(save_directory, **kwargs)
 
     def _set_scale(self) -> None:
         """Write down the scale that was not given."""

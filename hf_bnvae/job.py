@@ -113,9 +113,10 @@ class TrainingJob:
             datasets.disable_progress_bars()
         settings = {**asdict(model_args), **asdict(data_args), **_training_settings(training_args), "loop": loop}
         del settings["token"], settings["preprocessing_num_workers"]
-        for name in ("train_file", "validation_file"):
-            # The same file wherever the command is typed.
-            settings[name] = settings[name] and str(Path(settings[name]).resolve())
+        for name in ("train_file", "validation_file", "dataset_name"):
+            # The same file wherever the command is typed; a data set may be a folder, too.
+            if settings[name] and (name != "dataset_name" or Path(settings[name]).is_dir()):
+                settings[name] = str(Path(settings[name]).resolve())
         script = "run_bnvae.py" if loop == "Trainer" else "run_bnvae_no_trainer.py"
         command = command_line((model_args, data_args, report_args, training_args), script)
         self.directory = RunDirectory(training_args.output_dir, settings, command)

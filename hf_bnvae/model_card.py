@@ -162,7 +162,7 @@ class BNVAEModelCard:
             record |= _training(run, _read(path / RESULTS_FILE))
         if (path / EXAMPLES_FILE).is_file():
             # Whoever trains on files of their own has not said that these may be shown.
-            has_own_texts = not run or any(run["settings"].get(name) for name in ("train_file", "validation_file"))
+            has_own_texts = not run or _is_local(run["settings"])
             record["examples"] = _without_texts(_read(path / EXAMPLES_FILE), has_own_texts)
         record["pictures"] = [picture for picture in PICTURES if (path / picture).is_file()]
         record["weights_sha256"] = _weights_digest(path)
@@ -174,15 +174,21 @@ class BNVAEModelCard:
         Args:
             report (mapping): What `report.json` of `scripts/run_evaluation.py` holds.
         """
-        settings = report["settings"]
-        is_of_run = settings["file"] is None and settings["dataset_name"] is None
-        are_private = settings["file"] is not None or (is_of_run and not self.datasets and self.texts != DOCSTRINGS)
+        file, dataset = (report["settings"][name] for name in ("file", "dataset_name"))
+        if file is None and dataset is None:
+            are_private = not self.datasets and self.texts != DOCSTRINGS
+            where = "the texts that its training held out"
+        else:
+            are_private = file is not None or not is_hub_name(dataset)
+            where = Path(file or dataset).name if are_private else report["data"]["source"]
+        probe = report.get("probe")
         return replace(
             self,
             figures={name: value for name, value in report["figures"].items() if value is not None},
-            evaluated_on=f"{report['data']['source']}, {report['data']['num_texts']} texts",
+            evaluated_on=f"{where}, {report['data']['num_texts']} texts",
             hashes={**self.hashes, "corpus_validation_sha256": report["data"]["sha256"]},
-            probe=report.get("probe"),
+            # Without the description, which names files.
+            probe=probe and {name: probe[name] for name in ("labels", "results")},
             examples=_without_texts(report["examples"], are_private),
             pictures=[name for name in report["files"] if name in PICTURES],
         )
@@ -504,7 +510,8 @@ def _training(run: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, A
     figures = {name.removeprefix("eval_"): value for name, value in results.items() if name.startswith("eval_")}
     dataset = settings.get("dataset_name")
     file = settings.get("train_file")
-    texts = dataset or (file and Path(file).name) or DOCSTRINGS
+    own = Path(file or dataset).name if _is_local(settings) else None
+    texts = own or dataset or DOCSTRINGS
     held_out = settings.get("validation_file")
     where = Path(held_out).name if held_out else f"held-out texts of {texts}"
     known = {
@@ -525,6 +532,14 @@ def _training(run: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, A
     if settings.get("dataset_name") is None and file is None:
         known["language"] = "en"
     return known
+
+
+def _is_local(settings: Mapping[str, Any]) -> bool:
+    """Whether a run's texts are somebody's own: files, or a data set that is a folder."""
+    dataset = settings.get("dataset_name")
+    return any(settings.get(name) for name in ("train_file", "validation_file")) or not (
+        dataset is None or is_hub_name(dataset)
+    )
 
 
 def _without_texts(examples: dict[str, Any], are_private: bool) -> dict[str, Any]:

@@ -24,6 +24,12 @@ LOCK_SECONDS = 10
 CONTENTS_FILE = "contents.json"
 
 
+def without_folders(value: Any) -> Any:
+    """A path of this machine as its last part alone, which is what others may see of it; any other value as it is."""
+    is_local = isinstance(value, str) and os.sep in value and (os.path.isabs(value) or Path(value).exists())
+    return Path(value).name if is_local else value
+
+
 def record_contents(checkpoint: str | Path) -> None:
     """
     Write down the files of a checkpoint and their sizes. The main process does so when those of all processes are

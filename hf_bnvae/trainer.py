@@ -46,6 +46,7 @@ from .run_directory import (
     record_contents,
     require_finite_loss,
     unmark_checkpoint,
+    without_folders,
 )
 from .training_args import BNVAETrainingArguments
 
@@ -418,8 +419,10 @@ class BNVAETrainer(Trainer):
         # Trainer leaves a pickle of its arguments. Nothing here reads it, and nobody should have to trust it.
         folder = Path(self.args.output_dir if output_dir is None else output_dir)
         (folder / "training_args.bin").unlink(missing_ok=True)
-        settings = json.dumps(self.args.to_sanitized_dict(), indent=2, sort_keys=True)
-        (folder / "training_args.json").write_text(settings + "\n", encoding="utf-8")
+        # It is pushed with the model, and where that was saved is nobody else's business.
+        settings = {name: without_folders(value) for name, value in self.args.to_sanitized_dict().items()}
+        text = json.dumps(settings, indent=2, sort_keys=True)
+        (folder / "training_args.json").write_text(text + "\n", encoding="utf-8")
 
     def create_model_card(
         self,

@@ -652,6 +652,37 @@ def test_a_script_pushes_what_it_trained_with_its_figures(hub, target, run, scri
     assert "push it:        python scripts/push_to_hub.py out --repo_id ada/model" in capsys.readouterr().out
 
 
+def test_what_a_training_on_ones_own_folders_pushes_names_and_shows_none_of_them(
+    hub, target, run, saved_model, processor, tmp_path
+):
+    """A pair and a data set in folders: their paths, that of the run, and the texts stay here."""
+    mine = tmp_path / "my client"
+    for part in ("encoder", "decoder"):
+        getattr(saved_model, part).save_pretrained(mine / part)
+    processor.encoder_tokenizer.save_pretrained(mine / "encoder")
+    processor.tokenizer.save_pretrained(mine / "decoder")
+    (mine / "letters").mkdir()
+    texts = [f"Letter {i} is about account number {i} ." for i in range(20)]
+    (mine / "letters" / "train.txt").write_text("\n".join(texts))
+    names = {"encoder_name_or_path": mine / "encoder", "decoder_name_or_path": mine / "decoder"}
+    options = {k: v for k, v in QUICK.items() if k not in ("train_file", "hidden_size", "num_layers", "vocab_size")}
+    options |= {**names, "dataset_name": mine / "letters", "hub_strategy": "end"}
+    pushing = {"push_to_hub": "true", "hub_model_id": "ada/model", "hub_token": target.token}
+    run("run_bnvae", **options, **pushing, output_dir=mine / "out")
+    there = on_hub(hub)
+    shown = {name: content for name, content in there.items() if b"my client" in content}
+    assert shown == {} and "my client" in (mine / "out" / "run.json").read_text()
+    card = BNVAEModelCard.from_json_file(mine / "out" / "model_card.json")
+    assert (card.texts, card.datasets, card.base_models) == ("letters", [], [])
+    assert card.examples["reconstructions"] == [] and card.examples["samples"]
+    own = json.loads((mine / "out" / "examples.json").read_text())["reconstructions"]
+    made = "\n".join([*card.examples["samples"], *card.examples["interpolation"]])
+    assert own and not any(text.encode() in there["README.md"] for text, _ in own if text not in made)
+    # The same data set is found from elsewhere.
+    os.chdir(mine)
+    assert BNVAEModelCard.from_folder(mine / "out").texts == "letters"
+
+
 def ancestors(repository) -> list[str]:
     oids = [repository.branches["main"]]
     while repository.commits[oids[-1]].parent is not None:

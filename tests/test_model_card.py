@@ -239,6 +239,21 @@ def test_the_figures_of_an_evaluation_take_the_place_of_the_run_s(run, tmp_path,
     page = html(evaluated.render())
     assert "On test.csv, 30 texts:" in page and "means of the posteriors" in page and "rate_distortion.png" in page
     assert evaluated.command == card.command
+    # Neither where the files are nor what is in them.
+    elsewhere = json.loads(json.dumps(report).replace("test.csv", "/home/me/client/test.csv"))
+    elsewhere["probe"]["description"] = "trained on /home/me/client/train.csv"
+    assert card.with_evaluation(elsewhere) == evaluated and evaluated.examples["reconstructions"] == []
+    held_out = {**report, "settings": {**report["settings"], "file": None}}
+    held_out["data"] = {**report["data"], "source": "held out by the training run, of /home/me/client/mine.txt"}
+    again = card.with_evaluation(held_out)
+    assert "client" not in again.render() and again.examples["reconstructions"] == []
+    # Everybody's data set is named and shown, somebody's folder is not.
+    for name, shown in (("community/yelp", 5), (str(tmp_path), 0)):
+        of_set = {**report, "settings": {**report["settings"], "file": None, "dataset_name": name}}
+        of_set["data"] = {**report["data"], "source": f"{name}, default, test"}
+        again = card.with_evaluation(of_set)
+        assert len(again.examples["reconstructions"]) == shown and str(tmp_path) not in again.evaluated_on
+        assert again.evaluated_on.startswith(name) is bool(shown)
 
 
 def test_what_is_no_model_or_no_card_is_refused(tmp_path, run):
