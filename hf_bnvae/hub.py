@@ -420,7 +420,8 @@ def _push(
             # What was looked at above is what is written over.
             parent_commit=info.sha,
         )
-        if tag is not None:
+    if tag is not None:
+        with _explained(target, f"The model is on {target.branch}, and only the tag {tag} is missing. {kept}"):
             api.create_tag(target.repo_id, tag=tag, revision=commit.oid)
     return Pushed(target.repo_id, target.branch, commit.oid, info.sha, f"{api.endpoint}/{target.repo_id}")
 
@@ -506,7 +507,7 @@ def _api(target: HubTarget) -> HfApi:
 
 def _prepare(api: HfApi, target: HubTarget, tag: str | None) -> tuple[HubTarget, bool]:
     validate_repo_id(target.repo_id)
-    if target.token is None and get_token() is None:
+    if not (get_token() if target.token is None else target.token):
         raise HubError(
             "There is no token to push with. Make one that may write at https://huggingface.co/settings/tokens, and "
             "log in with `hf auth login`, or give it as an argument."
@@ -554,8 +555,12 @@ def _require_no_other_model(api: HfApi, target: HubTarget, revision: str) -> Non
     names = [sibling.rfilename for sibling in info.siblings]
     if CONFIG_NAME in names:
         path = hf_hub_download(target.repo_id, CONFIG_NAME, revision=info.sha, token=target.token)
-        held = f"a {json.loads(Path(path).read_text(encoding='utf-8')).get('model_type')!r}"
-        is_other = held != f"a {BNVAEConfig.model_type!r}"
+        try:
+            model_type = _read_json(Path(path)).get("model_type")
+        except ValueError:
+            model_type = None
+        held = f"a {model_type!r}" if model_type else f"a {CONFIG_NAME} of no model"
+        is_other = model_type != BNVAEConfig.model_type
     else:
         held = next((name for name in names if _matches(name.rpartition("/")[2], _WEIGHTS_OF_ANY_KIND)), None)
         is_other = held is not None
@@ -586,7 +591,7 @@ def _explained(target: HubTarget, outcome: str = "") -> Iterator[None]:
 
 def _explanation(error: BaseException, target: HubTarget) -> str:
     name = target.repo_id
-    where = f" {name} is also a folder here; what is wanted is a name on the Hub." if Path(name).exists() else ""
+    where = f" {name} is also a folder here; what is wanted is a name on the Hub." if name and Path(name).exists() else ""
     if isinstance(error, HFValidationError):
         return f"{name!r} is no name of a repository: user/name, of letters, digits, '-', '_' and '.'.{where}"
     if isinstance(error, OfflineModeIsEnabled):
@@ -609,4 +614,4 @@ def _explanation(error: BaseException, target: HubTarget) -> str:
 
 def _reason_given(error: BaseException) -> str:
     said = getattr(error, "server_message", None) or str(error)
-    return next((line.strip(' ."') for line in said.splitlines() if line.strip()), "no reason given")
+    return next((line.strip(" .") for line in said.splitlines() if line.strip()), "no reason given")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from loopback_hub import ADDRESS
+from loopback_hub import ADDRESS, File
 from remote_client import TEXTS, use, without_package
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, BertModel, pipeline
@@ -348,16 +348,19 @@ def test_mistakes_are_told_and_change_nothing(hub, folder, target, monkeypatch):
     commits = dict(hub.repositories["ada/model"].commits)
     for arguments, words in (
         ({"token": None}, "There is no token to push with"),
+        ({"token": ""}, "There is no token to push with"),  # of a variable that is not set
         ({"token": "hf_wrong"}, "does not accept the token (401: Invalid credentials in Authorization header)"),
         (
             {"token": reader, "repo_id": "bob/model"},
             "may not write to bob/model (403: Forbidden: you must use a write",
         ),
         ({"token": eve}, "may not write to ada/model (403: You don't have the rights"),
+        ({"token": eve}, 'under the namespace "ada")'),
         ({"repo_id": "runs/mine"}, "runs/mine is also a folder here; what is wanted is a name on the Hub"),
         ({"repo_id": "./runs/mine"}, "'./runs/mine' is no name of a repository: user/name"),
         ({"repo_id": str(folder)}, "is no name of a repository"),
         ({"repo_id": "ada/two words"}, "is no name of a repository"),
+        ({"repo_id": ""}, "'' is no name of a repository: user/name, of letters, digits, '-', '_' and '.'. Nothing"),
         ({"private": True}, "is there already and public, but a private repository was asked for"),
         ({"branch": "v1"}, "v1 is a tag or a commit"),
         ({"branch": "0" * 40}, "is a tag or a commit"),
@@ -383,6 +386,10 @@ def test_the_model_of_somebody_elses_kind_is_not_overwritten(hub, folder, target
     files = {"weights/model.gguf": repository.find("main").files["tokenizer.json"]}
     repository.commit("main", "llama", files)
     assert "holds weights/model.gguf, no BNVAE" in told(folder, HubTarget("ada/weights", token=target.token))
+    for content in (b"no JSON", b"[1]", b"{}"):
+        repository.commit("main", "settings", {"config.json": File(content, False)})
+        words = "is there already and holds a config.json of no model, no BNVAE"
+        assert words in told(folder, HubTarget("ada/weights", token=target.token)), content
 
 
 def test_a_name_alone_is_one_of_the_users_own(hub, folder, target):
@@ -457,6 +464,15 @@ def test_an_answer_that_is_lost_leaves_the_whole_new_model_and_pushing_again_is_
     assert on_hub(hub) == contents(folder)
     push_folder(folder, target, "Three")
     assert hub.repositories["ada/model"].history() == ["initial commit", "One", "Two"]
+
+
+def test_a_tag_that_is_not_given_is_told_from_a_model_that_is_not_pushed(hub, folder, target):
+    hub.drop_connection("POST", "/tag/")
+    message = told(folder, target, tag="v1")
+    assert "The model is on main, and only the tag v1 is missing" in message and "held before" not in message
+    assert on_hub(hub) == contents(folder) and hub.repositories["ada/model"].tags == {}
+    again = push_folder(folder, target, tag="v1")
+    assert again.commit == again.previous == hub.repositories["ada/model"].tags["v1"]
 
 
 def test_a_commit_that_is_cut_off_leaves_the_old_model(hub, folder, target):
