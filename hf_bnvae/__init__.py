@@ -50,6 +50,17 @@ AutoModel.register(BNVAEConfig, BNVAEModel)
 AutoProcessor.register(BNVAEConfig, BNVAEProcessor)
 # A saved processor has the code that loads it beside it, as a saved model does.
 BNVAEProcessor.register_for_auto_class()
+
+
+def _push_to_hub(model: BNVAEModel, repo_id: str, **kwargs: Any) -> Any:
+    """As [`hub.push_model`]."""
+    from .hub import push_model
+
+    return push_model(model, repo_id, **kwargs)
+
+
+# Code that was loaded from the Hub has Transformers' own, which knows no cards and leaves the old model's files.
+BNVAEModel.push_to_hub = _push_to_hub
 for _task, _pipeline in PIPELINES.items():
     PIPELINE_REGISTRY.register_pipeline(_task, pipeline_class=_pipeline, pt_model=AutoModel, type="text")
 

@@ -5,9 +5,10 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -33,7 +34,8 @@ from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, SAFE_WEIGHTS_INDEX_N
 
 from ._version import __version__
 from .configuration_bnvae import BNVAEConfig
-from .model_card import CARD_JSON, is_sealed, write_card
+from .model_card import CARD_JSON, BNVAEModelCard, is_blank, is_sealed, write_card
+from .modeling_bnvae import BNVAEModel
 from .run_directory import (
     CONTENTS_FILE,
     EXAMPLES_FILE,
@@ -392,6 +394,64 @@ def push_folder(
     return replace(pushed, is_new=is_new)
 
 
+def push_model(
+    model: BNVAEModel,
+    repo_id: str,
+    *,
+    commit_message: str = "Upload model",
+    private: bool | None = None,
+    token: bool | str | None = None,
+    revision: str | None = None,
+    max_shard_size: int | str = "50GB",
+    tags: list[str] | None = None,
+    **unsupported: Any,
+) -> Pushed:
+    """
+    What `model.push_to_hub` is where this package is installed: the model with its code, the processor that is
+    attached to it and a card, in one commit, by [`push_folder`]. The card that is there stays if it is of these very
+    weights.
+
+    Args:
+        model ([`BNVAEModel`]): The model.
+        repo_id (`str`): Where to.
+        commit_message, private, token, max_shard_size (*optional*): As in [`~PreTrainedModel.push_to_hub`].
+        revision (`str`, *optional*): A branch, main if not given.
+        tags (`list[str]`, *optional*): For the card, beside those that it has.
+        unsupported: What else Transformers' own takes, which must not ask for anything.
+
+    Raises:
+        ValueError: for a description of the commit, or a pull request.
+        HubError: as [`push_folder`].
+    """
+    asked = [name for name, value in unsupported.items() if value]
+    if asked:
+        raise ValueError(
+            f"The push of a BNVAE has no {', '.join(asked)}. Push to a branch of its own (revision=...), and open a "
+            "pull request from there."
+        )
+    target = HubTarget(repo_id, revision or "main", private, token if isinstance(token, str) else None)
+    target, _ = prepare_repository(target)
+    if model.processor is None:
+        logger.warning(
+            "The model has no processor attached, so it is pushed without one, and nobody can use it with texts "
+            "unless the repository has it: model.attach_processor(processor), or processor.push_to_hub(...)."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
+        if model.processor is not None:
+            model.processor.save_pretrained(folder)
+        stored = Path(folder, CARD_JSON)
+        with _explained(target, "Nothing was uploaded."), suppress(EntryNotFoundError):
+            shutil.copyfile(
+                hf_hub_download(target.repo_id, CARD_JSON, revision=target.branch, token=target.token), stored
+            )
+        if tags:
+            write_card(folder, target.repo_id)
+            card = BNVAEModelCard.from_json_file(stored)
+            replace(card, tags=list(dict.fromkeys([*card.tags, *tags]))).save(folder)
+        return push_folder(folder, target, commit_message)
+
+
 def _push(
     contents: FolderContents, target: HubTarget, commit_message: str, tag: str | None = None, kept: str = ""
 ) -> Pushed:
@@ -547,7 +607,8 @@ def _is_written_by_hand(contents: FolderContents, target: HubTarget) -> bool:
         path = hf_hub_download(target.repo_id, REPOCARD_NAME, revision=target.branch, token=target.token)
     except EntryNotFoundError:
         return False
-    return not is_sealed(Path(path).read_text(encoding="utf-8"))
+    card = Path(path).read_text(encoding="utf-8")
+    return not is_sealed(card) and not is_blank(card)
 
 
 def _require_no_other_model(api: HfApi, target: HubTarget, revision: str) -> None:
@@ -591,7 +652,9 @@ def _explained(target: HubTarget, outcome: str = "") -> Iterator[None]:
 
 def _explanation(error: BaseException, target: HubTarget) -> str:
     name = target.repo_id
-    where = f" {name} is also a folder here; what is wanted is a name on the Hub." if name and Path(name).exists() else ""
+    where = (
+        f" {name} is also a folder here; what is wanted is a name on the Hub." if name and Path(name).exists() else ""
+    )
     if isinstance(error, HFValidationError):
         return f"{name!r} is no name of a repository: user/name, of letters, digits, '-', '_' and '.'.{where}"
     if isinstance(error, OfflineModeIsEnabled):

@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.constants import REPOCARD_NAME
 from huggingface_hub.errors import HFValidationError
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.utils import validate_repo_id
 from transformers import CONFIG_NAME
 from transformers.utils import logging
@@ -38,6 +39,12 @@ PIPELINE_TAG = "feature-extraction"
 
 # The last line of a card that nobody has changed since it was written.
 _SEAL = re.compile(r"\n<!-- hf_bnvae wrote this card: ([0-9a-f]{64}) -->\n?$")
+
+# What that form says of a model; metadata aside, all others' are the same.
+_BLANK = (
+    "This is the model card of a 🤗 transformers model that has been pushed on the Hub. This model card has been "
+    "automatically generated."
+)
 
 # What of a training's settings a card shows: most of them are Trainer's defaults and say nothing.
 _SHOWN_SETTINGS = (
@@ -411,7 +418,8 @@ def write_card(folder: str | Path, repo_id: str) -> Path | None:
                 f"The weights in {folder} are not those that {stored} is of, so the card that is pushed has no "
                 "figures. scripts/run_evaluation.py makes new ones."
             )
-            card = replace(card, figures={}, examples=None, pictures=[])
+            said = {"license": old.license, "language": old.language, "tags": old.tags}
+            card = replace(card, **said, figures={}, examples=None, pictures=[])
     return card.save(folder)
 
 
@@ -426,6 +434,13 @@ def is_sealed(card: str) -> bool:
     card = card.replace("\r\n", "\n")
     mark = _SEAL.search(card)
     return mark is not None and mark.group(1) == _digest(card[: mark.start()])
+
+
+def is_blank(card: str) -> bool:
+    """Whether a card is the form that Transformers' own `push_to_hub` leaves, with nothing filled in."""
+    form = ModelCard.from_template(ModelCardData(), model_description=_BLANK).text
+    # Not parsed: somebody's own metadata may be damaged.
+    return REGEX_YAML_BLOCK.sub("", card, count=1).strip() == form.strip()
 
 
 def _weights_digest(folder: Path) -> str | None:

@@ -229,7 +229,58 @@ def test_saving_can_push_too_with_the_code(hub, saved_model, processor, tmp_path
     processor.save_pretrained(str(tmp_path / "model"), push_to_hub=True, repo_id="ada/model", token=token)
     assert hub.repositories["ada/model"].is_private
     there = on_hub(hub)
-    assert set(there) == {"README.md", *contents(tmp_path / "model")} and set(there) >= RUNTIME
+    card = {"README.md", "model_card.json"}
+    assert set(there) == {*card, *contents(tmp_path / "model")} and set(there) >= RUNTIME
+
+
+def test_one_call_pushes_model_processor_and_card_in_one_commit(hub, saved_model, processor, folder, target, caplog):
+    options, other = {"token": target.token}, BNVAEModel.from_pretrained(folder)
+    with torch.no_grad():
+        other.posterior.mean_projection.weight.add_(1.0)
+    push_folder(folder, target)
+    card = BNVAEModelCard.from_json_file(folder / "model_card.json")
+    said = {"license": "mit", "language": "en", "model_name": "A title"}
+    replace(card, figures={"kl": 3.0, "kl_floor": 2.0}, **said).save(folder)
+    push_folder(folder, target, "With figures")
+    caplog.clear()
+    # The same weights keep their card, whoever pushes them, with a tag more.
+    BNVAEModel.from_pretrained(folder).push_to_hub("ada/model", tags=["mine"], commit_message="Tagged", **options)
+    text = on_hub(hub)["README.md"].decode()
+    assert "KL 3.00" in text and "- mine" in text and "has no figures" not in caplog.text
+    assert "has no processor attached" in caplog.text
+    caplog.clear()
+    # Others have no figures of theirs, nor a file that would be loaded in place of their shards.
+    pushed = other.attach_processor(processor).push_to_hub("model", max_shard_size="100KB", **options)
+    assert hub.repositories["ada/model"].history()[2:] == ["With figures", "Tagged", "Upload model"]
+    assert pushed.repo_id == "ada/model" and "has no processor attached" not in caplog.text
+    there = on_hub(hub)
+    assert "KL 3.00" not in there["README.md"].decode() and "has no figures" in caplog.text
+    assert b"license: mit" in there["README.md"] and b"- mine" in there["README.md"]
+    assert "model.safetensors" not in there and "processor_config.json" in there
+    loaded = BNVAEModel.from_pretrained("ada/model")
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in other.state_dict().items())
+    assert not torch.equal(loaded.posterior.mean_projection.weight, saved_model.posterior.mean_projection.weight)
+    for asked in ({"create_pr": True}, {"commit_description": "x"}):
+        with pytest.raises(ValueError, match=f"has no {next(iter(asked))}"):
+            other.push_to_hub("ada/model", **asked, **options)
+    with pytest.raises(HubError, match="may not write to ada/model"):
+        other.push_to_hub("ada/model", token=hub.add_user("eve"))
+
+
+def test_the_form_that_is_no_card_makes_way_for_one(hub, processor, folder, target):
+    """Transformers' own push leaves it, the processor's for example."""
+    processor.push_to_hub("ada/model", token=target.token)
+    assert b"[More Information Needed]" in on_hub(hub)["README.md"]
+    filled = on_hub(hub)["README.md"].replace(b"[More Information Needed]", b"Ada", 1)
+    push_folder(folder, target)
+    assert on_hub(hub)["README.md"] == (folder / "README.md").read_bytes()
+    # The control: with a word of somebody's own, or metadata that nobody can read, it is left alone.
+    repository = hub.repositories["ada/model"]
+    for mine in (filled, b"---\n[: no YAML\n---\n# Mine"):
+        files = {**repository.find("main").files, "README.md": File(mine, False)}
+        repository.commit("main", "Mine", files)
+        push_folder(folder, target)
+        assert on_hub(hub)["README.md"] == mine
 
 
 def test_pushing_again_makes_a_commit_where_something_has_changed(hub, folder, target):
