@@ -52,7 +52,16 @@ class EvaluationArguments:
     )
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the evaluation that is there."})
 
+    update_card: bool = field(
+        default=False, metadata={"help": "Put figures and pictures into the model card in the model's folder, too."}
+    )
+
     def __post_init__(self) -> None:
+        if self.update_card and not Path(self.model_name_or_path).is_dir():
+            raise ValueError(
+                f"--update_card writes to the model's folder, and {self.model_name_or_path} is none. Evaluate the "
+                "folder that is pushed."
+            )
         if self.file is not None and self.dataset_name is not None:
             raise ValueError("Give either --file or --dataset_name, not both.")
         least = {"max_eval_samples": 2, "max_probe_train_samples": 2, "seed": 0}
@@ -100,7 +109,7 @@ class EvaluationArguments:
         for option in fields(self):
             value = getattr(self, option.name)
             default = option.default_factory() if callable(option.default_factory) else option.default
-            if option.name in ("token", "overwrite_output_dir") or value == default:
+            if option.name in ("token", "overwrite_output_dir", "update_card") or value == default:
                 continue
             words.append(f"--{option.name}")
             if not isinstance(value, bool):

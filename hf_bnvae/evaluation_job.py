@@ -4,7 +4,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from .evaluation.posteriors import EncodedTexts, encode_corpus
 from .evaluation_arguments import EvaluationArguments
 from .evaluation_report import PICTURES, render_report
 from .job import first_texts, library_versions
+from .model_card import BNVAEModelCard
 from .modeling_bnvae import BNVAEModel
 from .pictures import draw_pictures, kl_and_floor
 from .report import make_examples, render_examples, render_figures
@@ -115,6 +116,8 @@ class EvaluationJob:
         parts = [render_figures(result), render_examples(examples)]
         markdown = render_report(report, *parts)
         self._write(report, markdown, pictures)
+        if args.update_card:
+            self._update_card(report, pictures)
         return markdown
 
     # -- what goes in ------------------------------------------------------------------------------------------------
@@ -269,6 +272,15 @@ class EvaluationJob:
         for name, figure in pictures.items():
             figure.savefig(path / name)
         (path / REPORT_MARKDOWN).write_text(markdown, encoding="utf-8")
+
+    def _update_card(self, report: Mapping[str, Any], pictures: Mapping[str, Any]) -> None:
+        folder = Path(self.args.model_name_or_path)
+        card = BNVAEModelCard.of_weights(folder).with_evaluation(report)
+        # Not the one that names other models' folders.
+        shown = [name for name in card.pictures if name != "rate_distortion.png"]
+        for name in shown:
+            pictures[name].savefig(folder / name)
+        replace(card, pictures=shown).save(folder)
 
 
 def require_free_folder(path: Path, overwrite: bool) -> None:

@@ -175,6 +175,32 @@ class BNVAEModelCard:
         record["weights_sha256"] = _weights_digest(path)
         return cls(**record | known)
 
+    @classmethod
+    def of_weights(cls, folder: str | Path) -> "BNVAEModelCard":
+        """
+        The card that stands in a saved model's folder or, where its weights are none of that card's, what the folder
+        says with the old card's license, language and tags, and without figures; the latter is said.
+
+        Args:
+            folder (`str` or `Path`): Where the model was saved.
+
+        Raises:
+            ValueError: as [`~BNVAEModelCard.from_folder`].
+        """
+        stored = Path(folder, CARD_JSON)
+        card = cls.from_folder(folder)
+        if not stored.is_file():
+            return card
+        old = cls.from_json_file(stored)
+        if old.weights_sha256 == card.weights_sha256:
+            return old
+        logger.warning(
+            f"The weights in {folder} are not those that {stored} is of, so the card has no figures. "
+            "scripts/run_evaluation.py --update_card makes new ones."
+        )
+        said = {name: getattr(old, name) for name in ("license", "language", "tags")}
+        return replace(card, **said, figures={}, examples=None, pictures=[])
+
     def with_evaluation(self, report: Mapping[str, Any]) -> "BNVAEModelCard":
         """The same card with the figures of an evaluation in place of its own.
 
@@ -291,7 +317,7 @@ class BNVAEModelCard:
         if "kl" not in figures:
             return (
                 "> **Nobody knows whether this latent space is alive:** no evaluation came with the model. "
-                "`scripts/run_evaluation.py` makes one."
+                "`scripts/run_evaluation.py --update_card` makes one."
             )
         facts = [f"KL {figures['kl']:.2f} nats per sentence (floor {figures['kl_floor']:.2f})"]
         if "mutual_information" in figures:
@@ -394,9 +420,8 @@ def check_card_fields(license: str | None, language: str | None) -> None:
 
 def write_card(folder: str | Path, repo_id: str) -> Path | None:
     """
-    Write the card of a folder that is to be pushed, with the name that the model is to have: the card that its
-    training left or, of weights that are none of that card's, one of what the folder says, without figures. A card
-    that was written or changed by hand stays.
+    Write the card of a folder that is to be pushed ([`BNVAEModelCard.of_weights`]), with the name that the model is to
+    have. A card that was written or changed by hand stays.
 
     Args:
         folder (`str` or `Path`): Where the model was saved.
@@ -405,22 +430,10 @@ def write_card(folder: str | Path, repo_id: str) -> Path | None:
     Returns:
         `Path`: the card's file; `None` if it was left alone.
     """
-    stored = Path(folder, CARD_JSON)
     name = repo_id.rpartition("/")[2]
-    card = BNVAEModelCard.from_folder(folder, repo_id=repo_id, model_name=name)
-    if stored.is_file():
-        old = BNVAEModelCard.from_json_file(stored)
-        if old.weights_sha256 == card.weights_sha256:
-            title = name if old.model_name == old.repo_id.rpartition("/")[2] else old.model_name
-            card = replace(old, repo_id=repo_id, model_name=title)
-        else:
-            logger.warning(
-                f"The weights in {folder} are not those that {stored} is of, so the card that is pushed has no "
-                "figures. scripts/run_evaluation.py makes new ones."
-            )
-            said = {"license": old.license, "language": old.language, "tags": old.tags}
-            card = replace(card, **said, figures={}, examples=None, pictures=[])
-    return card.save(folder)
+    card = BNVAEModelCard.of_weights(folder)
+    title = name if card.model_name == card.repo_id.rpartition("/")[2] else card.model_name
+    return replace(card, repo_id=repo_id, model_name=title).save(folder)
 
 
 def seal(card: str) -> str:

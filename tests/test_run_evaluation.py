@@ -6,6 +6,7 @@ import runpy
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from hf_bnvae.data import load_text_set
 from hf_bnvae.evaluation.posteriors import encode_corpus
 from hf_bnvae.evaluation.probe import probe_features
 from hf_bnvae.evaluation_arguments import EvaluationArguments
+from hf_bnvae.model_card import BNVAEModelCard, write_card
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 QUICK = ["--num_importance_samples", "2", "--max_importance_sentences", "8", "--num_draws", "2", "--device", "cpu"]
@@ -91,6 +93,33 @@ def test_a_file_gives_a_report_with_pictures(run, table, trained_model, processo
     run(*words[2:], "--output_dir", "other", "--seed", "7")
     assert read("other")["figures"]["reconstruction_nll"] != report["figures"]["reconstruction_nll"]
     assert read("other")["kl_per_dimension"] == report["kl_per_dimension"]
+
+
+def test_the_card_beside_a_model_gets_the_figures_when_asked(run, table, trained_folder, tmp_path):
+    mine = Path(shutil.copytree(trained_folder, tmp_path / "mine"))
+    before = {path.name for path in mine.iterdir()}
+    options = ("--file", "reviews.csv", "--text_column", "review")
+    run(*options, model=str(mine))
+    assert {path.name for path in mine.iterdir()} == before
+    run(*options, "--update_card", "--overwrite_output_dir", model=str(mine))
+    shown = PICTURES - {"rate_distortion.png"}  # with names of folders in it
+    assert {path.name for path in mine.iterdir()} == before | shown | {"README.md", "model_card.json"}
+    report, card = read("evaluations/mine-reviews"), BNVAEModelCard.from_json_file(mine / "model_card.json")
+    assert card.figures == {name: value for name, value in report["figures"].items() if value is not None}
+    assert set(card.pictures) == shown and card.examples["reconstructions"] == []
+    assert "--update_card" not in report["command"]
+    # They are pushed with these weights, under the new name, and with no others.
+    write_card(mine, "ada/model")
+    pushed = BNVAEModelCard.from_json_file(mine / "model_card.json")
+    assert pushed == replace(card, repo_id="ada/model", model_name="model")
+    assert f"KL {card.figures['kl']:.2f} nats" in (mine / "README.md").read_text()
+    with open(mine / "model.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x7f")
+    write_card(mine, "ada/model")
+    assert "Nobody knows" in (mine / "README.md").read_text()
+    with pytest.raises(SystemExit, match="--update_card writes to the model's folder, and ada/model is none"):
+        run(*options, "--update_card", model="ada/model")
 
 
 def test_an_evaluation_is_replaced_only_when_asked_and_other_files_never(run, table, tmp_path):
