@@ -117,7 +117,7 @@ class BNVAEModelCard:
     decoder: str = "unknown"
     base_models: list[str] = field(default_factory=list)
     num_parameters: int | None = None
-    texts: str = "unknown"
+    texts: str = "texts of which nothing is recorded"
     datasets: list[str] = field(default_factory=list)
     num_train_texts: int | None = None
     hashes: dict[str, str] = field(default_factory=dict)

@@ -32,9 +32,15 @@ def load_saved_model(
         model = AutoModel.from_pretrained(model_name_or_path, **loading)
         if model.config.model_type != "bnvae":
             raise ValueError(f"it is a {model.config.model_type!r}, no BNVAE")
-        model.attach_processor(AutoProcessor.from_pretrained(model_name_or_path, **loading))
     except (ValueError, OSError) as error:
         raise ValueError(f"{model_name_or_path} could not be loaded as a folder or from the Hub: {error}") from error
+    try:
+        model.attach_processor(AutoProcessor.from_pretrained(model_name_or_path, **loading))
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{model_name_or_path} holds a model, but its processor could not be loaded: {error} A processor is saved "
+            "and pushed by itself, to the same place; a converted Optimus has one if it was given tokenizers."
+        ) from error
     device = device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
     try:
         return model.to(device)

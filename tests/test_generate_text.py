@@ -110,7 +110,7 @@ def test_options_that_do_not_go_together_are_refused(run, capsys):
         assert words in capsys.readouterr().err
 
 
-def test_what_is_no_bnvae_is_refused(run, tmp_path, decoder_config):
+def test_what_is_no_bnvae_is_refused(run, tmp_path, decoder_config, trained_model):
     from transformers import GPT2LMHeadModel
 
     GPT2LMHeadModel(decoder_config).save_pretrained(tmp_path / "gpt2")
@@ -118,3 +118,6 @@ def test_what_is_no_bnvae_is_refused(run, tmp_path, decoder_config):
         run("sample", model=str(tmp_path / "gpt2"))
     with pytest.raises(SystemExit, match="nowhere could not be loaded as a folder or from the Hub"):
         run("sample", model=str(tmp_path / "nowhere"))
+    trained_model.save_pretrained(tmp_path / "alone")
+    with pytest.raises(SystemExit, match=r"alone holds a model, but its processor could not be loaded"):
+        run("sample", model=str(tmp_path / "alone"))

@@ -194,6 +194,68 @@ def test_no_value_breaks_out_of_its_place(make_model):
     assert is_sealed(nasty.render())
 
 
+@pytest.fixture
+def saved(run, tmp_path) -> Path:
+    """The finished run's configuration and record, to change, with weights in two files."""
+    for name in ("config.json", "run.json", "all_results.json"):
+        (tmp_path / name).write_text((run / name).read_text())
+    for number in (1, 2):
+        (tmp_path / f"model-0000{number}-of-00002.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+def test_nothing_that_is_of_other_weights_stays_in_a_card(run, saved):
+    card = BNVAEModelCard.from_json_file(run / "model_card.json")
+    own = BNVAEModelCard.from_folder(saved).weights_sha256
+    replace(card, weights_sha256=own, tags=["mine"]).save(saved)
+    assert BNVAEModelCard.of_weights(saved) == replace(card, weights_sha256=own, tags=["mine"])
+    for number in (1, 2):  # any file of them
+        (saved / f"model-0000{number}-of-00002.safetensors").write_bytes(b"others!")
+        other = BNVAEModelCard.of_weights(saved)
+        assert (other.figures, other.examples, other.pictures) == ({}, None, []), number
+        assert (other.license, other.language, other.tags) == ("mit", "en", ["mine"])
+        (saved / f"model-0000{number}-of-00002.safetensors").write_bytes(b"weights")
+
+
+def test_figures_that_are_zero_are_metadata_too(make_model):
+    figures = {"kl": 0.0, "kl_floor": 0.0, "active_units": 0, "iw_nll": None}
+    card = BNVAEModelCard(model_name="m", repo_id="u/m", config=latent(make_model()), figures=figures)
+    read = {result.metric_type: result.metric_value for result in ModelCard(card.render()).data.eval_results}
+    assert read == {"kl": 0.0, "kl_floor": 0.0, "active_units": 0}
+
+
+def test_mutual_information_near_its_most_is_said_to_be_a_lower_bound(make_model):
+    figures = {"kl": 9.0, "kl_floor": 4.0, "log_num_sentences": 3.0, "mutual_information": 2.5}
+    card = BNVAEModelCard(model_name="m", repo_id="u/m", config=latent(make_model()), figures=figures)
+    assert "a lower bound" in card.render()
+    assert "a lower bound" not in replace(card, figures={**figures, "mutual_information": 1.5}).render()
+
+
+def test_texts_of_a_folder_without_its_run_are_not_shown(run, saved):
+    (saved / "examples.json").write_text((run / "examples.json").read_text())
+    (saved / "run.json").unlink()
+    examples = BNVAEModelCard.from_folder(saved).examples
+    assert examples["reconstructions"] == [] and examples["samples"]
+
+
+def test_the_run_s_settings_name_what_it_comes_from(saved):
+    record = json.loads((saved / "run.json").read_text())
+    for given, expected in (
+        ({"dataset_name": "community/yelp"}, (["community/yelp"], [], None, "community/yelp")),
+        ({"model_name_or_path": "ada/bnvae"}, ([], ["ada/bnvae"], "en", "text")),
+        ({"model_name_or_path": str(saved)}, ([], [], "en", "text")),
+        ({"train_file": "/home/me/mine.txt"}, ([], [], None, "text")),
+        ({}, ([], [], "en", "text")),  # the default corpus
+    ):
+        (saved / "run.json").write_text(
+            json.dumps({**record, "settings": {**record["settings"], "train_file": None, **given}})
+        )
+        card = BNVAEModelCard.from_folder(saved)
+        results = ModelCard(card.render()).data.eval_results
+        assert (card.datasets, card.base_models, card.language, results[0].dataset_type) == expected, given
+        assert "/home/me" not in card.render()
+
+
 def test_values_tables_and_blocks_show_what_they_hold():
     for value in (NASTY, "*a*", "<b>", "a_b_c", "&amp;", "1 | 2"):
         text = MarkdownIt().render(inline(value))
@@ -220,6 +282,7 @@ def test_a_card_changed_by_hand_is_left_alone(run, tmp_path, caplog):
     assert "changed by hand" in caplog.text and str(path) in caplog.text
     path.write_text("# All mine\n")
     assert card.save(tmp_path) is None and path.read_text() == "# All mine\n"
+    assert is_sealed(seal("x\ny").replace("\n", "\r\n"))  # as git may check it out
     assert is_sealed(seal("x")) and not is_sealed("x") and not is_sealed(seal("x").replace("x", "y", 1))
 
 
@@ -239,6 +302,15 @@ def test_the_figures_of_an_evaluation_take_the_place_of_the_run_s(run, tmp_path,
     page = html(evaluated.render())
     assert "On test.csv, 30 texts:" in page and "means of the posteriors" in page and "rate_distortion.png" in page
     assert evaluated.command == card.command
+    hashes = {"corpus_train_sha256": card.hashes["corpus_train_sha256"]}
+    assert evaluated.hashes == {**hashes, "corpus_validation_sha256": report["data"]["sha256"]} != card.hashes
+    told = json.loads(json.dumps(report))
+    for row in told["probe"]["results"]["draws"]["rows"]:
+        row |= {"accuracy": 0.123, "balanced_accuracy": 0.456}
+    told["probe"]["results"]["means"]["majority_accuracy"] = 0.789
+    rows = [line.split("|")[1:3] for line in card.with_evaluation(told).render().splitlines() if line.startswith("| ")]
+    shown = {title.strip(): share.strip() for title, share in rows}
+    assert shown["draws from the posteriors"] == "12.3" and shown["always the most frequent class"] == "78.9"
     # Neither where the files are nor what is in them.
     elsewhere = json.loads(json.dumps(report).replace("test.csv", "/home/me/client/test.csv"))
     elsewhere["probe"]["description"] = "trained on /home/me/client/train.csv"
