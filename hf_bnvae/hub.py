@@ -358,7 +358,8 @@ def push_folder(
 ) -> Pushed:
     """
     Upload a saved model with its card, which is written to the folder first, in one commit, so that whoever loads it
-    sees the old one or the new one.
+    sees the old one or the new one. A folder that has no card yet takes over what that of the repository says, its
+    figures only if the weights are the same.
 
     Files of a model that was there and are none of this one's, such as shards, go in the same commit; files of other
     kinds stay, README.md and pictures too where the folder has none.
@@ -376,10 +377,18 @@ def push_folder(
         ValueError: if the folder holds no whole model.
         HubError: as [`prepare_repository`], and if the upload fails. The branch is then as it was.
     """
+    return _push_with_card(folder, target, commit_message, tag, kept=f"{Path(folder)} is as it was.")
+
+
+def _push_with_card(
+    folder: str | Path, target: HubTarget, commit_message: str, tag: str | None = None, kept: str = ""
+) -> Pushed:
     require_whole_model(list_files(folder))
-    unchanged = f"Nothing was uploaded. {folder} is as it was."
+    unchanged = f"Nothing was uploaded. {kept}"
     with _explained(target, unchanged):
         target, is_new = _prepare(_api(target), target, tag)
+        if not Path(folder, CARD_JSON).is_file():
+            _fetch_card(folder, target)
     # Only now is the whole name known.
     write_card(folder, target.repo_id)
     contents = list_files(folder)
@@ -390,7 +399,7 @@ def push_folder(
                 "there to get a new one."
             )
             del contents.uploaded[REPOCARD_NAME]
-    pushed = _push(contents, target, commit_message, tag, kept=f"{contents.folder} is as it was.")
+    pushed = _push(contents, target, commit_message, tag, kept)
     return replace(pushed, is_new=is_new)
 
 
@@ -408,8 +417,7 @@ def push_model(
 ) -> Pushed:
     """
     What `model.push_to_hub` is where this package is installed: the model with its code, the processor that is
-    attached to it and a card, in one commit, by [`push_folder`]. The card that is there stays if it is of these very
-    weights.
+    attached to it and a card, in one commit, by [`push_folder`].
 
     Args:
         model ([`BNVAEModel`]): The model.
@@ -440,15 +448,11 @@ def push_model(
         model.save_pretrained(folder, max_shard_size=max_shard_size)
         if model.processor is not None:
             model.processor.save_pretrained(folder)
-        stored = Path(folder, CARD_JSON)
-        with _explained(target, "Nothing was uploaded."), suppress(EntryNotFoundError):
-            shutil.copyfile(
-                hf_hub_download(target.repo_id, CARD_JSON, revision=target.branch, token=target.token), stored
-            )
         if tags:
-            write_card(folder, target.repo_id)
-            card = BNVAEModelCard.from_json_file(stored)
-            replace(card, tags=list(dict.fromkeys([*card.tags, *tags]))).save(folder)
+            with _explained(target, "Nothing was uploaded."):
+                _fetch_card(folder, target)
+            card = BNVAEModelCard.of_weights(folder)
+            replace(card, tags=list(dict.fromkeys([*card.tags, *tags]))).to_json_file(Path(folder, CARD_JSON))
         return push_folder(folder, target, commit_message)
 
 
@@ -536,12 +540,7 @@ class BackgroundPushes:
 
     def _push(self, checkpoint: str | Path, commit_message: str) -> None:
         with _only_said(checkpoint):
-            contents = list_files(self._staging)
-            require_whole_model(contents)
-            # Since the training began the repository may have changed.
-            with _explained(self.target, "Nothing was uploaded."):
-                target, _ = _prepare(_api(self.target), self.target, tag=None)
-            _push(contents, target, commit_message)
+            _push_with_card(self._staging, self.target, commit_message)
         shutil.rmtree(self._staging, ignore_errors=True)
 
 
@@ -597,6 +596,13 @@ def _prepare(api: HfApi, target: HubTarget, tag: str | None) -> tuple[HubTarget,
     if is_branch_new:
         api.create_branch(target.repo_id, branch=target.branch)
     return target, is_new
+
+
+def _fetch_card(folder: str | Path, target: HubTarget) -> None:
+    """What the repository's card was rendered from, where it has one."""
+    with suppress(EntryNotFoundError):
+        path = hf_hub_download(target.repo_id, CARD_JSON, revision=target.branch, token=target.token)
+        shutil.copyfile(path, Path(folder, CARD_JSON))
 
 
 def _is_written_by_hand(contents: FolderContents, target: HubTarget) -> bool:

@@ -194,10 +194,11 @@ class BNVAEModelCard:
         old = cls.from_json_file(stored)
         if old.weights_sha256 == card.weights_sha256:
             return old
-        logger.warning(
-            f"The weights in {folder} are not those that {stored} is of, so the card has no figures. "
-            "scripts/run_evaluation.py --update_card makes new ones."
-        )
+        if old.figures:
+            logger.warning(
+                f"The weights in {folder} are not those that the card was of, so the card that is written has no "
+                "figures. scripts/run_evaluation.py --update_card makes new ones."
+            )
         said = {name: getattr(old, name) for name in ("license", "language", "tags")}
         return replace(card, **said, figures={}, examples=None, pictures=[])
 

@@ -471,10 +471,18 @@ class BNVAETrainer(Trainer):
         }
         card = BNVAEModelCard.from_folder(self.args.output_dir, **{n: v for n, v in given.items() if v})
         if not card.figures:
-            latest = next((entry for entry in reversed(self.state.log_history) if "eval_kl" in entry), {})
-            figures = {name.removeprefix("eval_"): value for name, value in latest.items()}
+            figures = {name.removeprefix("eval_"): value for name, value in self._latest_evaluation().items()}
             card = replace(card, figures=known_figures(figures), settings=shown_settings(self.args.to_dict()))
         card.save(self.args.output_dir)
+
+    def _latest_evaluation(self) -> dict[str, Any]:
+        """What was logged of the model as it is. When a training ends its statistics are recomputed, and the best
+        checkpoint may be loaded, so evaluations before that were of another one."""
+        log = self.state.log_history
+        ends = [i for i, entry in enumerate(log) if "train_runtime" in entry]
+        since = log[ends[-1] + 1 :] if ends else log
+        own = [entry for entry in since if "eval_kl" in entry and entry["step"] == self.state.global_step]
+        return own[-1] if own else {}
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.args.should_save:

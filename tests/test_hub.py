@@ -29,6 +29,7 @@ from hf_bnvae.model_card import BNVAEModelCard, write_card
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = {path.name for path in (ROOT / "hf_bnvae").glob("*_bnvae.py")}
 BOTH = pytest.mark.parametrize("script", ["run_bnvae", "run_bnvae_no_trainer"])
+CARD = {"README.md", "model_card.json"}
 QUICK = {"train_file": "mine.txt", **tiny.SCRIPT_OPTIONS}
 
 
@@ -229,8 +230,7 @@ def test_saving_can_push_too_with_the_code(hub, saved_model, processor, tmp_path
     processor.save_pretrained(str(tmp_path / "model"), push_to_hub=True, repo_id="ada/model", token=token)
     assert hub.repositories["ada/model"].is_private
     there = on_hub(hub)
-    card = {"README.md", "model_card.json"}
-    assert set(there) == {*card, *contents(tmp_path / "model")} and set(there) >= RUNTIME
+    assert set(there) == {*CARD, *contents(tmp_path / "model")} and set(there) >= RUNTIME
 
 
 def test_one_call_pushes_model_processor_and_card_in_one_commit(hub, saved_model, processor, folder, target, caplog):
@@ -592,7 +592,9 @@ def test_a_training_pushes_the_model_of_its_checkpoints_and_itself(hub, make_tra
     trainer.train()
     assert repository.history()[1:] == ["Training in progress, step 2", "Training in progress, step 4"]
     checkpoint = Path(trainer.args.output_dir, "checkpoint-4")
-    assert on_hub(hub) == contents(checkpoint) and (checkpoint / "optimizer.pt").exists()
+    there = on_hub(hub)
+    assert there.keys() == contents(checkpoint).keys() | CARD and (checkpoint / "optimizer.pt").exists()
+    assert {name: there[name] for name in contents(checkpoint)} == contents(checkpoint)
     assert "<HUB_TOKEN>" in on_hub(hub)["training_args.json"].decode() and "processor_config.json" in on_hub(hub)
     assert [path.name for path in Path(trainer.args.output_dir).iterdir()] == ["checkpoint-4"]
     (Path(trainer.args.output_dir) / "README.md").write_text("# Mine")
@@ -604,6 +606,23 @@ def test_a_training_pushes_the_model_of_its_checkpoints_and_itself(hub, make_tra
     loaded = BNVAEModel.from_pretrained("ada/model").state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in trainer.model.state_dict().items())
     assert_nothing_is_pickled(hub)
+
+
+def test_no_model_of_a_training_stands_below_the_figures_of_another(hub, make_trainer, folder, target, caplog):
+    push_folder(folder, target)
+    card = BNVAEModelCard.from_json_file(folder / "model_card.json")
+    replace(card, figures={"kl": 3.0, "kl_floor": 2.0}, license="mit").save(folder)
+    push_folder(folder, target)
+    assert b"KL 3.00" in on_hub(hub)["README.md"]
+    arguments = {"save_strategy": "steps", "save_steps": 2, "hub_always_push": True, "hub_token": target.token}
+    trainer = make_trainer(push_to_hub=True, hub_model_id="ada/model", **arguments)
+    trainer.train()
+    repository = hub.repositories["ada/model"]
+    assert repository.history()[3:] == ["Training in progress, step 2", "Training in progress, step 4"]
+    for oid in ancestors(repository)[:2]:
+        text = repository.files(oid)["README.md"]
+        assert b"KL 3.00" not in text and b"Nobody knows" in text and b"license: mit" in text
+    assert caplog.text.count("has no figures") == 1
 
 
 def test_a_training_that_pushes_is_resumed_as_any(hub, make_trainer, target, tmp_path):
@@ -665,7 +684,7 @@ def test_a_checkpoint_that_is_deleted_while_it_is_pushed_arrives_whole(hub, make
     trainer.train()
     assert gone == [True]
     assert hub.repositories["ada/model"].history() == ["initial commit", "Training in progress, step 2"]
-    assert set(on_hub(hub)) == set(contents(Path(trainer.args.output_dir, "checkpoint-4")))
+    assert set(on_hub(hub)) == {*contents(Path(trainer.args.output_dir, "checkpoint-4")), *CARD}
     BNVAEModel.from_pretrained("ada/model")
     assert "still under way, so the model of" in caplog.text and "checkpoint-4 is not pushed" in caplog.text
     assert not list(Path(trainer.args.output_dir).glob(".*"))
@@ -824,8 +843,7 @@ def test_without_the_package_remote_code_makes_the_same_to_the_bit(hub, target, 
         assert all(module.startswith("transformers_modules.") for module in made.pop("modules"))
         assert equal(found, tensors) and equal(made, texts)
     # What was saved from remote code is what the package saves, and loads with it.
-    card = {"README.md", "model_card.json"}
-    assert contents(tmp_path / "saved again").keys() == contents(folder).keys() - card
+    assert contents(tmp_path / "saved again").keys() == contents(folder).keys() - CARD
     again = BNVAEModel.from_pretrained(tmp_path / "saved again").state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
     # The control: other weights make other things.

@@ -359,3 +359,21 @@ def test_the_trainer_writes_a_card_of_what_it_knows(make_trainer, tmp_path):
     data = ModelCard.load(tmp_path / "README.md").data
     assert data.base_model == ["a/b"] and data.model_name == "Mine" and "mine" in data.tags
     assert f"KL {figures['eval_kl']:.2f} nats" in (tmp_path / "README.md").read_text()
+
+
+def test_a_trainer_s_card_has_no_figures_of_weights_that_are_no_more(make_trainer, tmp_path):
+    """Those of an evaluation during training are of other weights or statistics than what is saved after it."""
+    arguments = {"max_steps": 4, "eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 2}
+    trainer = make_trainer(output_dir=str(tmp_path), load_best_model_at_end=True, **arguments)
+    trainer.train()
+    assert sum("eval_kl" in entry for entry in trainer.state.log_history) == 2
+    trainer.save_model()
+    trainer.create_model_card()
+    assert BNVAEModelCard.from_json_file(tmp_path / "model_card.json").figures == {}
+    figures = trainer.evaluate()
+    trainer.create_model_card()
+    assert BNVAEModelCard.from_json_file(tmp_path / "model_card.json").figures["kl"] == figures["eval_kl"]
+    trainer.train()
+    trainer.save_model()
+    trainer.create_model_card()
+    assert BNVAEModelCard.from_json_file(tmp_path / "model_card.json").figures == {}
