@@ -1,6 +1,7 @@
 """The encoder side as ONNX gives the model's latents, in every family, for batches and lengths that it was not traced
 with."""
 
+import copy
 import runpy
 import sys
 from pathlib import Path
@@ -70,6 +71,32 @@ def test_a_graph_with_other_latents_is_not_kept(trained_model, tmp_path, monkeyp
     with pytest.raises(RuntimeError, match="gives another mean than the model"):
         export_encoder_side(trained_model, tmp_path / "graph")
     assert list((tmp_path / "graph").iterdir()) == []
+
+
+@pytest.mark.parametrize(("part", "name"), [("mean_projection", "mean"), ("scale_projection", "standard deviation")])
+def test_a_graph_is_held_against_both_outputs_of_the_model(part, name, trained_model, tmp_path):
+    file = export_encoder_side(trained_model, tmp_path / "graph")
+    side = onnx_export._EncoderSide(copy.deepcopy(trained_model).float()).eval()
+    onnx_export._require_same(side, file, trained_model, lengths=(3,))
+    with torch.no_grad():
+        weight = getattr(side.model.posterior, part).weight
+        weight.copy_(torch.randn(weight.shape))
+    with pytest.raises(RuntimeError, match=f"gives another {name} than the model"):
+        onnx_export._require_same(side, file, trained_model, lengths=(3,))
+
+
+def test_a_model_in_training_is_exported_as_it_will_be_used(trained_model, texts, tmp_path):
+    """By its running statistics, and it goes on training."""
+    model = copy.deepcopy(trained_model).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    file = export_encoder_side(model, tmp_path / "graph")
+    assert model.training and all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    inputs = AutoTokenizer.from_pretrained(file.parent)(texts[:9], padding=True, return_tensors="pt")
+    mean = run_graph(file, inputs["input_ids"], inputs["attention_mask"])["mean"]
+    np.testing.assert_allclose(mean, trained_model.encode_texts(texts[:9]).numpy(), atol=1e-3)
+    with torch.no_grad():
+        posterior = model.encode(inputs["input_ids"], inputs["attention_mask"])
+    assert np.abs(posterior.mean.numpy() - mean).max() > 1e-2  # the control: in training a batch is its own measure
 
 
 def test_what_cannot_be_exported_is_refused(trained_model, make_model, processor, tmp_path):
