@@ -4,6 +4,7 @@
 import json
 import os
 import platform
+import shlex
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -267,9 +268,10 @@ class TrainingJob:
 
     def _pushing_command(self) -> str:
         target = HubTarget.of_training(self.training_args)
-        branch = "" if target.branch == "main" else f" --branch {target.branch}"
-        private = " --private" if target.private else ""
-        return f"python scripts/push_to_hub.py {self.path} --repo_id {target.repo_id}{branch}{private}"
+        words = ["python", "scripts/push_to_hub.py", str(self.path), "--repo_id", target.repo_id]
+        words += [] if target.branch == "main" else ["--branch", target.branch]
+        words += ["--private"] if target.private else []
+        return shlex.join(words)
 
     def _load_texts(self) -> None:
         texts = load_texts(

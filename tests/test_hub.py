@@ -6,6 +6,7 @@ before it was pushed, to the bit. What is pushed by a training, and what is not,
 import json
 import os
 import runpy
+import shlex
 import shutil
 import signal
 import subprocess
@@ -783,15 +784,15 @@ def test_a_push_that_fails_at_the_end_leaves_a_finished_run_and_the_command_for_
     options = {"push_to_hub": "true", "hub_model_id": "ada/model", "hub_token": target.token, "hub_strategy": "end"}
     hub.drop_connection("POST", "/commit/")
     with pytest.raises(SystemExit) as ended:
-        run(script, **QUICK, **options, output_dir="out")
+        run(script, **QUICK, **options, output_dir="my out")
     message = str(ended.value)
-    assert "The connection to the Hub failed" in message and "The run is finished and saved in out" in message
-    assert json.loads(Path("out/run.json").read_text())["finished"] and Path("out/all_results.json").exists()
-    assert "Saved to out. To load it" in capsys.readouterr().out
+    assert "The connection to the Hub failed" in message and "The run is finished and saved in my out" in message
+    assert json.loads(Path("my out/run.json").read_text())["finished"] and Path("my out/all_results.json").exists()
+    assert "Saved to my out. To load it" in capsys.readouterr().out
     assert hub.repositories["ada/model"].history() == ["initial commit"]
-    _, name, *arguments = message.splitlines()[-1].split()
+    _, name, *arguments = shlex.split(message.splitlines()[-1])
     run(Path(name).stem, *arguments, token=target.token)
-    assert on_hub(hub) == contents(Path("out"))
+    assert on_hub(hub) == contents(Path("my out"))
 
 
 @BOTH
