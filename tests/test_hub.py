@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, BertModel, pipeline
 
 from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor, BNVAETrainingArguments
-from hf_bnvae.hub import HubError, HubTarget, list_files, push_folder, require_whole_model
+from hf_bnvae.hub import BackgroundPushes, HubError, HubTarget, list_files, push_folder, require_whole_model
 from hf_bnvae.model_card import BNVAEModelCard, write_card
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -195,6 +195,17 @@ def test_a_model_of_shards_is_refused_without_one_of_them(saved_model, tmp_path)
         require_whole_model(list_files(tmp_path))
 
 
+def test_whole_weights_need_no_shards_that_an_old_index_names(folder):
+    """Loading takes them, too."""
+    index = {"weight_map": {"posterior.mean_projection.weight": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    require_whole_model(list_files(folder))
+    BNVAEModel.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"model-00001-of-00002\.safetensors is missing"):
+        require_whole_model(list_files(folder))
+
+
 def test_folders_that_are_nearly_a_model_are_told_apart(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"adapters of PEFT.*merge_and_unload"):
@@ -339,6 +350,11 @@ def test_a_card_by_hand_is_kept_wherever_it_is(hub, folder, target, caplog):
     (folder / "README.md").write_text("# By my hand")
     push_folder(folder, target)
     assert on_hub(hub)["README.md"] == b"# By my hand" and "left as it is" in caplog.text
+    (folder / "README.md").write_text("# By my other hand")
+    push_folder(folder, target)
+    assert on_hub(hub)["README.md"] == b"# By my other hand"
+    (folder / "README.md").write_text("# By my hand")
+    push_folder(folder, target)
     caplog.clear()
     # Here there is none any more, and there it is still.
     (folder / "README.md").unlink()
@@ -442,6 +458,38 @@ def test_the_model_of_somebody_elses_kind_is_not_overwritten(hub, folder, target
         repository.commit("main", "settings", {"config.json": File(content, False)})
         words = "is there already and holds a config.json of no model, no BNVAE"
         assert words in told(folder, HubTarget("ada/weights", token=target.token)), content
+
+
+def test_what_a_branch_holds_is_looked_at_on_that_branch(hub, folder, target, caplog):
+    dev = replace(target, branch="dev")
+    push_folder(folder, target)
+    push_folder(folder, dev)
+    repository = hub.repositories["ada/model"]
+    # A card by hand on the one, none on the other.
+    files = repository.find("dev").files
+    repository.commit("dev", "Words", {**files, "README.md": File(b"# By hand", False)})
+    change(folder)
+    push_folder(folder, dev)
+    push_folder(folder, target)
+    assert on_hub(hub, revision="dev")["README.md"] == b"# By hand"
+    assert on_hub(hub)["README.md"] == (folder / "README.md").read_bytes()
+    # And then another model on it.
+    repository.commit("dev", "BERT", {"config.json": File(b'{"model_type": "bert"}', False)})
+    assert "holds a 'bert'" in told(folder, dev)
+    push_folder(folder, target)
+
+
+def test_tokenizer_files_of_another_processor_go_with_it(hub, saved_model, folder, target):
+    push_folder(folder, target)
+    repository = hub.repositories["ada/model"]
+    stale = {"vocab.txt": File(b"x", False), "encoder_tokenizer/vocab.txt": File(b"x", False)}
+    repository.commit("main", "Another's", {**repository.find("main").files, **stale})
+    alone = folder.parent / "alone"
+    saved_model.save_pretrained(alone)
+    push_folder(alone, target)  # without a processor: it may be this model's
+    assert on_hub(hub).keys() > stale.keys()
+    push_folder(folder, target)
+    assert not on_hub(hub).keys() & stale.keys()
 
 
 def test_a_name_alone_is_one_of_the_users_own(hub, folder, target):
@@ -689,6 +737,20 @@ def test_a_checkpoint_that_is_deleted_while_it_is_pushed_arrives_whole(hub, make
     BNVAEModel.from_pretrained("ada/model")
     assert "still under way, so the model of" in caplog.text and "checkpoint-4 is not pushed" in caplog.text
     assert not list(Path(trainer.args.output_dir).glob(".*"))
+
+
+def test_checkpoints_are_pushed_from_a_file_system_without_links(hub, folder, target, tmp_path, monkeypatch, caplog):
+    def refuse(*paths):
+        raise OSError("Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    pushes = BackgroundPushes(target, tmp_path / "out")
+    pushes.push(folder, "A checkpoint")
+    pushes.wait()
+    assert "was not pushed" not in caplog.text
+    there = on_hub(hub)
+    assert {name: there[name] for name in contents(folder)} == contents(folder)
+    assert not list((tmp_path / "out").iterdir()) and not (folder / "README.md").exists()
 
 
 def test_a_push_that_fails_on_the_way_costs_the_training_nothing(hub, make_trainer, target, caplog):
