@@ -17,11 +17,11 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token, hf_hub_download
 from huggingface_hub.constants import REPOCARD_NAME
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
     HTTPError,
     OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
 )
 from huggingface_hub.utils import validate_repo_id
@@ -407,12 +407,12 @@ def push_model(
     model: BNVAEModel,
     repo_id: str,
     *,
-    commit_message: str = "Upload model",
+    commit_message: str | None = None,
     private: bool | None = None,
     token: bool | str | None = None,
     revision: str | None = None,
     max_shard_size: int | str = "50GB",
-    tags: list[str] | None = None,
+    tags: str | list[str] | None = None,
     **unsupported: Any,
 ) -> Pushed:
     """
@@ -424,7 +424,7 @@ def push_model(
         repo_id (`str`): Where to.
         commit_message, private, token, max_shard_size (*optional*): As in [`~PreTrainedModel.push_to_hub`].
         revision (`str`, *optional*): A branch, main if not given.
-        tags (`list[str]`, *optional*): For the card, beside those that it has.
+        tags (`str` or `list[str]`, *optional*): For the card, beside those that it and the model have.
         unsupported: What else Transformers' own takes, which must not ask for anything.
 
     Raises:
@@ -448,12 +448,13 @@ def push_model(
         model.save_pretrained(folder, max_shard_size=max_shard_size)
         if model.processor is not None:
             model.processor.save_pretrained(folder)
-        if tags:
+        added = [*(model.model_tags or ()), *([tags] if isinstance(tags, str) else tags or ())]
+        if added:
             with _explained(target, "Nothing was uploaded."):
                 _fetch_card(folder, target)
             card = BNVAEModelCard.of_weights(folder)
-            replace(card, tags=list(dict.fromkeys([*card.tags, *tags]))).to_json_file(Path(folder, CARD_JSON))
-        return push_folder(folder, target, commit_message)
+            replace(card, tags=list(dict.fromkeys([*card.tags, *added]))).to_json_file(Path(folder, CARD_JSON))
+        return push_folder(folder, target, commit_message or "Upload model")
 
 
 def _push(
@@ -598,22 +599,33 @@ def _prepare(api: HfApi, target: HubTarget, tag: str | None) -> tuple[HubTarget,
     return target, is_new
 
 
+def _download(target: HubTarget, name: str) -> Path | None:
+    """A file of the branch as it is now, `None` where it has none."""
+    # By its commit: where the Hub cannot be reached, the client would take a branch's older file that it has.
+    commit = _api(target).model_info(target.repo_id, revision=target.branch).sha
+    try:
+        return Path(hf_hub_download(target.repo_id, name, revision=commit, token=target.token))
+    except RemoteEntryNotFoundError:
+        return None
+
+
 def _fetch_card(folder: str | Path, target: HubTarget) -> None:
     """What the repository's card was rendered from, where it has one."""
-    with suppress(EntryNotFoundError):
-        path = hf_hub_download(target.repo_id, CARD_JSON, revision=target.branch, token=target.token)
-        shutil.copyfile(path, Path(folder, CARD_JSON))
+    path = _download(target, CARD_JSON)
+    # A file of that name that is none is no hindrance.
+    with suppress(ValueError):
+        if path is not None:
+            BNVAEModelCard.from_json_file(path).to_json_file(Path(folder, CARD_JSON))
 
 
 def _is_written_by_hand(contents: FolderContents, target: HubTarget) -> bool:
     """Whether the card on the Hub is somebody's own, and the folder's is none."""
     if not is_sealed((contents.folder / REPOCARD_NAME).read_text(encoding="utf-8")):
         return False
-    try:
-        path = hf_hub_download(target.repo_id, REPOCARD_NAME, revision=target.branch, token=target.token)
-    except EntryNotFoundError:
+    path = _download(target, REPOCARD_NAME)
+    if path is None:
         return False
-    card = Path(path).read_text(encoding="utf-8")
+    card = path.read_text(encoding="utf-8")
     return not is_sealed(card) and not is_blank(card)
 
 

@@ -256,18 +256,19 @@ def test_one_call_pushes_model_processor_and_card_in_one_commit(hub, saved_model
     push_folder(folder, target, "With figures")
     caplog.clear()
     # The same weights keep their card, whoever pushes them, with a tag more.
-    BNVAEModel.from_pretrained(folder).push_to_hub("ada/model", tags=["mine"], commit_message="Tagged", **options)
+    BNVAEModel.from_pretrained(folder).push_to_hub("ada/model", tags="mine", commit_message="Tagged", **options)
     text = on_hub(hub)["README.md"].decode()
     assert "KL 3.00" in text and "- mine" in text and "has no figures" not in caplog.text
     assert "has no processor attached" in caplog.text
     caplog.clear()
     # Others have no figures of theirs, nor a file that would be loaded in place of their shards.
+    other.add_model_tags("yours")
     pushed = other.attach_processor(processor).push_to_hub("model", max_shard_size="100KB", **options)
     assert hub.repositories["ada/model"].history()[2:] == ["With figures", "Tagged", "Upload model"]
     assert pushed.repo_id == "ada/model" and "has no processor attached" not in caplog.text
     there = on_hub(hub)
     assert "KL 3.00" not in there["README.md"].decode() and "has no figures" in caplog.text
-    assert b"license: mit" in there["README.md"] and b"- mine" in there["README.md"]
+    assert b"license: mit" in there["README.md"] and b"- mine\n- yours\n" in there["README.md"]
     assert "model.safetensors" not in there and "processor_config.json" in there
     loaded = BNVAEModel.from_pretrained("ada/model")
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in other.state_dict().items())
@@ -286,6 +287,11 @@ def test_the_form_that_is_no_card_makes_way_for_one(hub, processor, folder, targ
     filled = on_hub(hub)["README.md"].replace(b"[More Information Needed]", b"Ada", 1)
     push_folder(folder, target)
     assert on_hub(hub)["README.md"] == (folder / "README.md").read_bytes()
+    # A file of another meaning is none that the card is rendered from.
+    (folder / "model_card.json").unlink()
+    files = {**hub.repositories["ada/model"].find("main").files, "model_card.json": File(b'{"x": 1}', False)}
+    hub.repositories["ada/model"].commit("main", "Another's", files)
+    push_folder(folder, target)
     # The control: with a word of somebody's own, or metadata that nobody can read, it is left alone.
     repository = hub.repositories["ada/model"]
     for mine in (filled, b"---\n[: no YAML\n---\n# Mine"):
@@ -363,6 +369,21 @@ def test_a_card_by_hand_is_kept_wherever_it_is(hub, folder, target, caplog):
     assert on_hub(hub)["README.md"] == b"# By my hand"
     assert "The README.md of ada/model was written or changed by hand" in caplog.text
     assert on_hub(hub)["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+
+
+def test_a_card_by_hand_is_kept_also_where_it_cannot_be_read(hub, folder, target):
+    """A file that is not reached is not one that is not there, nor what it was before."""
+    push_folder(folder, target)
+    repository = hub.repositories["ada/model"]
+    files = {**repository.find("main").files, "README.md": File(b"# By hand", False)}
+    repository.commit("main", "Words", files)
+    change(folder)
+    hub.drop_connection("HEAD", "README.md$", times=100)
+    assert "failed" in told(folder, target)
+    assert on_hub(hub)["README.md"] == b"# By hand" and repository.history()[-1] == "Words"
+    hub.faults.clear()
+    push_folder(folder, target)
+    assert on_hub(hub)["README.md"] == b"# By hand" and repository.history()[-1] == "Upload model"
 
 
 def test_revisions_are_branches_tags_and_commits(hub, folder, target, run, capsys):
