@@ -94,12 +94,13 @@ class User:
 
 @dataclass
 class Fault:
-    """A connection that breaks."""
+    """A connection that breaks or, with a status, an answer that is no use."""
 
     method: str
     pattern: str
     before_answer: bool
     times: int
+    status: int | None = None
 
 
 class RefusedError(Exception):
@@ -164,6 +165,10 @@ class LoopbackHub:
         what the client sends, or when it was obeyed and only the answer is missing."""
         self.faults.append(Fault(method, pattern, before_answer, times))
 
+    def refuse(self, method: str, pattern: str, status: int, times: int = 1) -> None:
+        """Answer the next `times` requests of this kind with a status and do nothing."""
+        self.faults.append(Fault(method, pattern, False, times, status))
+
     def next_fault(self, method: str, path: str) -> Fault | None:
         with self.lock:
             for fault in self.faults:
@@ -195,7 +200,10 @@ class Handler(BaseHTTPRequestHandler):
             hub.on_request(self.command, path)
         fault = hub.next_fault(self.command, path)
         try:
-            self.body = self._read_body(cut_off=fault is not None and not fault.before_answer)
+            is_cut_off = fault is not None and not fault.before_answer and fault.status is None
+            self.body = self._read_body(is_cut_off)
+            if fault is not None and fault.status is not None:
+                raise RefusedError(fault.status, "The Hub is busy")
             self.query = parse_qs(query)
             with hub.lock:
                 answer = self._answer(path)
