@@ -1,0 +1,820 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""What the library's work costs beside its two bare networks and beside the naive way: the workloads.
+
+Each is a piece of work that is done in up to three ways:
+
+- `ours`: what a user calls.
+- `floor`: the bare encoder and decoder, plain `AutoModel` and `AutoModelForCausalLM` without a latent, on as many real
+  tokens, laid out in rows of equal length, so without padding, with logits only where something is scored, and with
+  the same optimiser.
+- `naive`: one padded piece, logits everywhere, no cache; the same result.
+
+`ours` and `floor` each run at the chunk size that is fastest for them. Weights, tokens and lengths are drawn from a
+seed.
+"""
+
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    BertConfig,
+    GPT2Config,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+)
+
+from .calibration import recalibrate_posterior
+from .configuration_bnvae import BNVAEConfig
+from .evaluation.importance import decoder_nll, importance_weighted_nll, rows_within
+from .evaluation.information import InformationEstimate, mutual_information
+from .job import library_versions
+from .markdown import markdown_table
+from .modeling_bnvae import IGNORE_INDEX, BNVAEModel
+from .objective import training_loss
+from .posterior_bnvae import DiagonalGaussian
+from .processing_bnvae import BNVAEProcessor
+from .timing import (
+    Clock,
+    Seconds,
+    clock_of,
+    fastest,
+    has_resident_peak,
+    matrix_product_peak,
+    median,
+    peak_memory,
+    resident_peak,
+    take_turns,
+)
+from .trainer import BNVAETrainer
+from .training_args import BNVAETrainingArguments
+
+SHORTEST, MEAN_LENGTH, LONGEST = 5, 12, 30
+
+# What methods on texts encode or decode at once, unless they are told otherwise.
+DEFAULT_BATCH_SIZE = 64
+# In GiB, as `evaluate_model` has it.
+MEMORY_BUDGET = 1.0
+# Of the naive way of IW-NLL, which is Optimus'.
+NAIVE_SAMPLES_AT_ONCE = 5
+
+
+@dataclass(frozen=True)
+class Size:
+    """
+    Sizes of the networks and of the work.
+
+    Args:
+        layers, width, heads (`int`): Of both networks.
+        encoder_vocabulary, decoder_vocabulary (`int`): Tokens.
+        latent_size (`int`): Latent dimensions.
+        sentences (mapping): For each work its numbers of sentences, of a batch or of a set.
+        chunk_sizes (mapping): For each work the sentences at once that are tried.
+        new_tokens (`int`): Generated for each sentence.
+        num_samples (`int`): K of the importance-weighted estimate.
+        naive_texts (`int`): How many texts the naive way generates, one by one; its seconds are scaled up.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    encoder_vocabulary: int = 30522
+    decoder_vocabulary: int = 50257
+    latent_size: int = 32
+    sentences: Mapping[str, tuple[int, ...]] = field(
+        default_factory=lambda: {
+            "training": (32, 256),
+            "encoding": (10_000,),
+            "generation": (256,),
+            "iw_nll": (32,),
+            "mutual_information": (10_000,),
+            "growth": (1000, 10_000, 100_000),
+        }
+    )
+    chunk_sizes: Mapping[str, tuple[int, ...]] = field(
+        default_factory=lambda: {
+            "training": (16, 32, 64, 128, 256),
+            "encoding": (32, 64, 256),
+            "generation": (64, 256),
+            "iw_nll": (32, 64, 128),
+            "mutual_information": (32, 128, 512),
+            "growth": (32,),
+        }
+    )
+    new_tokens: int = 32
+    num_samples: int = 100
+    naive_texts: int = 4
+
+
+SIZES = {
+    "mid": Size(layers=4, width=256, heads=4),
+    "base": Size(layers=12, width=768, heads=12),
+    # For tests of the benchmark: its figures say nothing.
+    "tiny": Size(
+        layers=1,
+        width=32,
+        heads=2,
+        encoder_vocabulary=300,
+        decoder_vocabulary=400,
+        latent_size=4,
+        sentences={
+            "training": (16, 48),
+            "encoding": (100,),
+            "generation": (12,),
+            "iw_nll": (6,),
+            "mutual_information": (200,),
+            "growth": (64, 128),
+        },
+        chunk_sizes={
+            "training": (8, 48),
+            "encoding": (32,),
+            "generation": (12,),
+            "iw_nll": (16,),
+            "mutual_information": (50,),
+            "growth": (16,),
+        },
+        new_tokens=6,
+        num_samples=10,
+        naive_texts=2,
+    ),
+}
+
+# Of size `mid` on two CPU cores: at most so much of the floor, and of the naive way.
+TARGETS: dict[tuple[str, int], tuple[float, float | None]] = {
+    ("training", 32): (1.20, 0.5),
+    ("training", 256): (1.10, 0.5),
+    ("encoding", 10_000): (1.10, 0.7),
+    ("generation", 256): (1.05, 1 / 15),
+    ("iw_nll", 32): (1.10, 0.7),
+    ("mutual_information", 10_000): (2.0, None),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    On what work is measured.
+
+    Args:
+        size_name (`str`): Of `SIZES`.
+        device (`torch.device`): Where it runs.
+        bf16 (`bool`): Training under autocast to bfloat16, and all else with both networks' weights in it.
+        seed (`int`): Of weights, tokens, lengths and noise.
+    """
+
+    size_name: str
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    bf16: bool = False
+    seed: int = 1
+
+    @property
+    def size(self) -> Size:
+        """The sizes."""
+        return SIZES[self.size_name]
+
+    def autocast(self) -> AbstractContextManager:
+        """What a training runs under."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the networks compute."""
+        return torch.bfloat16 if self.bf16 else torch.float32
+
+    def generator(self) -> torch.Generator:
+        """A generator on the CPU, from the seed."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class Work:
+    """
+    A piece of work in three ways.
+
+    Args:
+        ours, floor (`Callable`): From a chunk size, the sentences at once, to a result.
+        naive (`Callable`, *optional*): To the same result as `ours`, to rounding, of the first `naive_share`.
+        tokens (`int`): Real tokens, 0 for what has none.
+        dtype (`torch.dtype`): Of the matrix products.
+        rows (`int`): What chunks are cut from: sentences, or samples of them.
+        naive_share (`float`, *optional*, defaults to 1): What share of the work `naive` does.
+        ours_in_chunks (`bool`, *optional*, defaults to `True`): Whether the chunk size makes a difference to `ours`.
+    """
+
+    ours: Callable[[int], Any]
+    floor: Callable[[int], Any]
+    naive: Callable[[], Any] | None
+    tokens: int
+    dtype: torch.dtype
+    rows: int
+    naive_share: float = 1.0
+    ours_in_chunks: bool = True
+
+
+# -- models and sentences --------------------------------------------------------------------------------------------
+
+
+def build_config(size: Size) -> BNVAEConfig:
+    """A BERT-style encoder and a GPT-2-style decoder, without dropout."""
+    encoder = BertConfig(
+        vocab_size=size.encoder_vocabulary,
+        hidden_size=size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        intermediate_size=4 * size.width,
+    )
+    end = size.decoder_vocabulary - 1
+    decoder = GPT2Config(
+        vocab_size=size.decoder_vocabulary,
+        n_embd=size.width,
+        n_layer=size.layers,
+        n_head=size.heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=end,
+        eos_token_id=end,
+    )
+    return BNVAEConfig.from_encoder_decoder_configs(encoder, decoder, latent_size=size.latent_size)
+
+
+def build_model(size: Size, seed: int) -> BNVAEModel:
+    """A model with random weights, in training mode."""
+    torch.manual_seed(seed)
+    return BNVAEModel(build_config(size)).train()
+
+
+def build_networks(size: Size, seed: int) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """Encoder and decoder of the same configurations as a model's, and nothing else, in training mode."""
+    torch.manual_seed(seed)
+    config = build_config(size)
+    encoder = AutoModel.from_config(config.encoder, add_pooling_layer=False)
+    return encoder.train(), AutoModelForCausalLM.from_config(config.decoder).train()
+
+
+def draw_lengths(count: int, seed: int) -> torch.Tensor:
+    """Tokens of each of `count` sentences, first and last one included: log-normal, from 5 to 30, 12 on average."""
+    draws = torch.randn(count, generator=torch.Generator().manual_seed(seed))
+    lengths = (11.5 * (0.3 * draws).exp()).round().clamp(SHORTEST, LONGEST).long()
+    # Exactly 12, so that as many tokens fill rows of equal length.
+    while missing := MEAN_LENGTH * count - int(lengths.sum()):
+        step = 1 if missing > 0 else -1
+        movable = (lengths + step).clamp(SHORTEST, LONGEST).ne(lengths).nonzero().flatten()
+        lengths[movable[: abs(missing)]] += step
+    return lengths
+
+
+def make_batch(lengths: torch.Tensor, size: Size, seed: int) -> dict[str, torch.Tensor]:
+    """A padded batch of random tokens, as many for the encoder as for the decoder."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(lengths), int(lengths.max()))
+    padding = torch.arange(shape[1]) >= lengths.unsqueeze(1)
+    return {
+        "input_ids": torch.randint(size.encoder_vocabulary, shape, generator=generator).masked_fill(padding, 0),
+        "attention_mask": (~padding).long(),
+        "labels": torch.randint(size.decoder_vocabulary, shape, generator=generator).masked_fill(
+            padding, IGNORE_INDEX
+        ),
+    }
+
+
+def make_processor(size: Size) -> BNVAEProcessor:
+    """Tokenizers of made-up words, each of them one token, that fill both vocabularies."""
+
+    def tokenizer(vocabulary: int, first: list[str], last: list[str], **special: str) -> Tokenizer:
+        words = [f"w{number}" for number in range(vocabulary - len(first) - len(last))]
+        ids = {token: index for index, token in enumerate([*first, *words, *last])}
+        words_only = Tokenizer(models.WordLevel(ids, unk_token=words[0]))
+        words_only.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        if first:
+            words_only.post_processor = processors.BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
+        return PreTrainedTokenizerFast(tokenizer_object=words_only, model_max_length=LONGEST + 2, **special)
+
+    frame = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    ends = {"bos_token": "</s>", "eos_token": "</s>", "pad_token": "</s>"}
+    return BNVAEProcessor(
+        tokenizer=tokenizer(size.decoder_vocabulary, [], ["</s>"], **ends),
+        encoder_tokenizer=tokenizer(size.encoder_vocabulary, list(frame.values()), [], **frame),
+    )
+
+
+def make_texts(lengths: torch.Tensor, size: Size, seed: int) -> list[str]:
+    """Texts of made-up words that have `lengths` tokens for the encoder, two of them its frame."""
+    generator = torch.Generator().manual_seed(seed)
+    words = min(size.encoder_vocabulary, size.decoder_vocabulary) - 3
+    drawn = torch.randint(words, (int(lengths.sum()),), generator=generator)
+    return [" ".join(f"w{word}" for word in part[2:].tolist()) for part in drawn.split(lengths.tolist())]
+
+
+def _inference_model(setting: Setting) -> BNVAEModel:
+    """A model in evaluation mode, whose posterior's statistics are those of some sentences."""
+    model = build_model(setting.size, setting.seed).to(setting.device)
+    batch = make_batch(draw_lengths(64, setting.seed), setting.size, setting.seed)
+    recalibrate_posterior(model, [batch])
+    # As `from_pretrained` does: the posterior stays in float32.
+    for part in (model.encoder, model.decoder, model.injection):
+        part.to(setting.dtype)
+    return model.eval()
+
+
+def _inference_networks(setting: Setting) -> list[PreTrainedModel]:
+    networks = build_networks(setting.size, setting.seed)
+    return [network.to(setting.device, setting.dtype).eval() for network in networks]
+
+
+def _equal_rows(count: int, vocabulary: int, setting: Setting) -> torch.Tensor:
+    """As many random tokens as `count` sentences have, in rows of equal length."""
+    ids = torch.randint(vocabulary, (count, MEAN_LENGTH), generator=setting.generator())
+    return ids.to(setting.device)
+
+
+# -- the work --------------------------------------------------------------------------------------------------------
+
+
+def training(setting: Setting, sentences: int) -> Work:
+    """A training step on one posterior batch: forward, backward, fused AdamW. Its result is the loss ahead of it."""
+    size, device = setting.size, setting.device
+    model = build_model(size, setting.seed).to(device)
+    encoder, decoder = (network.to(device) for network in build_networks(size, setting.seed))
+    lengths = draw_lengths(sentences, setting.seed)
+    batch = {name: values.to(device) for name, values in make_batch(lengths, size, setting.seed).items()}
+    noise = torch.randn(sentences, size.latent_size, generator=setting.generator()).to(device)
+    rows = _equal_rows(sentences, min(size.encoder_vocabulary, size.decoder_vocabulary), setting)
+    optimizers = {
+        "model": torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True),
+        "networks": torch.optim.AdamW([*encoder.parameters(), *decoder.parameters()], lr=1e-4, fused=True),
+    }
+
+    def step(parameters: str, *losses: Callable[[], torch.Tensor]) -> float:
+        optimizer, total = optimizers[parameters], torch.zeros((), device=device)
+        optimizer.zero_grad()
+        for part in losses:
+            with setting.autocast():
+                loss = part()
+            loss.backward()
+            total += loss.detach()
+        optimizer.step()
+        return total.item()
+
+    def ours(chunk_size: int) -> float:
+        def loss() -> torch.Tensor:
+            outputs = model(**batch, noise=noise, chunk_size=chunk_size)
+            return training_loss(outputs.reconstruction_nll, outputs.kl)
+
+        return step("model", loss)
+
+    def floor(chunk_size: int) -> float:
+        def loss(part: torch.Tensor) -> torch.Tensor:
+            # Without a latent nothing ties the two: each has a loss of its own.
+            features = encoder(input_ids=part).last_hidden_state[:, 0].float()
+            logits = decoder(input_ids=part, use_cache=False).logits.flatten(0, 1).float()
+            nll = F.cross_entropy(logits, part.flatten(), reduction="sum")
+            return (nll + features.mean(-1).sum()) / len(rows)
+
+        return step("networks", *(lambda part=part: loss(part) for part in rows.split(chunk_size)))
+
+    def naive() -> float:
+        return step("model", lambda: naive_loss(model, batch, noise))
+
+    return Work(ours, floor, naive, int(lengths.sum()), setting.dtype, sentences)
+
+
+def naive_loss(model: BNVAEModel, batch: Mapping[str, torch.Tensor], noise: torch.Tensor) -> torch.Tensor:
+    """The negative ELBO from one padded piece, with logits and their softmax at every position."""
+    posterior = model.encode(batch["input_ids"], batch["attention_mask"])
+    labels = batch["labels"]
+    logits, _ = model.decode(
+        posterior.sample(noise),
+        model.prepare_decoder_input_ids_from_labels(labels),
+        attention_mask=labels.ne(IGNORE_INDEX).long(),
+    )
+    token_nll = F.cross_entropy(
+        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
+    )
+    return (token_nll.view(labels.shape).sum(-1) + posterior.kl().sum(-1)).mean()
+
+
+def encoding(setting: Setting, sentences: int) -> Work:
+    """Texts to their latents; `ours` and `naive` tokenise them, `floor` has token ids. Naively they are encoded in
+    padded batches, as they come."""
+    size = setting.size
+    model, processor = _inference_model(setting), make_processor(size)
+    model.attach_processor(processor)
+    encoder, _ = _inference_networks(setting)
+    lengths = draw_lengths(sentences, setting.seed)
+    texts = make_texts(lengths, size, setting.seed)
+    rows = _equal_rows(sentences, size.encoder_vocabulary, setting)
+
+    def ours(batch_size: int) -> torch.Tensor:
+        return model.encode_texts(texts, batch_size=batch_size, show_progress=False)
+
+    @torch.no_grad()
+    def floor(batch_size: int) -> torch.Tensor:
+        parts = rows.split(batch_size)
+        return torch.cat([encoder(input_ids=part).last_hidden_state[:, 0] for part in parts]).cpu()
+
+    @torch.no_grad()
+    def naive() -> torch.Tensor:
+        latents = []
+        for start in range(0, sentences, DEFAULT_BATCH_SIZE):
+            batch = processor(texts[start : start + DEFAULT_BATCH_SIZE], return_tensors="pt").to(setting.device)
+            latents.append(model.encode(batch["input_ids"], batch["attention_mask"]).mode())
+        return torch.cat(latents).cpu()
+
+    return Work(ours, floor, naive, int(lengths.sum()), setting.dtype, sentences)
+
+
+def generation(setting: Setting, sentences: int) -> Work:
+    """Greedy texts of exactly `new_tokens` tokens from latents. Naively: one by one, the whole text through the
+    decoder for each token, with logits for all of its positions."""
+    size, device = setting.size, setting.device
+    model = _inference_model(setting)
+    _, decoder = _inference_networks(setting)
+    latents = torch.randn(sentences, size.latent_size, generator=setting.generator()).to(device)
+    start = torch.full((sentences, 1), model.config.decoder_start_token_id, device=device)
+    end = model.config.eos_token_id
+    exactly = {
+        "max_new_tokens": size.new_tokens,
+        "min_new_tokens": size.new_tokens,
+        "do_sample": False,
+        "pad_token_id": end,
+    }
+    one_by_one = min(size.naive_texts, sentences)
+
+    def ours(batch_size: int) -> torch.Tensor:
+        return torch.cat([model.generate(latents=part, **exactly) for part in latents.split(batch_size)])
+
+    def floor(batch_size: int) -> torch.Tensor:
+        parts = start.split(batch_size)
+        return torch.cat([decoder.generate(part, attention_mask=torch.ones_like(part), **exactly) for part in parts])
+
+    @torch.no_grad()
+    def naive() -> torch.Tensor:
+        texts = []
+        for latent in latents[:one_by_one].split(1):
+            ids = start[:1]
+            for _ in range(size.new_tokens):
+                logits = model.decode(latent, ids, use_cache=False)[0][:, -1]
+                logits[:, end] = float("-inf")
+                ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], 1)
+            texts.append(ids)
+        return torch.cat(texts)
+
+    return Work(ours, floor, naive, sentences * size.new_tokens, setting.dtype, sentences, one_by_one / sentences)
+
+
+def iw_nll(setting: Setting, sentences: int) -> Work:
+    """-log p(x) of each sentence from `num_samples` importance samples. The floor is as many passes of the decoder;
+    naively they are made sentence by sentence, 5 samples at a time."""
+    size, device = setting.size, setting.device
+    model = _inference_model(setting)
+    _, decoder = _inference_networks(setting)
+    lengths = draw_lengths(sentences, setting.seed).sort(descending=True).values
+    batch = {name: values.to(device) for name, values in make_batch(lengths, size, setting.seed).items()}
+    noise = torch.randn(sentences, size.num_samples, size.latent_size, generator=setting.generator())
+    budget = rows_within(MEMORY_BUDGET, model, int(lengths.max()))
+    rows = _equal_rows(sentences, size.decoder_vocabulary, setting).repeat(size.num_samples, 1)
+
+    @torch.no_grad()
+    def estimate(chosen: slice, rows_per_pass: int) -> torch.Tensor:
+        longest = int(lengths[chosen].max())
+        posterior = model.encode(batch["input_ids"][chosen, :longest], batch["attention_mask"][chosen, :longest])
+        nll = decoder_nll(model, batch["labels"][chosen, :longest])
+        own = noise[chosen]
+        return importance_weighted_nll(nll, posterior, size.num_samples, rows_per_pass, own.__getitem__)
+
+    def ours(chunk_size: int) -> torch.Tensor:
+        return estimate(slice(None), min(chunk_size, budget))
+
+    @torch.no_grad()
+    def floor(chunk_size: int) -> torch.Tensor:
+        nll = []
+        for part in rows.split(chunk_size):
+            logits = decoder(input_ids=part, use_cache=False).logits.flatten(0, 1).float()
+            nll.append(F.cross_entropy(logits, part.flatten(), reduction="none").view(part.shape).sum(-1))
+        return torch.cat(nll)
+
+    def naive() -> torch.Tensor:
+        one_by_one = (slice(row, row + 1) for row in range(sentences))
+        return torch.cat([estimate(chosen, NAIVE_SAMPLES_AT_ONCE) for chosen in one_by_one])
+
+    return Work(ours, floor, naive, int(lengths.sum()) * size.num_samples, setting.dtype, len(rows))
+
+
+def information(setting: Setting, sentences: int) -> Work:
+    """Mutual information of N posteriors of d dimensions. The floor is one N x N x 2d matrix product in the same
+    precision and its exponentials, in blocks of rows."""
+    latent_size, device = setting.size.latent_size, setting.device
+    generator = setting.generator()
+    mean, logvar, noise = (
+        torch.randn(sentences, latent_size, generator=generator, dtype=torch.float64).to(device) for _ in range(3)
+    )
+    posterior = DiagonalGaussian(0.7 * mean, 0.3 * logvar - 0.7)
+    left, right = torch.cat([mean, logvar], 1), torch.cat([noise, mean], 1).T / (2 * latent_size)
+
+    def ours(chunk_size: int) -> InformationEstimate:
+        return mutual_information(posterior, noise=noise)
+
+    def floor(chunk_size: int) -> None:
+        block = left.new_empty(chunk_size, sentences)
+        for rows in left.split(chunk_size):
+            part = block[: len(rows)]
+            torch.mm(rows, right, out=part).exp_()
+
+    return Work(ours, floor, None, 0, torch.float64, sentences, ours_in_chunks=False)
+
+
+# -- measuring -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """
+    How work is measured.
+
+    Args:
+        rounds (`int`, *optional*, defaults to 11): Interleaved rounds, whose median is taken.
+        control (`bool`, *optional*, defaults to `False`): Whether the floor has a second turn in each round: the ratio
+            of the two shows the noise.
+        chunk_sizes (`tuple[int, ...]`, *optional*): The sentences at once that are tried, in place of the size's.
+    """
+
+    rounds: int = 11
+    control: bool = False
+    chunk_sizes: tuple[int, ...] | None = None
+
+
+def compare(
+    build: Callable[[Setting, int], Work], name: str, sentences: int, setting: Setting, protocol: Protocol
+) -> dict[str, Any]:
+    """The figures of a piece of work in its ways: seconds, ratios, memory, share of the peak of matrix products."""
+    work, device, clock = build(setting, sentences), setting.device, clock_of(setting.device)
+    tried = protocol.chunk_sizes or setting.size.chunk_sizes[name]
+    choices = sorted({min(chunk_size, work.rows) for chunk_size in tried})
+    chosen = {
+        "ours": fastest(work.ours, choices if work.ours_in_chunks else choices[:1], device),
+        "floor": fastest(work.floor, choices, device),
+    }
+    ways: dict[str, Callable[[], Any]] = {
+        "ours": lambda: work.ours(chosen["ours"]),
+        "floor": lambda: work.floor(chosen["floor"]),
+    }
+    if work.naive is not None:
+        ways["naive"] = work.naive
+    memory = {way: peak_memory(function, device) for way, function in ways.items()}  # and a first call of each
+    with FlopCounterMode(display=False) as counter:
+        ways["floor"]()
+    if protocol.control:
+        ways["floor_again"] = ways["floor"]
+    rounds = take_turns(ways, protocol.rounds, device)
+    shares = {"naive": work.naive_share}
+    medians = {
+        each: {way: median(taken, each) / shares.get(way, 1.0) for way, taken in rounds.items()}
+        for each in get_args(Clock)
+    }
+    # Beside the work, as a machine that has other work too may have become slower.
+    seconds, peak = medians[clock], matrix_product_peak(device, work.dtype)
+    return {
+        "ours": seconds["ours"],
+        "floor": seconds["floor"],
+        "naive": seconds.get("naive"),
+        "ratio_to_floor": seconds["ours"] / seconds["floor"],
+        "ratio_to_naive": seconds["ours"] / seconds["naive"] if "naive" in seconds else None,
+        "floor_again_to_floor": seconds["floor_again"] / seconds["floor"] if protocol.control else None,
+        "clock": clock,
+        "medians": medians,
+        "rounds": {way: [asdict(taken) for taken in calls] for way, calls in rounds.items()},
+        "naive_share": work.naive_share if "naive" in ways else None,
+        "chunk_size": chosen if work.ours_in_chunks else {"floor": chosen["floor"]},
+        "tokens": work.tokens or None,
+        "tokens_per_second": work.tokens / seconds["ours"] if work.tokens else None,
+        "peak_memory_bytes": memory,
+        "matrix_product_peak": peak,
+        "share_of_peak": {way: counter.get_total_flops() / seconds[way] / peak for way in ("ours", "floor")},
+    }
+
+
+def grow(sentences: int, setting: Setting, protocol: Protocol) -> dict[str, Any]:
+    """One epoch of `BNVAETrainer` on `sentences` sentences that lie on the disk, in the largest batches of the size:
+    seconds, tokens a second, and the memory of the whole process at its highest. The first training of a process has
+    to prepare more than later ones, so a short one goes ahead of it."""
+    size, device, clock = setting.size, setting.device, clock_of(setting.device)
+    batch_size, processor = max(size.sentences["training"]), make_processor(size)
+    chunk_size = (protocol.chunk_sizes or size.chunk_sizes["growth"])[0]
+    lengths = draw_lengths(sentences, setting.seed)
+
+    def train(count: int) -> Seconds:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = Dataset.from_generator(
+                _tokenised,
+                cache_dir=folder,
+                gen_kwargs={"lengths": lengths[:count], "size": size, "seed": setting.seed},
+            )
+            args = BNVAETrainingArguments(
+                folder,
+                per_device_train_batch_size=batch_size,
+                chunk_size=chunk_size,
+                num_train_epochs=1,
+                use_cpu=device.type == "cpu",
+                bf16=setting.bf16,
+                seed=setting.seed,
+                save_strategy="no",
+                logging_strategy="no",
+                disable_tqdm=True,
+            )
+            model = build_model(size, setting.seed)
+            trainer = BNVAETrainer(model=model, args=args, train_dataset=rows, processing_class=processor)
+            trainer.remove_callback(PrinterCallback)
+            return take_turns({"train": trainer.train}, 1, device)["train"][0]
+
+    train(min(sentences, 2 * batch_size))
+    taken: list[Seconds] = []
+    if device.type != "cpu":
+        peak = peak_memory(lambda: taken.append(train(sentences)), device)
+    elif has_resident_peak():
+        _, peak = resident_peak(lambda: taken.append(train(sentences)))
+    else:
+        peak = None
+        taken.append(train(sentences))
+    seconds = getattr(taken[0], clock)
+    return {
+        "ours": seconds,
+        "floor": None,
+        "naive": None,
+        "ratio_to_floor": None,
+        "ratio_to_naive": None,
+        "clock": clock,
+        "medians": {each: {"ours": getattr(taken[0], each)} for each in get_args(Clock)},
+        "chunk_size": {"ours": chunk_size},
+        "tokens": int(lengths.sum()),
+        "tokens_per_second": int(lengths.sum()) / seconds,
+        "peak_memory_bytes": {"ours": peak},
+    }
+
+
+def _tokenised(lengths: torch.Tensor, size: Size, seed: int) -> Iterator[dict[str, list[int]]]:
+    """Sentences of random tokens, one after the other."""
+    generator = torch.Generator().manual_seed(seed)
+    for length in lengths.tolist():
+        yield {
+            "input_ids": torch.randint(size.encoder_vocabulary, (length,), generator=generator).tolist(),
+            "labels": torch.randint(size.decoder_vocabulary, (length,), generator=generator).tolist(),
+        }
+
+
+# What has a floor and a naive way, and what has not.
+COMPARED = {
+    "training": training,
+    "encoding": encoding,
+    "generation": generation,
+    "iw_nll": iw_nll,
+    "mutual_information": information,
+}
+WORKS = (*COMPARED, "growth")
+
+
+def run_benchmark(
+    works: Sequence[str],
+    setting: Setting,
+    protocol: Protocol | None = None,
+    sentences: Sequence[int] | None = None,
+    on_figure: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """
+    Measure work.
+
+    Args:
+        works (sequence of `str`): Which, of `WORKS`.
+        setting ([`Setting`]): On what.
+        protocol ([`Protocol`], *optional*): How.
+        sentences (sequence of `int`, *optional*): The numbers of sentences of each, in place of the size's.
+        on_figure (`Callable`, *optional*): Is called with the results as far as they are known, after each piece.
+
+    Returns:
+        `dict`: for each work and each number of sentences, as a string, its figures: seconds of `ours`, `floor` and
+        `naive`, `ratio_to_floor` and `ratio_to_naive`, `None` where there is none, and what they were made from; and
+        beside the works `machine`, `versions` and `settings`.
+    """
+    protocol = protocol or Protocol()
+    results: dict[str, Any] = {
+        "machine": _machine(setting.device),
+        "versions": library_versions(),
+        "settings": {
+            "size": setting.size_name,
+            "device": str(setting.device),
+            "bf16": setting.bf16,
+            "seed": setting.seed,
+            **asdict(protocol),
+        },
+    }
+    for name in works:
+        figures = results[name] = {}
+        for count in sentences or setting.size.sentences[name]:
+            if name in COMPARED:
+                figures[str(count)] = compare(COMPARED[name], name, count, setting, protocol)
+            else:
+                figures[str(count)] = grow(count, setting, protocol)
+            if on_figure is not None:
+                on_figure(results)
+    return results
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    """What the figures are made on, and the operations a second of its matrix products."""
+    is_cpu = device.type == "cpu"
+    return {
+        "device": _processor_name() if is_cpu else torch.get_device_module(device).get_device_name(device),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
+        "system": platform.platform(),
+        "matrix_product_peak": {
+            str(dtype).removeprefix("torch."): matrix_product_peak(device, dtype)
+            for dtype in (torch.float32, torch.bfloat16, torch.float64)
+        },
+    }
+
+
+def _processor_name() -> str:
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """The results as tables in Markdown, readable as they are in a terminal."""
+    machine, settings = results["machine"], results["settings"]
+    peaks = ", ".join(f"{peak / 1e9:,.0f} in {dtype}" for dtype, peak in machine["matrix_product_peak"].items())
+    per = "a second of CPU time" if settings["device"] == "cpu" else "a second"
+    threads = f"{machine['threads']} of {machine['cores']} cores, " if settings["device"] == "cpu" else ""
+    precision = "bfloat16" if settings["bf16"] else "float32"
+    lines = [
+        f"Size `{settings['size']}`, {precision}, seed {settings['seed']}; {machine['device']}, {threads}"
+        f"torch {results['versions']['torch_version']}. Matrix products: {peaks} (10^9 operations {per}).",
+        "",
+    ]
+    compared = [
+        _row(settings["size"], name, count, figures)
+        for name in COMPARED
+        for count, figures in results.get(name, {}).items()
+    ]
+    if compared:
+        header = ["work", "sentences", "ours (s)", "floor (s)", "naive (s)", "ours / floor", "ours / naive"]
+        header += ["chunks", "MiB", "share of peak", "floor again / floor"]
+        lines += markdown_table(header, compared)
+        lines += [
+            "",
+            "Medians; the range is that of the rounds' own ratios, in brackets stands what is aimed at. Chunks (most "
+            "sentences at once), most MiB beside the weights and share of the peak are those of ours, floor, naive.",
+        ]
+    if "growth" in results:
+        rows = [
+            [
+                count,
+                f"{figures['ours']:.3g}",
+                f"{figures['tokens_per_second']:,.0f}",
+                _mebibytes(figures["peak_memory_bytes"].values()),
+            ]
+            for count, figures in results["growth"].items()
+        ]
+        lines += ["", *markdown_table(["training set", "seconds", "tokens a second", "MiB of the process"], rows)]
+    return "\n".join(lines)
+
+
+def _row(size: str, name: str, count: str, figures: Mapping[str, Any]) -> list[str]:
+    aims = TARGETS.get((name, int(count)), (None, None)) if size == "mid" else (None, None)
+    clock, rounds = figures["clock"], figures["rounds"]
+    ratios = [a[clock] / b[clock] for a, b in zip(rounds["ours"], rounds["floor"], strict=True)]
+    cells = []
+    for ratio, aim in zip((figures["ratio_to_floor"], figures["ratio_to_naive"]), aims, strict=True):
+        cells.append("-" if ratio is None else f"{ratio:.3f}" + (f" (at most {aim:.3g})" if aim else ""))
+    cells[0] = f"{cells[0]}, {min(ratios):.2f} to {max(ratios):.2f}"
+    return [
+        name,
+        f"{int(count):,}",
+        *("-" if figures[way] is None else f"{figures[way]:.4g}" for way in ("ours", "floor", "naive")),
+        *cells,
+        ", ".join(str(size) for size in figures["chunk_size"].values()),
+        _mebibytes(figures["peak_memory_bytes"].values()),
+        ", ".join(f"{share:.0%}" for share in figures["share_of_peak"].values()),
+        "-" if figures["floor_again_to_floor"] is None else f"{figures['floor_again_to_floor']:.3f}",
+    ]
+
+
+def _mebibytes(sizes: Iterable[int | None]) -> str:
+    return ", ".join("-" if size is None else f"{size / 2**20:,.0f}" for size in sizes)
