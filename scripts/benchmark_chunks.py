@@ -31,8 +31,6 @@ import platform
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,12 +38,11 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import BertConfig, GPT2Config
 
-from hf_bnvae import BNVAEConfig, BNVAEModel
+from hf_bnvae.speed import SIZES, build_model, draw_lengths, make_batch
+from hf_bnvae.timing import allocator_peak, has_resident_peak, resident_peak, take_turns
 
-LAYERS, WIDTH, HEADS, LATENT_SIZE = 4, 256, 4, 32
-ENCODER_VOCABULARY, DECODER_VOCABULARY = 30522, 50257
+SIZE = SIZES["mid"]
 BATCH_SIZE, CHUNK_SIZE = 256, 16
 WAYS = {
     "longest": {},  # a batch of its own: the sentences of the longest chunk
@@ -70,54 +67,14 @@ HEAPS = {"returned": {}, "retained": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRE
 MIB = 2**20
 
 
-def build_model(seed: int) -> BNVAEModel:
-    """A BERT-style encoder and a GPT-2-style decoder with random weights, in training mode, without dropout."""
-    encoder = BertConfig(
-        vocab_size=ENCODER_VOCABULARY,
-        hidden_size=WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        intermediate_size=4 * WIDTH,
-    )
-    decoder = GPT2Config(
-        vocab_size=DECODER_VOCABULARY,
-        n_embd=WIDTH,
-        n_layer=LAYERS,
-        n_head=HEADS,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-    )
-    torch.manual_seed(seed)
-    return BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder, decoder, latent_size=LATENT_SIZE)).train()
-
-
-def draw_lengths(seed: int) -> torch.Tensor:
-    """Tokens of each sentence of a batch, EOS included: log-normal around 12, from 5 to 30."""
-    draws = torch.randn(BATCH_SIZE, generator=torch.Generator().manual_seed(seed))
-    return (11.5 * (0.3 * draws).exp()).round().clamp(5, 30).long()
-
-
-def make_batch(lengths: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
-    """A padded batch of random tokens, as many for the encoder as for the decoder."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = (len(lengths), int(lengths.max()))
-    padding = torch.arange(shape[1]) >= lengths.unsqueeze(1)
-    return {
-        "input_ids": torch.randint(ENCODER_VOCABULARY, shape, generator=generator).masked_fill(padding, 0),
-        "attention_mask": (~padding).long(),
-        "labels": torch.randint(DECODER_VOCABULARY, shape, generator=generator).masked_fill(padding, -100),
-    }
-
-
 class Training:
     """A model, its optimiser and a batch for each way of running it."""
 
     def __init__(self, seed: int) -> None:
-        self.model = build_model(seed)
+        self.model = build_model(SIZE, seed)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
-        lengths = draw_lengths(seed)
-        batch, longest = (make_batch(part, seed) for part in (lengths, lengths.topk(CHUNK_SIZE).values))
+        lengths = draw_lengths(BATCH_SIZE, seed)
+        batch, longest = (make_batch(part, SIZE, seed) for part in (lengths, lengths.topk(CHUNK_SIZE).values))
         self.batches = {way: longest if way == "longest" else batch for way in WAYS}
 
     def forward(self, way: str) -> torch.Tensor:
@@ -128,32 +85,10 @@ class Training:
         self.optimizer.step()
 
 
-def allocator_peak(function: Callable[[], None]) -> int:
-    """How many bytes more than before `function` PyTorch's blocks take at most while it runs."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        function()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder, "trace.json")
-        profiler.export_chrome_trace(str(trace))
-        events = [event for event in json.loads(trace.read_text())["traceEvents"] if event["name"] == "[memory]"]
-    taken = peak = 0
-    for event in sorted(events, key=lambda event: event["ts"]):
-        taken += event["args"]["Bytes"]
-        peak = max(peak, taken)
-    return peak
-
-
 def kernel_peak(function: Callable[[], None]) -> int:
     """How many bytes more than before `function` the process has in memory at most while it runs."""
-
-    def status(field: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
-
-    before = status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to VmRSS
-    function()
-    return status("VmHWM") - before
+    before, highest = resident_peak(function)
+    return highest - before
 
 
 TOOLS = {"allocator": allocator_peak, "kernel": kernel_peak}
@@ -172,17 +107,17 @@ def measure_memory(seed: int, way: str, tool: str, gradients: str) -> int:
 def measure_time(seed: int, rounds: int) -> dict[str, dict[str, list[float]]]:
     """For each way the CPU seconds and wall seconds of its steps, taken in turn after a round that does not count."""
     training = Training(seed)
-    seconds = {way: {"cpu": [], "wall": []} for way in WAYS if way != "longest"}
-    for number in range(rounds + 1):
-        for way, times in seconds.items():
-            training.optimizer.zero_grad()
-            started = time.process_time(), time.perf_counter()
-            training.step(way)
-            taken = time.process_time() - started[0], time.perf_counter() - started[1]
-            if number > 0:
-                times["cpu"].append(taken[0])
-                times["wall"].append(taken[1])
-    return seconds
+
+    def step(way: str) -> None:
+        training.optimizer.zero_grad()
+        training.step(way)
+
+    ways = {way: lambda way=way: step(way) for way in WAYS if way != "longest"}
+    turns = take_turns(ways, rounds + 1, torch.device("cpu"))
+    return {
+        way: {"cpu": [taken.cpu for taken in calls[1:]], "wall": [taken.wall for taken in calls[1:]]}
+        for way, calls in turns.items()
+    }
 
 
 def measure_positions(seed: int, way: str) -> dict[str, int]:
@@ -207,7 +142,7 @@ def measure_positions(seed: int, way: str) -> dict[str, int]:
     return {
         "tokens": int(training.batches[way]["attention_mask"].sum()),
         "multiplications": sum(positions[network] * matrices[network] for network in layers)
-        + int(training.batches[way]["labels"].ne(-100).sum()) * DECODER_VOCABULARY * WIDTH,
+        + int(training.batches[way]["labels"].ne(-100).sum()) * SIZE.decoder_vocabulary * SIZE.width,
         **positions,
     }
 
@@ -218,8 +153,8 @@ MEASUREMENTS = {"memory": measure_memory, "time": measure_time, "positions": mea
 def in_fresh_process(measurement: str, environment: dict[str, str] | None = None, **arguments: Any) -> Any:
     """The result of one of the `MEASUREMENTS`, made in a process of its own."""
     command = [sys.executable, __file__, "--measurement", json.dumps([measurement, arguments])]
-    # Threads that wait must sleep, or CPU seconds would count their waiting.
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **(environment or {})}
+    # Threads that wait must sleep, or CPU seconds would count their waiting; and the profiler is to be quiet.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "KINETO_LOG_LEVEL": "99", **(environment or {})}
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
     return json.loads(output.splitlines()[-1])
 
@@ -227,7 +162,7 @@ def in_fresh_process(measurement: str, environment: dict[str, str] | None = None
 def run_benchmark(seed: int, rounds: int, everything: bool) -> dict[str, Any]:
     """The measurements, what follows from them, and with what they were made. `everything` includes what has no
     target: gradients that are freed, and the heap that retains."""
-    tools = [tool for tool in TOOLS if tool == "allocator" or Path("/proc/self/clear_refs").exists()]
+    tools = [tool for tool in TOOLS if tool == "allocator" or has_resident_peak()]
     memory = {
         gradients: {
             tool: {
@@ -280,11 +215,11 @@ def run_benchmark(seed: int, rounds: int, everything: bool) -> dict[str, Any]:
         "predicted_time_ratios": {"plain": 1.0, "chunks": chunks, "checkpointed": chunks * 4 / 3},
         "seconds": seconds,
         "model": {
-            "layers": LAYERS,
-            "width": WIDTH,
-            "heads": HEADS,
-            "latent_size": LATENT_SIZE,
-            "vocabularies": [ENCODER_VOCABULARY, DECODER_VOCABULARY],
+            "layers": SIZE.layers,
+            "width": SIZE.width,
+            "heads": SIZE.heads,
+            "latent_size": SIZE.latent_size,
+            "vocabularies": [SIZE.encoder_vocabulary, SIZE.decoder_vocabulary],
         },
         "made_with": {
             "seed": seed,

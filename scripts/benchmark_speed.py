@@ -15,8 +15,8 @@ import shlex
 import sys
 from pathlib import Path
 
-# Read when torch is loaded. Threads that spin while they wait would count as work; and the profiler, by which memory is
-# measured, says whenever it starts and stops.
+# Read when torch is loaded. Threads that spin while they wait would count as work; and the profiler, by which memory
+# is measured, would say whenever it starts and stops.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
