@@ -64,8 +64,8 @@ from .training_args import BNVAETrainingArguments
 
 SHORTEST, MEAN_LENGTH, LONGEST = 5, 12, 30
 
-# What methods on texts encode or decode at once, unless they are told otherwise.
-DEFAULT_BATCH_SIZE = 64
+# Texts that are encoded at once in the naive way: as many as the methods on texts take unless they are told otherwise.
+NAIVE_BATCH_SIZE = 64
 # In GiB, as `evaluate_model` has it.
 MEMORY_BUDGET = 1.0
 # Of the naive way of IW-NLL, which is Optimus'.
@@ -429,8 +429,8 @@ def encoding(setting: Setting, sentences: int) -> Work:
     @torch.no_grad()
     def naive() -> torch.Tensor:
         latents = []
-        for start in range(0, sentences, DEFAULT_BATCH_SIZE):
-            batch = processor(texts[start : start + DEFAULT_BATCH_SIZE], return_tensors="pt").to(setting.device)
+        for start in range(0, sentences, NAIVE_BATCH_SIZE):
+            batch = processor(texts[start : start + NAIVE_BATCH_SIZE], return_tensors="pt").to(setting.device)
             latents.append(model.encode(batch["input_ids"], batch["attention_mask"]).mode())
         return torch.cat(latents).cpu()
 
@@ -691,7 +691,7 @@ def run_benchmark(
     setting: Setting,
     protocol: Protocol | None = None,
     sentences: Sequence[int] | None = None,
-    on_figure: Callable[[dict[str, Any]], None] | None = None,
+    on_figures: Callable[[str, int, dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """
     Measure work.
@@ -701,7 +701,8 @@ def run_benchmark(
         setting ([`Setting`]): On what.
         protocol ([`Protocol`], *optional*): How.
         sentences (sequence of `int`, *optional*): The numbers of sentences of each, in place of the size's.
-        on_figure (`Callable`, *optional*): Is called with the results as far as they are known, after each piece.
+        on_figures (`Callable`, *optional*): Is called after each piece, with the work's name, the number of sentences
+            and the results so far.
 
     Returns:
         `dict`: for each work and each number of sentences, as a string, its figures: seconds of `ours`, `floor` and
@@ -727,8 +728,8 @@ def run_benchmark(
                 figures[str(count)] = compare(COMPARED[name], name, count, setting, protocol)
             else:
                 figures[str(count)] = grow(count, setting, protocol)
-            if on_figure is not None:
-                on_figure(results)
+            if on_figures is not None:
+                on_figures(name, count, results)
     return results
 
 

@@ -96,7 +96,8 @@ def main() -> None:
     options = [Path(word).name if Path(word) == args.output_file else word for word in sys.argv[1:]]
     command = shlex.join(["python", "scripts/benchmark_speed.py", *options])
 
-    def save(results: dict) -> None:
+    def keep(work: str, sentences: int, results: dict) -> None:
+        print(f"Measured: {work}, {sentences:,} sentences.", file=sys.stderr)
         if args.output_file:
             args.output_file.write_text(json.dumps({"command": command, **results}, indent=2) + "\n")
 
@@ -105,7 +106,7 @@ def main() -> None:
         Setting(args.size, args.device, args.bf16, args.seed),
         Protocol(args.rounds, args.control, args.chunk_sizes),
         args.sentences,
-        on_figure=save,
+        on_figures=keep,
     )
     print(f"{render(results)}\n\n{command}")
 
