@@ -361,11 +361,12 @@ def training(setting: Setting, sentences: int) -> Work:
     def step(parameters: str, *losses: Callable[[], torch.Tensor]) -> float:
         optimizer, total = optimizers[parameters], torch.zeros((), device=device)
         optimizer.zero_grad()
-        for part in losses:
-            with setting.autocast():
+        # One for all parts: it keeps the weights that it has cast.
+        with setting.autocast():
+            for part in losses:
                 loss = part()
-            loss.backward()
-            total += loss.detach()
+                loss.backward()
+                total += loss.detach()
         optimizer.step()
         return total.item()
 

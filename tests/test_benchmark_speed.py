@@ -166,6 +166,14 @@ def test_the_other_floors_compute_every_real_token_too():
     assert counts == {"GPT2Block": again, "logits": again}
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_floor_makes_the_same_training_at_any_chunk_size(bf16):
+    whole, chunks = (COMPARED["training"](Setting("tiny", bf16=bf16), 48) for _ in range(2))
+    losses = [whole.floor(48) for _ in range(3)], [chunks.floor(5) for _ in range(3)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0][2] < losses[0][0] * (1 - 1e-3)  # control: the steps change it
+
+
 def test_the_naive_way_makes_the_same_training():
     ours, naive = build("training"), build("training")
     losses = [ours.ours(8) for _ in range(3)], [naive.naive() for _ in range(3)]
