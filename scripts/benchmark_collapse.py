@@ -133,7 +133,7 @@ REMEDIES = (
     Remedy("bn_mean", "Zhu et al., ACL 2020", _grid("bn_gamma", 0.4, 0.5, 0.7, posterior="bn_mean"), True),
     Remedy("bn", "Su 2020", _grid("bn_tau", 0.1, 0.25, 0.5, posterior="bn"), True),
     Remedy("bn_rms", "this library", _grid("bn_tau", 0.1, 0.25, 0.5, posterior="bn_rms"), True),
-    Remedy("bn_rms, rate", "this library", _grid("rate", 4, 8, 12, posterior="bn_rms"), True),
+    Remedy("bn_rms, rate", "this library", _grid("rate", 2, 4, 8, posterior="bn_rms"), True),
 )
 # Those of batch normalisation, which are set against all others.
 OURS = ("bn_mean", "bn", "bn_rms", "bn_rms, rate")
@@ -173,6 +173,7 @@ CHOICES = {
         Choice("latent_learning_rate", (2e-3, 5e-4, 4e-3)),
         Choice("bn_theta_init", (None, -2.0)),
         Choice("bn_tau", (0.1, 0.05)),
+        Choice("latent_size", (32, 8, 64), "bn_rms, rate", 1),
     ),
     "pretrained": (
         Choice("learning_rate", (5e-5, 2e-5, 2e-4), "bn_rms, rate", 1),
