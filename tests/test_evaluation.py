@@ -37,8 +37,9 @@ from hf_bnvae.evaluation import (
 )
 from hf_bnvae.evaluation.aggregate import CorpusSums, RunningMoments
 from hf_bnvae.evaluation.importance import rows_within
+from hf_bnvae.evaluation.information import _AggregatedPosterior
 from hf_bnvae.evaluation.text import BLEUCounts
-from hf_bnvae.posterior_bnvae import PromisedMoments
+from hf_bnvae.posterior_bnvae import PromisedMoments, prior_log_prob
 
 # --- sums in place of tensors ----------------------------------------------------------------------------------------
 
@@ -210,6 +211,36 @@ def test_direct_sums_keep_what_a_matrix_product_loses():
     ).sum(1)
     product = (-0.5 * expanded.diagonal() - (-0.5 * expanded).logsumexp(1) + math.log(60)).mean()
     assert not abs(product.item() - reference) < 0.3
+
+
+def test_most_exponents_are_a_product_and_the_sharp_ones_direct_sums():
+    """Posteriors as those of `bn`, whose sigma crosses 0, against sums in a plain loop."""
+    mean, sigma, noise = (torch.randn(600, 8, generator=torch.Generator().manual_seed(i)).double() for i in range(3))
+    posterior = DiagonalGaussian(mean, sigma.square().log())
+    latents = posterior.sample(noise)
+    densities = Normal(mean, posterior.std)
+    aggregate = torch.stack([densities.log_prob(latent).sum(-1).logsumexp(0) - math.log(600) for latent in latents])
+    distance = (aggregate - prior_log_prob(latents)).mean().item()
+    estimate = mutual_information(posterior, noise=noise)
+    assert estimate.marginal_kl == pytest.approx(distance, abs=1e-7)
+    gain = (densities.log_prob(latents).sum(-1) - aggregate).mean().item()
+    assert estimate.mutual_information == pytest.approx(gain, abs=1e-7)
+    # Some are sharp here and most are not; wide ones are none of them.
+    reach = latents.abs().amax(0)
+    sharp = _AggregatedPosterior(posterior, reach).sharp
+    assert 0 < sum(len(of_dimension[1]) for of_dimension in sharp) < 0.05 * sigma.numel()
+    assert not _AggregatedPosterior(DiagonalGaussian(mean, torch.zeros_like(mean)), reach).sharp
+
+
+def test_a_density_beyond_all_numbers_is_none_of_the_sum():
+    """One posterior is so narrow at another's latent that its density over the other's is no float64."""
+    mean, logvar, noise = torch.zeros(2, 32).double(), torch.zeros(2, 32).double(), torch.zeros(2, 32).double()
+    logvar[1] = 2 * math.log(1e-20)
+    estimate = mutual_information(DiagonalGaussian(mean, logvar), noise=noise)
+    ratio = 32 * math.log(1e20)
+    assert ratio > 709
+    # The first one's density is the other's over exp(ratio); the second's is its own.
+    assert estimate.mutual_information == pytest.approx((-ratio + 2 * math.log(2)) / 2, rel=1e-12)
 
 
 def test_mutual_information_of_a_collapsed_posterior_is_zero():
