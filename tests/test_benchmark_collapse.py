@@ -39,7 +39,7 @@ def benchmark(script, tmp_path):
         script.SETTINGS["small"],
         {"train_file": "train.jsonl"},
         {"file": "held_out.jsonl"},
-        choices=(*script.CHOICES["small"], script.Choice("rate", (8, 2), "bn_rms, rate", 1)),
+        choices=(*script.CHOICES["small"], script.Choice("rate", (4, 16), "bn_rms, rate", 1)),
     )
 
 
@@ -66,7 +66,7 @@ def test_every_run_is_a_command_that_the_training_script_understands(script, ben
                 for name, value in one.options.items():
                     holder = next(a for a in (model_args, report_args, training_args, _) if hasattr(a, name))
                     assert getattr(holder, name) in (value, str(value)), name
-    assert model_args.posterior == "bn_rms" and model_args.rate == 12
+    assert model_args.posterior == "bn_rms" and model_args.rate == 8
     assert [run.options["learning_rate"] for run in benchmark.tuning()[:4]] == [1e-3, 2e-3, 4e-3, 2e-3]
 
 
@@ -225,7 +225,11 @@ def test_choices_are_varied_one_at_a_time_in_a_run_of_ours(script, benchmark):
             parse_arguments(run.command()[2:])
             own = {n: v for n, v in run.options.items() if base.options.get(n) != v}
             assert own == ({} if value == choice.values[0] else {choice.option: value})
-    assert [choice.base for choice in benchmark.choices[-2:]] == ["bn_rms: bn_tau 0.1", "bn_rms, rate: rate 8"]
+    assert [choice.base for choice in benchmark.choices[-3:]] == [
+        "bn_rms: bn_tau 0.1",
+        "bn_rms, rate: rate 4",
+        "bn_rms, rate: rate 4",
+    ]
     base = benchmark.run_of(script.remedy_of("bn_rms"), 0, 42)
     for name, setting in script.SETTINGS.items():
         for choice in script.CHOICES[name]:
@@ -237,7 +241,7 @@ def test_choices_are_varied_one_at_a_time_in_a_run_of_ours(script, benchmark):
     first, *others = benchmark.collect_choices()
     assert [[run["seed"] for run in point["runs"]] for point in first["points"]] == [[42], [43], []]
     assert first["points"][1]["runs"][0]["figures"]["iw_nll"] == 49.0
-    assert len(others) == len(benchmark.choices) - 3  # those of other bases have none yet
+    assert len(others) == len(benchmark.choices) - 4  # those of other bases have none yet
 
 
 def test_what_has_no_value_is_left_out_of_a_command(script, tmp_path):

@@ -178,9 +178,9 @@ def test_the_naive_way_makes_the_same_training():
     ours, naive = build("training"), build("training")
     losses = [ours.ours(8) for _ in range(3)], [naive.naive() for _ in range(3)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    # Controls: the steps change the loss, and other sentences have another one.
+    # Controls: the steps change the loss, and other sentences and weights have another one.
     assert losses[0][2] < losses[0][0] * (1 - 1e-4)
-    assert build("training", seed=2).naive() != pytest.approx(losses[0][0], rel=1e-4)
+    assert build("training", seed=2).naive() != pytest.approx(losses[0][0], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["encoding", "iw_nll"])

@@ -37,17 +37,21 @@ def job(monkeypatch, tmp_path, caplog):
     return run
 
 
-@pytest.mark.parametrize(
-    ("posterior", "information", "units"),
-    # Batch normalisation promises a variance in every dimension. `ln` promises none: over five seeds and two ways of
-    # drawing the noise it had 20 to 32 active units and 1.9 to 3.4 nats of information.
-    [("bn", 2, 32), ("bn_rms", 2, 32), ("bn_mean", 2, 32), ("ln", 1, 16)],
-)
-def test_normalised_heads_are_alive_and_silent(job, posterior, information, units):
+# Over two seeds `bn` had 1.0 and 1.2 nats of information, `bn_rms` 2.0, `bn_mean` 2.3, each of them 32 active units.
+@pytest.mark.parametrize(("posterior", "information"), [("bn", 0.5), ("bn_rms", 1.5), ("bn_mean", 1.5)])
+def test_batch_normalised_heads_are_alive_and_silent(job, posterior, information):
     figures, warnings = job("--posterior", posterior)
     assert warnings == []
-    assert figures["eval_mutual_information"] > information and figures["eval_active_units"] >= units
+    assert figures["eval_mutual_information"] > information and figures["eval_active_units"] == 32
     assert figures["eval_kl"] > 0.9 * figures["eval_kl_floor"]
+
+
+def test_a_floor_of_each_sentence_is_no_promise_of_information(job):
+    """`ln` keeps its KL, and says nothing with it: every sentence may have the same posterior."""
+    figures, warnings = job("--posterior", "ln")
+    assert figures["eval_kl"] > 0.9 * figures["eval_kl_floor"] > 3
+    assert figures["eval_mutual_information"] < 0.5 and figures["eval_active_units"] < 16
+    assert len(warnings) == 1 and "is dead" in warnings[0]
 
 
 def test_the_free_head_collapses_and_is_warned_of_once(job):
@@ -56,10 +60,15 @@ def test_the_free_head_collapses_and_is_warned_of_once(job):
     assert len(warnings) == 1 and "is dead" in warnings[0]
 
 
-def test_noise_in_the_encoder_kills_bn_and_is_warned_of_once(job):
-    figures, warnings = job("--posterior", "bn", "--encoder_dropout", "0.1")
-    assert figures["eval_mean_moment_ratio"] < 0.5
-    assert len(warnings) == 1 and "is dying" in warnings[0] and "encoder_dropout=0" in warnings[0]
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_noise_in_the_encoder_kills_bn_unless_it_is_averaged_out(job, pooling):
+    """The mean over a sentence's tokens has little of the noise that each of them has."""
+    figures, warnings = job("--posterior", "bn", "--encoder_dropout", "0.1", "--pooling", pooling)
+    if pooling == "mean":
+        assert warnings == [] and figures["eval_mean_moment_ratio"] > 0.8
+    else:
+        assert figures["eval_mean_moment_ratio"] < 0.5
+        assert len(warnings) == 1 and "is dying" in warnings[0] and "encoder_dropout=0" in warnings[0]
 
 
 @pytest.mark.parametrize("rate", [4, 16])

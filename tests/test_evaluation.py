@@ -529,7 +529,7 @@ HEALTHY = {"kl": 12.0, "kl_floor": 11.0, "active_units": 32, "mean_moment_ratio"
         ({"kl": 11.0}, None),
         ({"mean_moment_ratio": 0.015}, "dying.*means' second moment is 0.015.*encoder_dropout=0"),
         ({"variance_moment_ratio": 2.5}, "dying.*variances' second moment is 2.5"),
-        ({"kl": 0.3, "kl_floor": 0.0, "active_units": 0}, "dead.*collapsed onto the prior.*posterior='bn'"),
+        ({"kl": 0.3, "kl_floor": 0.0, "active_units": 0}, "dead.*collapsed onto the prior.*posterior='bn_rms'"),
         ({"kl": 11.9, "active_units": 0}, "dead.*only what the posterior head enforces"),
         ({"kl": 13.0, "active_units": 0}, None),
     ],
