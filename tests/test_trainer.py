@@ -207,11 +207,11 @@ def test_evaluation_refreshes_statistics_with_dropout_as_in_training(make_traine
     """With noise in the encoder the statistics contain it, so that evaluation without it sees smaller moments."""
     ratios = {}
     for dropout in (0.0, 0.5):
-        trainer = make_trainer(model={"encoder_dropout": dropout, "pooling": "mean"}, num_statistics_batches=20)
+        trainer = make_trainer(model={"encoder_dropout": dropout, "pooling": "cls"}, num_statistics_batches=20)
         with torch.no_grad():
             trainer.model.posterior.mean_projection.weight.mul_(100)
         ratios[dropout] = trainer.evaluate()["eval_mean_moment_ratio"]
-    assert ratios[0.0] == pytest.approx(1, abs=0.25) and ratios[0.5] < 0.8 * ratios[0.0]
+    assert ratios[0.0] == pytest.approx(1, abs=0.25) and ratios[0.5] < 0.5 * ratios[0.0]
 
 
 @pytest.mark.parametrize("posterior", ["bn", "bn_rms", "bn_mean"])
@@ -354,14 +354,18 @@ def test_a_collapse_is_told_without_an_evaluation_too(make_trainer, caplog):
 
 
 def test_a_dying_latent_space_is_told_with_its_cause(make_trainer, caplog):
-    trainer = make_trainer(model={"encoder_dropout": 0.5})
+    trainer = make_trainer(model={"encoder_dropout": 0.5, "pooling": "cls"})
     trainer.evaluate()
     assert len([r for r in caplog.records if "dying" in r.message and "encoder_dropout=0" in r.message]) == 1
 
 
-@pytest.mark.parametrize("posterior", ["bn", "bn_rms", "bn_mean", "ln"])
-def test_a_healthy_latent_space_is_left_in_peace(make_trainer, caplog, posterior):
-    trainer = make_trainer(model={"posterior": posterior, "pooling": "mean"}, max_steps=20)
+# `ln` promises no variance over sentences; with a wide mean it has some from the start.
+HEALTHY = [{"posterior": "bn"}, {"posterior": "bn_rms"}, {"posterior": "bn_mean"}, {"posterior": "ln", "bn_tau": 0.5}]
+
+
+@pytest.mark.parametrize("head", HEALTHY, ids=lambda head: head["posterior"])
+def test_a_healthy_latent_space_is_left_in_peace(make_trainer, caplog, head):
+    trainer = make_trainer(model={**head, "pooling": "mean"}, max_steps=20)
     trainer.train()
     trainer.evaluate()
     assert "latent space" not in caplog.text
