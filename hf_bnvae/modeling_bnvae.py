@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
@@ -826,10 +827,28 @@ def _check_length(length: int, config: Any, name: str) -> None:
 
 def _sentence_nll(scored_logits: torch.Tensor, labels: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
     """-log p of each sentence in nats, `(batch,)`, from the logits `(scored, vocab_size)` of the scored labels."""
-    if scored_logits.dtype != torch.float64:
-        scored_logits = scored_logits.float()
-    token_nll = F.cross_entropy(scored_logits, labels[scored], reduction="none")
+    token_nll = _TokenNLL.apply(scored_logits, labels[scored])
     return token_nll.new_zeros(labels.shape).masked_scatter(scored, token_nll).sum(-1)
+
+
+class _TokenNLL(torch.autograd.Function):
+    """What `F.cross_entropy(logits, labels, reduction="none")` gives, in single precision at least. Its backward pass
+    makes one tensor of the logits' size where that of PyTorch makes two, and fills one of them with zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        log_probs, labels = torch.log_softmax(logits, -1, dtype=dtype), labels.unsqueeze(-1)
+        ctx.save_for_backward(log_probs, labels)
+        ctx.dtype = logits.dtype
+        return -log_probs.gather(-1, labels).squeeze(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        log_probs, labels = ctx.saved_tensors
+        gradient = gradient.unsqueeze(-1)
+        return log_probs.exp().mul_(gradient).scatter_add_(-1, labels, -gradient).to(ctx.dtype), None
 
 
 __all__ = ["BNVAEModel", "BNVAEOutput", "BNVAEPreTrainedModel"]

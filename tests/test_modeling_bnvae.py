@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
+from torch.nn import functional as F
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -16,6 +17,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from hf_bnvae import POSTERIOR_HEADS, BNVAEConfig, BNVAEModel
+from hf_bnvae.modeling_bnvae import _sentence_nll
 
 
 def slow_nll(model, latents, labels):
@@ -390,6 +392,30 @@ def test_autocast_leaves_the_latent_space_in_float32(make_model, batch):
         under_autocast = model.posterior.mean_projection(features)
     assert not torch.equal(under_autocast.float(), model.posterior.mean_projection(features.float()))
     output.loss.backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_loss_of_a_token_is_that_of_torch(dtype):
+    """Value and gradient, both of them twice; in half precision the loss is in single precision."""
+    logits, labels = torch.randn(20, 300, dtype=dtype, requires_grad=True), torch.randint(300, (20,))
+    at_least_single = logits.double() if dtype == torch.float64 else logits.float()
+    expected = F.cross_entropy(at_least_single, labels, reduction="none")
+    scored = torch.ones(20, 1, dtype=torch.bool)
+    nll = _sentence_nll(logits, labels[:, None], scored)
+    assert nll.dtype == expected.dtype and torch.equal(nll, expected)
+    upstream = torch.randn(20, dtype=nll.dtype)
+    (reference,) = torch.autograd.grad(expected, logits, upstream)
+    for _ in range(2):
+        (gradient,) = torch.autograd.grad(nll, logits, upstream, retain_graph=True)
+        assert gradient.dtype == dtype
+        torch.testing.assert_close(gradient, reference)
+    with pytest.raises(AssertionError):  # control: that of other labels
+        (other,) = torch.autograd.grad(_sentence_nll(logits, labels.roll(1)[:, None], scored), logits, upstream)
+        torch.testing.assert_close(other, reference)
+    assert torch.autograd.gradcheck(
+        lambda values: _sentence_nll(values, labels[:4, None] % 6, scored[:4]),
+        torch.randn(4, 6, dtype=torch.float64, requires_grad=True),
+    )
 
 
 def test_float64_stays_float64(make_model, batch):
