@@ -1,9 +1,10 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Texts to latents and back: what one does in a latent space, on texts as they are, with the processor attached."""
 
+import math
 import operator
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,8 @@ InterpolationMethod = Literal["linear", "spherical"]
 
 # Work of fewer batches than this is done before a bar could be read.
 _MIN_BATCHES_FOR_PROGRESS = 8
+# So many batches of texts are tokenized at once.
+_TOKENIZED_BATCHES = 64
 
 
 @dataclass(frozen=True)
@@ -160,15 +163,13 @@ class LatentSpaceMixin:
             if any("\ud800" <= character <= "\udfff" for character in item):
                 raise ValueError(f"The text at index {index} is no valid Unicode: {reprlib.repr(item)}.")
         self.require_evaluation_mode()
-        # Texts of like length share a batch: less padding.
-        order = sorted(range(len(items)), key=lambda index: len(items[index]))
         latents = torch.empty(len(items), self.config.latent_size, dtype=self.posterior.mean_projection.weight.dtype)
         with seeded(seed):
             # All at once and on the CPU: the same draws in batches of any size and on every device.
             noise = torch.randn(latents.shape) if sample_posterior else None
-            for rows in self._batches(order, batch_size, show_progress, "Encoding"):
-                batch = processor([items[row] for row in rows], return_tensors="pt").to(self.device)
-                posterior = self.encode(batch["input_ids"], batch["attention_mask"])
+            batches = _batches_of_like_length(items, processor, _require_count("batch_size", batch_size))
+            for rows, batch in _with_progress(batches, len(items), batch_size, show_progress, "Encoding"):
+                posterior = self.encode(**{name: torch.tensor(ids, device=self.device) for name, ids in batch.items()})
                 batch_latents = posterior.mode() if noise is None else posterior.sample(noise[rows])
                 latents[rows] = batch_latents.to(latents)
         return latents[0] if isinstance(texts, str) else latents
@@ -422,10 +423,8 @@ class LatentSpaceMixin:
         self, indices: Sequence[int], batch_size: int, show_progress: bool | None, description: str
     ) -> Iterable[list[int]]:
         batch_size = _require_count("batch_size", batch_size)
-        starts = range(0, len(indices), batch_size)
-        show = len(starts) >= _MIN_BATCHES_FOR_PROGRESS if show_progress is None else show_progress
-        for start in logging.tqdm(starts, desc=description, disable=not show, leave=False):
-            yield list(indices[start : start + batch_size])
+        batches = (list(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size))
+        return _with_progress(batches, len(indices), batch_size, show_progress, description)
 
     def _require_processor(self) -> Any:
         if self.processor is None:
@@ -434,6 +433,32 @@ class LatentSpaceMixin:
                 "model.attach_processor(BNVAEProcessor.from_pretrained(...))."
             )
         return self.processor
+
+
+def _with_progress(
+    batches: Iterable[Any], count: int, batch_size: int, show_progress: bool | None, description: str
+) -> Iterable[Any]:
+    """The batches of `count` items, with a bar where one is asked for, or where it could be read."""
+    total = math.ceil(count / batch_size)
+    show = total >= _MIN_BATCHES_FOR_PROGRESS if show_progress is None else show_progress
+    return logging.tqdm(batches, total=total, desc=description, disable=not show, leave=False)
+
+
+def _batches_of_like_length(
+    texts: Sequence[str], processor: Any, batch_size: int
+) -> Iterator[tuple[list[int], dict[str, list[list[int]]]]]:
+    """Texts' places and what the encoder takes of them: those of like length together, so that little is padding."""
+    # Tokens are known of some batches at a time, characters of all.
+    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    for start in range(0, len(order), batch_size * _TOKENIZED_BATCHES):
+        places = order[start : start + batch_size * _TOKENIZED_BATCHES]
+        tokens = processor([texts[place] for place in places], return_labels=False)
+        lengths = [len(ids) for ids in tokens["input_ids"]]
+        by_tokens = sorted(range(len(places)), key=lengths.__getitem__)
+        for first in range(0, len(places), batch_size):
+            rows = by_tokens[first : first + batch_size]
+            batch = {name: [values[row] for row in rows] for name, values in tokens.items()}
+            yield [places[row] for row in rows], processor.pad(batch)
 
 
 def _materialize(items: Any) -> str | list[Any] | torch.Tensor:

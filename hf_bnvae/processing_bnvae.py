@@ -117,6 +117,7 @@ class BNVAEProcessor(ProcessorMixin):
         text: str | list[str],
         return_tensors: str | None = None,
         return_truncated: bool = False,
+        return_labels: bool = True,
         **kwargs: Any,
     ) -> BatchFeature:
         """
@@ -124,6 +125,7 @@ class BNVAEProcessor(ProcessorMixin):
             text (`str` or `list[str]`): One text or several.
             return_tensors (`str`, *optional*): `"pt"` for padded tensors, a batch even of one text; without it, lists.
             return_truncated (`bool`, *optional*, defaults to `False`): Add `truncated`, whether a text was cut.
+            return_labels (`bool`, *optional*, defaults to `True`): Add `labels`. What is only encoded needs none.
 
         Returns:
             [`BatchFeature`]: `input_ids` and `attention_mask` for the encoder, padded with its padding token, and
@@ -138,20 +140,21 @@ class BNVAEProcessor(ProcessorMixin):
             raise ValueError(f"text must be a string or a list of strings, got an element {wrong!r}.")
 
         encoded = self.encoder_tokenizer(texts, truncation=True)
-        # One position less: the latent's memory slot takes one.
-        max_labels = self.tokenizer.model_max_length - 1
-        targets = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        labels = [[*ids[: max_labels - 1], self.tokenizer.eos_token_id] for ids in targets]
-        truncated = [
-            len(target) > max_labels - 1 or was_cut
-            for target, was_cut in zip(targets, self._encoder_truncated(encoded), strict=True)
-        ]
+        features = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+        truncated, limits = self._encoder_truncated(encoded), {"encoder": self.encoder_tokenizer.model_max_length}
+        if return_labels:
+            # One position less: the latent's memory slot takes one.
+            limits["decoder"] = self.tokenizer.model_max_length - 1
+            longest = limits["decoder"] - 1
+            targets = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+            features["labels"] = [[*ids[:longest], self.tokenizer.eos_token_id] for ids in targets]
+            truncated = [was_cut or len(ids) > longest for was_cut, ids in zip(truncated, targets, strict=True)]
         if any(truncated) and not return_truncated:
+            positions = ", ".join(f"{name}: {limit}" for name, limit in limits.items())
             logger.warning_once(
                 f"{sum(truncated)} of {len(texts)} texts were longer than the model has positions for and were cut "
-                f"(encoder: {self.encoder_tokenizer.model_max_length} tokens, decoder: {max_labels})."
+                f"({positions} tokens)."
             )
-        features = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "labels": labels}
         if return_tensors is not None:
             features = self.pad(features)
             return BatchFeature(features, tensor_type=return_tensors)

@@ -431,7 +431,8 @@ def encoding(setting: Setting, sentences: int) -> Work:
     def naive() -> torch.Tensor:
         latents = []
         for start in range(0, sentences, NAIVE_BATCH_SIZE):
-            batch = processor(texts[start : start + NAIVE_BATCH_SIZE], return_tensors="pt").to(setting.device)
+            part = texts[start : start + NAIVE_BATCH_SIZE]
+            batch = processor(part, return_tensors="pt", return_labels=False).to(setting.device)
             latents.append(model.encode(batch["input_ids"], batch["attention_mask"]).mode())
         return torch.cat(latents).cpu()
 

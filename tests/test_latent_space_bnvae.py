@@ -53,6 +53,25 @@ def test_posteriors_are_sampled_where_asked_for_and_by_a_seed(model, texts):
     assert many.std().item() == pytest.approx(std, rel=0.15)
 
 
+def test_texts_of_as_many_tokens_share_a_batch_whatever_their_letters(model, monkeypatch):
+    """Letters that the tokenizer does not know are a token each, the words of its corpus have several."""
+    texts = [
+        text for i in range(12) for text in ("\u00fc" * (3 + i), "The food likes fresh bread again . " * (1 + i % 2))
+    ]
+    lengths = [len(ids) for ids in model.processor(texts, return_labels=False)["input_ids"]]
+    shapes = []
+    encode = model.encode
+    monkeypatch.setattr(
+        model, "encode", lambda input_ids, mask: shapes.append(input_ids.shape) or encode(input_ids, mask)
+    )
+    model.encode_texts(texts, batch_size=4)
+    longest = [max(sorted(lengths)[start : start + 4]) for start in range(0, 24, 4)]
+    assert sorted(shapes) == sorted(torch.Size((4, length)) for length in longest)
+    # Control: by letters the batches would be longer.
+    by_letters = [lengths[i] for i in sorted(range(24), key=lambda i: len(texts[i]))]
+    assert sum(longest) < sum(max(by_letters[start : start + 4]) for start in range(0, 24, 4))
+
+
 def test_the_round_trip_is_encode_and_generate(model, texts):
     expected = generated(model, model.encode_texts(texts[:6]))
     assert model.reconstruct(texts[:6], batch_size=4, **GREEDY) == expected

@@ -47,6 +47,14 @@ def test_a_text_that_just_fits_is_not_cut(processor, make_model):
     assert torch.isfinite(model(latents=torch.zeros(1, 8), labels=batch["labels"]).reconstruction_nll).all()
 
 
+def test_what_is_only_encoded_needs_no_labels(processor, texts):
+    whole = processor(texts[:3], return_tensors="pt")
+    encoded = processor(texts[:3], return_tensors="pt", return_labels=False)
+    assert set(encoded) == {"input_ids", "attention_mask"}
+    for name, values in encoded.items():
+        assert torch.equal(values, whole[name])
+
+
 def test_round_trip_through_auto_processor(processor, tmp_path, encoder_config, decoder_config):
     BNVAEConfig.from_encoder_decoder_configs(encoder_config, decoder_config).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
