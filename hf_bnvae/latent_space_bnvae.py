@@ -3,6 +3,7 @@
 
 import math
 import operator
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ InterpolationMethod = Literal["linear", "spherical"]
 _MIN_BATCHES_FOR_PROGRESS = 8
 # So many batches of texts are tokenized at once.
 _TOKENIZED_BATCHES = 64
+# Half characters, which no tokenizer takes.
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ class LatentSpaceMixin:
                 raise ValueError(f"texts must be strings, got {reprlib.repr(item)} at index {index}.")
             if not item.strip():
                 raise ValueError(f"The text at index {index} is empty: {item!r}. Leave it out.")
-            if any("\ud800" <= character <= "\udfff" for character in item):
+            if _SURROGATES.search(item):
                 raise ValueError(f"The text at index {index} is no valid Unicode: {reprlib.repr(item)}.")
         self.require_evaluation_mode()
         latents = torch.empty(len(items), self.config.latent_size, dtype=self.posterior.mean_projection.weight.dtype)

@@ -13,10 +13,11 @@ Each is a piece of work that is done in up to three ways:
 seed.
 """
 
+import math
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -39,13 +40,12 @@ from transformers import (
 
 from .calibration import recalibrate_posterior
 from .configuration_bnvae import BNVAEConfig
-from .evaluation.importance import decoder_nll, importance_weighted_nll, rows_within
+from .evaluation.importance import decoder_nll, importance_weighted_nll, rows_of_a_pass
 from .evaluation.information import InformationEstimate, mutual_information
 from .job import library_versions
-from .markdown import markdown_table
 from .modeling_bnvae import IGNORE_INDEX, BNVAEModel
 from .objective import training_loss
-from .posterior_bnvae import DiagonalGaussian
+from .posterior_bnvae import DiagonalGaussian, prior_log_prob
 from .processing_bnvae import BNVAEProcessor
 from .timing import (
     Clock,
@@ -109,7 +109,7 @@ class Size:
             "training": (16, 32, 64, 128, 256),
             "encoding": (32, 64, 256),
             "generation": (64, 256),
-            "iw_nll": (32, 64, 128),
+            "iw_nll": (8, 16, 32, 128),
             "mutual_information": (32, 128, 512),
             "growth": (32,),
         }
@@ -150,16 +150,6 @@ SIZES = {
         num_samples=10,
         naive_texts=2,
     ),
-}
-
-# Of size `mid` on two CPU cores: at most so much of the floor, and of the naive way.
-TARGETS: dict[tuple[str, int], tuple[float, float | None]] = {
-    ("training", 32): (1.20, 0.5),
-    ("training", 256): (1.10, 0.5),
-    ("encoding", 10_000): (1.10, 0.7),
-    ("generation", 256): (1.05, 1 / 15),
-    ("iw_nll", 32): (1.10, 0.7),
-    ("mutual_information", 10_000): (2.0, None),
 }
 
 
@@ -480,26 +470,25 @@ def generation(setting: Setting, sentences: int) -> Work:
 
 def iw_nll(setting: Setting, sentences: int) -> Work:
     """-log p(x) of each sentence from `num_samples` importance samples. The floor is as many passes of the decoder;
-    naively they are made sentence by sentence, 5 samples at a time."""
+    naively they are made as in Optimus' evaluation: sentence by sentence, 5 samples at a time, for which the sentence
+    is encoded each time, with logits at the last position too."""
     size, device = setting.size, setting.device
     model = _inference_model(setting)
     _, decoder = _inference_networks(setting)
     lengths = draw_lengths(sentences, setting.seed).sort(descending=True).values
     batch = {name: values.to(device) for name, values in make_batch(lengths, size, setting.seed).items()}
     noise = torch.randn(sentences, size.num_samples, size.latent_size, generator=setting.generator())
-    budget = rows_within(MEMORY_BUDGET, model, int(lengths.max()))
     rows = _equal_rows(sentences, size.decoder_vocabulary, setting).repeat(size.num_samples, 1)
 
     @torch.no_grad()
-    def estimate(chosen: slice, rows_per_pass: int) -> torch.Tensor:
-        longest = int(lengths[chosen].max())
-        posterior = model.encode(batch["input_ids"][chosen, :longest], batch["attention_mask"][chosen, :longest])
-        nll = decoder_nll(model, batch["labels"][chosen, :longest])
-        own = noise[chosen]
-        return importance_weighted_nll(nll, posterior, size.num_samples, rows_per_pass, own.__getitem__)
-
     def ours(chunk_size: int) -> torch.Tensor:
-        return estimate(slice(None), min(chunk_size, budget))
+        posterior = model.encode(batch["input_ids"], batch["attention_mask"])
+        nll = decoder_nll(model, batch["labels"])
+
+        def rows_per_pass(place: int) -> int:
+            return rows_of_a_pass(MEMORY_BUDGET, model, int(lengths[place]))
+
+        return importance_weighted_nll(nll, posterior, size.num_samples, rows_per_pass, noise.__getitem__)
 
     @torch.no_grad()
     def floor(chunk_size: int) -> torch.Tensor:
@@ -509,11 +498,26 @@ def iw_nll(setting: Setting, sentences: int) -> Work:
             nll.append(F.cross_entropy(logits, part.flatten(), reduction="none").view(part.shape).sum(-1))
         return torch.cat(nll)
 
+    @torch.no_grad()
     def naive() -> torch.Tensor:
-        one_by_one = (slice(row, row + 1) for row in range(sentences))
-        return torch.cat([estimate(chosen, NAIVE_SAMPLES_AT_ONCE) for chosen in one_by_one])
+        estimates = []
+        for row, length in enumerate(lengths.tolist()):
+            own = {name: values[row : row + 1, :length] for name, values in batch.items()}
+            log_weights = []
+            for draws in noise[row].to(device).split(NAIVE_SAMPLES_AT_ONCE):
+                posterior = model.encode(own["input_ids"], own["attention_mask"])
+                latents = posterior.mean + posterior.std * draws
+                texts = F.pad(own["labels"], (1, 0), value=model.config.decoder_start_token_id).expand(len(draws), -1)
+                logits, _ = model.decode(latents, texts, attention_mask=torch.ones_like(texts))
+                # The last position's tell the token after the end.
+                scored = logits[:, :-1].float().flatten(0, 1)
+                nll = F.cross_entropy(scored, texts[:, 1:].flatten(), reduction="none").view(len(draws), -1).sum(-1)
+                log_weights.append(prior_log_prob(latents) - posterior.log_prob(latents) - nll)
+            estimates.append(math.log(size.num_samples) - torch.cat(log_weights).double().logsumexp(0))
+        return torch.stack(estimates)
 
-    return Work(ours, floor, naive, int(lengths.sum()) * size.num_samples, setting.dtype, len(rows))
+    tokens = int(lengths.sum()) * size.num_samples
+    return Work(ours, floor, naive, tokens, setting.dtype, len(rows), ours_in_chunks=False)
 
 
 def information(setting: Setting, sentences: int) -> Work:
@@ -757,67 +761,3 @@ def _processor_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def render(results: Mapping[str, Any]) -> str:
-    """The results as tables in Markdown, readable as they are in a terminal."""
-    machine, settings = results["machine"], results["settings"]
-    peaks = ", ".join(f"{peak / 1e9:,.0f} in {dtype}" for dtype, peak in machine["matrix_product_peak"].items())
-    per = "a second of CPU time" if settings["device"] == "cpu" else "a second"
-    threads = f"{machine['threads']} of {machine['cores']} cores, " if settings["device"] == "cpu" else ""
-    precision = "bfloat16" if settings["bf16"] else "float32"
-    lines = [
-        f"Size `{settings['size']}`, {precision}, seed {settings['seed']}; {machine['device']}, {threads}"
-        f"torch {results['versions']['torch_version']}. Matrix products: {peaks} (10^9 operations {per}).",
-        "",
-    ]
-    compared = [
-        _row(settings["size"], name, count, figures)
-        for name in COMPARED
-        for count, figures in results.get(name, {}).items()
-    ]
-    if compared:
-        header = ["work", "sentences", "ours (s)", "floor (s)", "naive (s)", "ours / floor", "ours / naive"]
-        header += ["chunks", "MiB", "share of peak", "floor again / floor"]
-        lines += markdown_table(header, compared)
-        lines += [
-            "",
-            "Medians; the range is that of the rounds' own ratios, in brackets stands what is aimed at. Chunks (most "
-            "sentences at once), most MiB beside the weights and share of the peak are those of ours, floor, naive.",
-        ]
-    if "growth" in results:
-        rows = [
-            [
-                count,
-                f"{figures['ours']:.3g}",
-                f"{figures['tokens_per_second']:,.0f}",
-                _mebibytes(figures["peak_memory_bytes"].values()),
-            ]
-            for count, figures in results["growth"].items()
-        ]
-        lines += ["", *markdown_table(["training set", "seconds", "tokens a second", "MiB of the process"], rows)]
-    return "\n".join(lines)
-
-
-def _row(size: str, name: str, count: str, figures: Mapping[str, Any]) -> list[str]:
-    aims = TARGETS.get((name, int(count)), (None, None)) if size == "mid" else (None, None)
-    clock, rounds = figures["clock"], figures["rounds"]
-    ratios = [a[clock] / b[clock] for a, b in zip(rounds["ours"], rounds["floor"], strict=True)]
-    cells = []
-    for ratio, aim in zip((figures["ratio_to_floor"], figures["ratio_to_naive"]), aims, strict=True):
-        cells.append("-" if ratio is None else f"{ratio:.3f}" + (f" (at most {aim:.3g})" if aim else ""))
-    cells[0] = f"{cells[0]}, {min(ratios):.2f} to {max(ratios):.2f}"
-    return [
-        name,
-        f"{int(count):,}",
-        *("-" if figures[way] is None else f"{figures[way]:.4g}" for way in ("ours", "floor", "naive")),
-        *cells,
-        ", ".join(str(size) for size in figures["chunk_size"].values()),
-        _mebibytes(figures["peak_memory_bytes"].values()),
-        ", ".join(f"{share:.0%}" for share in figures["share_of_peak"].values()),
-        "-" if figures["floor_again_to_floor"] is None else f"{figures['floor_again_to_floor']:.3f}",
-    ]
-
-
-def _mebibytes(sizes: Iterable[int | None]) -> str:
-    return ", ".join("-" if size is None else f"{size / 2**20:,.0f}" for size in sizes)

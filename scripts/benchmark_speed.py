@@ -22,7 +22,8 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
 
-from hf_bnvae.speed import COMPARED, SIZES, WORKS, Protocol, Setting, render, run_benchmark
+from hf_bnvae.speed import COMPARED, SIZES, WORKS, Protocol, Setting, run_benchmark
+from hf_bnvae.speed_table import render_speed
 
 
 def counts(text: str) -> tuple[int, ...]:
@@ -108,7 +109,7 @@ def main() -> None:
         args.sentences,
         on_figures=keep,
     )
-    print(f"{render(results)}\n\n{command}")
+    print(f"{render_speed(results)}\n\n{command}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Render the tables of README and of the benchmark's page from what runs left, and keep their figures and cards."""
+"""Render the tables of README and of the benchmarks' pages from what runs left, and keep their figures and cards."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from hf_bnvae.collapse_table import update_page
 from hf_bnvae.model_card import CARD_JSON, BNVAEModelCard
 from hf_bnvae.results_table import collect_runs, update_readme
+from hf_bnvae.speed_table import file_name, update_speed_page, update_speed_readme
 
 ROOT = Path(__file__).resolve().parent.parent
 CARDS = ROOT / "model_cards"
@@ -22,9 +23,10 @@ def main() -> None:
     parser.add_argument(
         "--cards", nargs="+", type=Path, default=[], help="Output folders of runs whose cards to keep."
     )
+    parser.add_argument("--speed", type=Path, help="What scripts/benchmark_speed.py wrote; README shows this machine.")
     args = parser.parse_args()
-    if not (args.runs or args.cards or args.benchmark):
-        parser.error("Name the folders of runs, of --cards, or that of a --benchmark.")
+    if not (args.runs or args.cards or args.benchmark or args.speed):
+        parser.error("Name the folders of runs, of --cards, or that of a --benchmark, or a file of --speed.")
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     if args.runs:
@@ -42,6 +44,13 @@ def main() -> None:
             name = f"collapse_{results['setting_name']}{suffix}"
             shutil.copyfile((args.benchmark / "results").with_suffix(suffix), CARDS / name)
         page.write_text(whole, encoding="utf-8")
+    if args.speed is not None:
+        results = json.loads(args.speed.read_text(encoding="utf-8"))
+        shutil.copyfile(args.speed, CARDS / file_name(results))
+        tables = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(CARDS.glob("speed_*.json"))]
+        page = CARDS / "speed.md"
+        page.write_text(update_speed_page(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
+        text = update_speed_readme(text, results)
     readme.write_text(text, encoding="utf-8")
 
 

@@ -36,7 +36,7 @@ from hf_bnvae.evaluation import (
     self_bleu,
 )
 from hf_bnvae.evaluation.aggregate import CorpusSums, RunningMoments
-from hf_bnvae.evaluation.importance import rows_within
+from hf_bnvae.evaluation.importance import CPU_LOGITS, rows_of_a_pass, rows_within
 from hf_bnvae.evaluation.information import _AggregatedPosterior
 from hf_bnvae.evaluation.text import BLEUCounts
 from hf_bnvae.posterior_bnvae import PromisedMoments, prior_log_prob
@@ -335,6 +335,26 @@ def test_passes_are_no_larger_than_allowed_and_change_nothing(rows_per_pass):
     torch.testing.assert_close(found, estimate(100), rtol=1e-12, atol=1e-12)
 
 
+def test_each_pass_may_have_a_size_of_its_own():
+    model, sizes = FactorModel(), {}
+
+    def nll(latents, rows):
+        sizes.setdefault(int(rows.min()), []).append(len(rows))
+        return model.nll(latents, rows)
+
+    def estimate(rows_per_pass):
+        generator = torch.Generator().manual_seed(2)
+        return importance_weighted_nll(nll, model.posterior(0.3), 12, rows_per_pass, generator=generator)
+
+    expected = estimate(100)
+    sizes.clear()
+    torch.testing.assert_close(estimate(lambda place: 5 if place < 2 else 60), expected, rtol=1e-12, atol=1e-12)
+    assert sizes.pop(0) == sizes.pop(1) == [4, 4, 4]
+    assert sizes == {place: [60 if place < 147 else 36] for place in range(2, 150, 5)}
+    with pytest.raises(ValueError, match="rows_per_pass must be at least 1, got 0"):
+        estimate(lambda place: 0)
+
+
 def enumerable(make_model, **fields):
     """A model in evaluation mode with running statistics and an injection strong enough to matter."""
     model = make_model(latent_size=2, latent_injection="both", **fields)
@@ -459,6 +479,18 @@ def test_a_budget_too_small_for_a_sentence_still_takes_one(make_model):
     assert rows_within(1e-9, model, 30) == 1 < rows_within(1, model, 30) == rows_within(2, model, 60)
     with pytest.raises(ValueError, match="memory_budget_gib must be above 0, got 0"):
         rows_within(0, model, 30)
+
+
+def test_a_pass_on_the_cpu_keeps_its_logits_small(make_model):
+    model = make_model()
+    bytes_of_a_label = 4 * model.config.decoder.vocab_size
+    for length in (1, 7, 300):
+        rows = rows_of_a_pass(100, model, length)
+        assert rows * length * bytes_of_a_label <= CPU_LOGITS < (rows + 1) * length * bytes_of_a_label
+        assert rows < rows_within(100, model, length)
+    assert rows_of_a_pass(100, model, 10**9) == rows_of_a_pass(1e-9, model, 7) == 1
+    # Only there: an accelerator keeps its blocks.
+    assert rows_of_a_pass(100, model.to("meta"), 7) == rows_within(100, model, 7)
 
 
 def batches_of(processor, texts, size):

@@ -16,7 +16,7 @@ from ..modeling_bnvae import IGNORE_INDEX, BNVAEModel
 from ..posterior_bnvae import DiagonalGaussian, num_processes
 from ..processing_bnvae import BNVAEProcessor
 from .aggregate import CorpusSums, RunningMoments
-from .importance import decoder_nll, importance_weighted_nll, rows_within
+from .importance import decoder_nll, importance_weighted_nll, rows_of_a_pass, rows_within
 from .information import mutual_information
 from .noise import IMPORTANCE, INFORMATION, PRIOR, RECONSTRUCTION, sentence_noise
 from .processes import gather_results, process_index
@@ -173,7 +173,9 @@ class _Evaluation:
         posterior = model.encode(**encoder_inputs(tensors))
         noise = self._noise(RECONSTRUCTION, batch.indices).to(posterior.mean)
         nll = model(
-            latents=posterior.sample(noise), labels=labels, chunk_size=self._rows_within(labels)
+            latents=posterior.sample(noise),
+            labels=labels,
+            chunk_size=self._rows_of_a_pass(int(real_lengths(labels.ne(IGNORE_INDEX)).max())),
         ).reconstruction_nll
         share.corpus.update(nll, posterior.kl(), posterior.mean, posterior.logvar)
 
@@ -200,7 +202,7 @@ class _Evaluation:
         lengths = real_lengths(labels.ne(IGNORE_INDEX))
         # Sentences of like length share a pass: less padding.
         order = lengths.argsort(descending=True, stable=True)
-        places = order.tolist()
+        places, lengths = order.tolist(), lengths[order].tolist()
 
         def noise(rows: torch.Tensor) -> torch.Tensor:
             chosen = (indices[places[row]] for row in rows.tolist())
@@ -210,13 +212,13 @@ class _Evaluation:
             decoder_nll(self.model, labels[order]),
             DiagonalGaussian(posterior.mean[order], posterior.logvar[order]),
             self.num_importance_samples,
-            self._rows_within(labels),
+            lambda place: self._rows_of_a_pass(lengths[place]),
             noise,
         )
 
-    def _rows_within(self, labels: torch.LongTensor) -> int:
-        """How many sentences as long as these the decoder scores at once."""
-        rows = rows_within(self.memory_budget_gib, self.model, int(real_lengths(labels.ne(IGNORE_INDEX)).max()))
+    def _rows_of_a_pass(self, length: int) -> int:
+        """How many sentences of `length` labels the decoder scores at once."""
+        rows = rows_of_a_pass(self.memory_budget_gib, self.model, length)
         return min(rows, self.model.config.chunk_size or rows)
 
     def _texts(self, batch: SentenceBatch) -> list[str]:

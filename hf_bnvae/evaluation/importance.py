@@ -10,6 +10,10 @@ from ..chunking_bnvae import real_lengths
 from ..modeling_bnvae import IGNORE_INDEX, BNVAEModel
 from ..posterior_bnvae import DiagonalGaussian, prior_log_prob
 
+# Bytes of logits that a pass on the CPU makes at most. The C library keeps freed blocks up to this size; larger ones
+# go back to the system, which clears them for the next pass.
+CPU_LOGITS = 32 * 2**20
+
 # Values alive at once for each label and unit of the hidden size, in a layer whose MLP is four times as wide: 22.2 in
 # GPT-2.
 ACTIVATIONS = 24
@@ -20,7 +24,7 @@ def importance_weighted_nll(
     nll: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     posterior: DiagonalGaussian,
     num_samples: int = 100,
-    rows_per_pass: int = 512,
+    rows_per_pass: int | Callable[[int], int] = 512,
     noise: Callable[[torch.Tensor], torch.Tensor] | None = None,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
@@ -36,7 +40,9 @@ def importance_weighted_nll(
             to -log p(x | z) in nats, `(rows,)`. [`decoder_nll`] makes one of a model.
         posterior ([`DiagonalGaussian`]): q(z | x) of the batch's sentences, encoded once for all samples.
         num_samples (`int`, *optional*, defaults to 100): K.
-        rows_per_pass (`int`, *optional*, defaults to 512): The most rows of one call of `nll`.
+        rows_per_pass (`int` or `Callable`, *optional*, defaults to 512): The most rows of one call of `nll`; or from
+            the place of a sentence to the most rows of a call that begins with it, for a batch whose sentences come
+            with falling length.
         noise (`Callable`, *optional*): From places `(sentences,)` to the standard normal noise of their samples,
             `(sentences, num_samples, latent_size)`.
         generator (`torch.Generator`, *optional*): Where the noise is drawn from if `noise` is not given, for the whole
@@ -48,26 +54,33 @@ def importance_weighted_nll(
     Raises:
         ValueError: if `num_samples` or `rows_per_pass` is below 1.
     """
-    for name, value in (("num_samples", num_samples), ("rows_per_pass", rows_per_pass)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+    _require_positive("num_samples", num_samples)
     mean, std, logvar = posterior.mean, posterior.std, posterior.logvar
     batch, latent_size = mean.shape
     if noise is None:
         drawn = torch.randn(num_samples, batch, latent_size, generator=generator, dtype=mean.dtype).transpose(0, 1)
         noise = drawn.__getitem__
     log_sums = mean.new_full((batch,), -math.inf, dtype=torch.float64)
-    # All samples of several sentences in a pass, or of one sentence a part, near equal to the others.
-    part_size = math.ceil(num_samples / math.ceil(num_samples / rows_per_pass))
-    for sentences in torch.arange(batch).split(max(1, rows_per_pass // num_samples)):
-        for part in noise(sentences).split(part_size, 1):
+    start = 0
+    while start < batch:
+        most = _require_positive("rows_per_pass", rows_per_pass(start) if callable(rows_per_pass) else rows_per_pass)
+        # All samples of several sentences in a pass, or of one sentence a part, near equal to the others.
+        sentences = torch.arange(start, min(batch, start + max(1, most // num_samples)))
+        for part in noise(sentences).split(math.ceil(num_samples / math.ceil(num_samples / most)), 1):
             rows = sentences[:, None].expand(part.shape[:2]).flatten()
             own = DiagonalGaussian(mean[rows], logvar[rows])
             latents = own.mean + std[rows] * part.flatten(0, 1).to(mean)
             log_weights = prior_log_prob(latents) - own.log_prob(latents) - nll(latents, rows)
             log_weights = log_weights.double().view(part.shape[:2])
             log_sums[sentences] = torch.logaddexp(log_sums[sentences], log_weights.logsumexp(1))
+        start += len(sentences)
     return math.log(num_samples) - log_sums
+
+
+def _require_positive(name: str, value: int) -> int:
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}.")
+    return value
 
 
 def decoder_nll(model: BNVAEModel, labels: torch.LongTensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -115,3 +128,15 @@ def rows_within(memory_budget_gib: float, model: BNVAEModel, length: int) -> int
     vocabulary = config.vocab_size * (width + copies * loss_width)
     activations = ACTIVATIONS * config.hidden_size * width
     return max(1, int(memory_budget_gib * 2**30 / (max(length, 1) * (vocabulary + activations))))
+
+
+def rows_of_a_pass(memory_budget_gib: float, model: BNVAEModel, length: int) -> int:
+    """
+    How many sentences of `length` labels a decoder had better score at once: as many as fit into a budget, and on the
+    CPU no more than have `CPU_LOGITS` bytes of logits. Arguments and errors are those of [`rows_within`].
+    """
+    rows = rows_within(memory_budget_gib, model, length)
+    if model.device.type != "cpu":
+        return rows
+    width = model.decoder.get_input_embeddings().weight.element_size()
+    return max(1, min(rows, CPU_LOGITS // (max(length, 1) * model.config.decoder.vocab_size * width)))
