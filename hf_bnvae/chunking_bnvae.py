@@ -53,29 +53,58 @@ def count_chunks(batch_size: int, chunk_size: int | None, model: nn.Module) -> i
     return count
 
 
-def run_in_chunks(
-    function: Callable[..., tuple[torch.Tensor, ...]],
-    inputs: Mapping[str, Any],
-    lengths: torch.Tensor | None,
-    num_chunks: int = 1,
-    checkpoint_chunks: bool = False,
-    **vectors: torch.Tensor,
-) -> tuple[torch.Tensor, ...]:
+def cut_into_chunks(
+    inputs: Mapping[str, Any], lengths: torch.Tensor | None, num_chunks: int = 1, **vectors: torch.Tensor
+) -> tuple[list[dict[str, Any]], torch.Tensor | None]:
     """
-    Call `function(**inputs, **vectors)` chunk by chunk, and put its results into the order of the rows.
+    Keyword arguments for each chunk of a batch, its longest sentences last.
 
     Args:
-        function (`Callable`): From tensors whose rows are sentences to a tuple of tensors whose rows are sentences.
-        inputs (mapping): Its keyword arguments. Those with a row for each sentence are cut into chunks, and where
-            they have a column for each position, the positions behind a chunk's longest sentence are cut off. All
-            others are passed on as they are.
+        inputs (mapping): Keyword arguments. Those with a row for each sentence are cut into chunks, and where they
+            have a column for each position, the positions behind a chunk's longest sentence are cut off. All others
+            are passed on as they are.
         lengths (`torch.Tensor` of shape `(batch,)` or `None`): Each sentence's number of positions from the first to
             the last real one; `None` if all are as long as the inputs. The first input has shape `(batch, length)`.
         num_chunks (`int`, *optional*, defaults to 1): Number of chunks, at most as many as there are sentences. With
             one, nothing is sorted or cut off.
+        **vectors (`torch.Tensor` of shape `(batch, ...)`): Keyword arguments without positions, cut by rows only.
+
+    Returns:
+        `tuple`: the arguments, chunk by chunk, and the rows that the chunks have one after the other, `(batch,)`;
+        `None` where they are in order.
+    """
+    if num_chunks == 1:
+        return [{**inputs, **vectors}], None
+    batch_size, width = next(iter(inputs.values())).shape[:2]
+    if lengths is None:
+        lengths = torch.full((batch_size,), width)
+    # The backward pass begins with the last chunk, and gradients of the weights gather from then on: the longest chunk
+    # still has their memory for itself.
+    order = lengths.argsort(stable=True)
+    shortest_first = lengths[order].tolist()
+    parts, end = [], 0
+    for rows in order.tensor_split(num_chunks):
+        end += len(rows)
+        length = max(shortest_first[end - 1], 1)
+        part = {name: _cut(value, rows, batch_size, length, width) for name, value in inputs.items()}
+        parts.append(part | {name: vector[rows.to(vector.device)] for name, vector in vectors.items()})
+    return parts, order
+
+
+def run_in_chunks(
+    function: Callable[..., tuple[torch.Tensor, ...]],
+    parts: list[dict[str, Any]],
+    order: torch.Tensor | None,
+    checkpoint_chunks: bool = False,
+) -> tuple[torch.Tensor, ...]:
+    """
+    Call `function(**part)` chunk by chunk, and put its results into the order of the batch's rows.
+
+    Args:
+        function (`Callable`): From tensors whose rows are sentences to a tuple of tensors whose rows are sentences.
+        parts, order: What [`cut_into_chunks`] returns.
         checkpoint_chunks (`bool`, *optional*, defaults to `False`): Keep nothing of a chunk for the backward pass but
             its inputs, and compute it a second time there.
-        **vectors (`torch.Tensor` of shape `(batch, ...)`): Keyword arguments without positions, cut by rows only.
     """
 
     def call(part: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
@@ -85,21 +114,9 @@ def run_in_chunks(
         # would leave out the hooks with which FSDP frees a layer's weights.
         return checkpoint(function, use_reentrant=False, early_stop=False, **part)
 
-    if num_chunks == 1:
-        return call({**inputs, **vectors})
-    batch_size, width = next(iter(inputs.values())).shape[:2]
-    if lengths is None:
-        lengths = torch.full((batch_size,), width)
-    # Longest first: what does not fit into memory fails at once, and later chunks find room where earlier ones were.
-    order = lengths.argsort(descending=True, stable=True)
-    longest_first = lengths[order].tolist()
-    results, start = [], 0
-    for rows in order.tensor_split(num_chunks):
-        length = max(longest_first[start], 1)
-        start += len(rows)
-        part = {name: _cut(value, rows, batch_size, length, width) for name, value in inputs.items()}
-        part |= {name: vector[rows.to(vector.device)] for name, vector in vectors.items()}
-        results.append(call(part))
+    results = [call(part) for part in parts]
+    if order is None:
+        return results[0]
     in_order = order.argsort()
     return tuple(torch.cat(parts)[in_order.to(parts[0].device)] for parts in zip(*results, strict=True))
 
@@ -119,4 +136,4 @@ def _cut(value: Any, rows: torch.Tensor, batch_size: int, length: int, width: in
     return value[:, :length] if value.dim() > 1 and value.shape[1] == width else value
 
 
-__all__ = ["check_chunk_size", "count_chunks", "real_lengths", "run_in_chunks"]
+__all__ = ["check_chunk_size", "count_chunks", "cut_into_chunks", "real_lengths", "run_in_chunks"]

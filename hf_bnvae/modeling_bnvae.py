@@ -23,7 +23,7 @@ from transformers.utils import ModelOutput, logging
 from transformers.utils.generic import is_flash_attention_requested
 
 from .batch_statistics_bnvae import BatchRootMeanSquare, BatchStandardization, posterior_batch_mean
-from .chunking_bnvae import check_chunk_size, count_chunks, real_lengths, run_in_chunks
+from .chunking_bnvae import check_chunk_size, count_chunks, cut_into_chunks, real_lengths, run_in_chunks
 from .configuration_bnvae import BNVAEConfig
 from .generation_bnvae import LatentGenerationMixin, positions_of
 from .injection_bnvae import LatentInjection
@@ -238,22 +238,23 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         def pooled(attention_mask: torch.Tensor | None, **inputs: Any) -> tuple[torch.Tensor]:
             return (self._pool(self.encoder(attention_mask=attention_mask, **inputs), attention_mask),)
 
-        (features,) = run_in_chunks(
-            pooled,
+        parts, order = cut_into_chunks(
             {"input_ids": input_ids, "attention_mask": attention_mask, **kwargs},
             lengths=None if attention_mask is None else real_lengths(attention_mask),
-            **self._chunking(len(input_ids), chunk_size, checkpoint_chunks),
+            num_chunks=self._count_chunks(len(input_ids), chunk_size),
         )
+        (features,) = run_in_chunks(pooled, parts, order, self._checkpoints_chunks(checkpoint_chunks))
         return self.posterior(features)
 
-    def _chunking(self, batch_size: int, chunk_size: int | None, checkpoint_chunks: bool | None) -> dict[str, Any]:
-        """How a batch is run in chunks, by what the call says or else the configuration."""
+    def _count_chunks(self, batch_size: int, chunk_size: int | None) -> int:
+        """Into how many chunks a batch is cut, by what the call says or else the configuration."""
         chunk_size = self.config.chunk_size if chunk_size is None else chunk_size
         check_chunk_size(chunk_size)
-        return {
-            "num_chunks": count_chunks(batch_size, chunk_size, self),
-            "checkpoint_chunks": self.config.checkpoint_chunks if checkpoint_chunks is None else checkpoint_chunks,
-        }
+        return count_chunks(batch_size, chunk_size, self)
+
+    def _checkpoints_chunks(self, checkpoint_chunks: bool | None) -> bool:
+        """Whether chunks are computed twice, by what the call says or else the configuration."""
+        return self.config.checkpoint_chunks if checkpoint_chunks is None else checkpoint_chunks
 
     def _pool(self, outputs: ModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """One vector per sentence, `(batch, hidden_size)`."""
@@ -610,14 +611,18 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         loss = reconstruction_nll = logits = cache = None
         if labels is not None:
             self._check_latents(latents, len(labels))
-            # Looked up for all chunks at once: the gradient of a lookup is as large as the vocabulary.
-            inputs_embeds = self.decoder.get_input_embeddings()(self.prepare_decoder_input_ids_from_labels(labels))
+            parts, order = cut_into_chunks(
+                {"labels": labels, **decoder_kwargs},
+                lengths=real_lengths(labels.ne(IGNORE_INDEX)),
+                num_chunks=self._count_chunks(len(labels), chunk_size),
+                latents=latents,
+            )
+            self._look_up(parts)
             reconstruction_nll, *rest = run_in_chunks(
                 partial(self._reconstruct, padded_length=labels.shape[1] if output_logits else None),
-                {"labels": labels, "inputs_embeds": inputs_embeds, **decoder_kwargs},
-                lengths=real_lengths(labels.ne(IGNORE_INDEX)),
-                latents=latents,
-                **self._chunking(len(labels), chunk_size, checkpoint_chunks),
+                parts,
+                order,
+                self._checkpoints_chunks(checkpoint_chunks),
             )
             logits = rest[0] if rest else None
             if kl is not None:
@@ -643,6 +648,14 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             logits=logits,
             past_key_values=cache,
         )
+
+    def _look_up(self, parts: list[dict[str, Any]]) -> None:
+        """Add the embeddings of the decoder's tokens to each chunk's arguments: all of them in one lookup, whose
+        gradient is as large as the vocabulary."""
+        ids = [self.prepare_decoder_input_ids_from_labels(part["labels"]) for part in parts]
+        embeddings = self.decoder.get_input_embeddings()(torch.cat([rows.flatten() for rows in ids]).unsqueeze(0))
+        for part, rows, own in zip(parts, ids, embeddings[0].split([rows.numel() for rows in ids]), strict=True):
+            part["inputs_embeds"] = own.view(*rows.shape, -1)
 
     def _reconstruct(
         self,
