@@ -471,8 +471,8 @@ def generation(setting: Setting, sentences: int) -> Work:
 
 def iw_nll(setting: Setting, sentences: int) -> Work:
     """-log p(x) of each sentence from `num_samples` importance samples. The floor is as many passes of the decoder;
-    naively they are made as in Optimus' evaluation: sentence by sentence, 5 samples at a time, for which the sentence
-    is encoded each time, with logits at the last position too."""
+    naively they are made as in Optimus' evaluation: sentence by sentence, 5 samples at a time, with logits at the last
+    position too."""
     size, device = setting.size, setting.device
     model = _inference_model(setting)
     _, decoder = _inference_networks(setting)
@@ -504,9 +504,9 @@ def iw_nll(setting: Setting, sentences: int) -> Work:
         estimates = []
         for row, length in enumerate(lengths.tolist()):
             own = {name: values[row : row + 1, :length] for name, values in batch.items()}
+            posterior = model.encode(own["input_ids"], own["attention_mask"])
             log_weights = []
             for draws in noise[row].to(device).split(NAIVE_SAMPLES_AT_ONCE):
-                posterior = model.encode(own["input_ids"], own["attention_mask"])
                 latents = posterior.mean + posterior.std * draws
                 texts = F.pad(own["labels"], (1, 0), value=model.config.decoder_start_token_id).expand(len(draws), -1)
                 logits, _ = model.decode(latents, texts, attention_mask=torch.ones_like(texts))
@@ -530,7 +530,7 @@ def information(setting: Setting, sentences: int) -> Work:
         torch.randn(sentences, latent_size, generator=generator, dtype=torch.float64).to(device) for _ in range(3)
     )
     posterior = DiagonalGaussian(0.7 * mean, 0.3 * logvar - 0.7)
-    left, right = torch.cat([mean, logvar], 1), torch.cat([noise, mean], 1).T / (2 * latent_size)
+    left, right = torch.cat([mean, logvar], 1), torch.cat([noise, mean], 1).T.contiguous() / (2 * latent_size)
 
     def ours(chunk_size: int) -> InformationEstimate:
         return mutual_information(posterior, noise=noise)

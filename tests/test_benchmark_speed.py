@@ -228,6 +228,11 @@ def test_the_other_floors_compute_every_real_token_too():
             work.floor(7)
         assert work.tokens == int(draw_lengths(sentences, 1).sum()) * passes
         assert counts == dict.fromkeys(layers, work.tokens)
+    # Naively each sentence is encoded once, and scored with the last position, which scores nothing.
+    with counted() as counts:
+        work.naive()
+    scored = work.tokens + 6 * TINY.num_samples
+    assert counts == {"BertLayer": work.tokens // TINY.num_samples, "GPT2Block": scored, "logits": scored}
     work = build("generation")
     with counted() as counts:
         work.floor(5)
