@@ -655,7 +655,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         scored: `(batch, padded_length, vocab_size)`."""
         scored = labels.ne(IGNORE_INDEX)
         scored_logits, _ = self._decode(latents, inputs_embeds, logits_to_keep=scored, **decoder_kwargs)
-        nll = _sentence_nll(scored_logits, labels, scored)
+        nll = sentence_nll(scored_logits, labels, scored)
         if padded_length is None:
             return (nll,)
         scored = F.pad(scored, (0, padded_length - scored.shape[1]))
@@ -824,7 +824,7 @@ def _check_length(length: int, config: Any, name: str) -> None:
         )
 
 
-def _sentence_nll(scored_logits: torch.Tensor, labels: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+def sentence_nll(scored_logits: torch.Tensor, labels: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
     """-log p of each sentence in nats, `(batch,)`, from the logits `(scored, vocab_size)` of the scored labels."""
     token_nll, _ = _TokenNLL.apply(scored_logits, labels[scored])
     return token_nll.new_zeros(labels.shape).masked_scatter(scored, token_nll).sum(-1)

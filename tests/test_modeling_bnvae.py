@@ -17,7 +17,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from hf_bnvae import POSTERIOR_HEADS, BNVAEConfig, BNVAEModel
-from hf_bnvae.modeling_bnvae import _sentence_nll
+from hf_bnvae.modeling_bnvae import sentence_nll
 
 
 def slow_nll(model, latents, labels):
@@ -401,7 +401,7 @@ def test_the_loss_of_a_token_is_that_of_torch(dtype):
     at_least_single = logits.double() if dtype == torch.float64 else logits.float()
     expected = F.cross_entropy(at_least_single, labels, reduction="none")
     scored = torch.ones(20, 1, dtype=torch.bool)
-    nll = _sentence_nll(logits, labels[:, None], scored)
+    nll = sentence_nll(logits, labels[:, None], scored)
     assert nll.dtype == expected.dtype and torch.equal(nll, expected)
     upstream = torch.randn(20, dtype=nll.dtype)
     (reference,) = torch.autograd.grad(expected, logits, upstream)
@@ -410,11 +410,11 @@ def test_the_loss_of_a_token_is_that_of_torch(dtype):
         assert gradient.dtype == dtype
         torch.testing.assert_close(gradient, reference)
     with pytest.raises(AssertionError):  # control: that of other labels
-        (other,) = torch.autograd.grad(_sentence_nll(logits, labels.roll(1)[:, None], scored), logits, upstream)
+        (other,) = torch.autograd.grad(sentence_nll(logits, labels.roll(1)[:, None], scored), logits, upstream)
         torch.testing.assert_close(other, reference)
     few = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
     for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
-        assert check(lambda values: _sentence_nll(values, labels[:4, None] % 6, scored[:4]), few)
+        assert check(lambda values: sentence_nll(values, labels[:4, None] % 6, scored[:4]), few)
 
 
 def test_the_loss_has_second_derivatives_and_goes_through_torch_func(make_model, batch):
