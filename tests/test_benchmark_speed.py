@@ -244,6 +244,25 @@ def test_the_other_floors_compute_every_real_token_too():
     assert counts == {"GPT2Block": again, "logits": again}
 
 
+@pytest.mark.parametrize("name", ["encoding", "generation", "iw_nll"])
+def test_all_ways_compute_in_the_precision_that_is_asked_for(name):
+    for bf16, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        work, seen = COMPARED[name](Setting("tiny", bf16=bf16), 6), []
+
+        def hook(module, arguments, seen=seen):
+            if isinstance(module, (BertLayer, GPT2Block)):
+                seen.append(arguments[0].dtype)
+
+        handle = nn.modules.module.register_module_forward_pre_hook(hook)
+        try:
+            for way in (lambda work=work: work.ours(6), lambda work=work: work.floor(6), work.naive):
+                seen.clear()
+                way()
+                assert set(seen) == {expected}
+        finally:
+            handle.remove()
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 def test_the_floor_makes_the_same_training_at_any_chunk_size(bf16):
     whole, chunks = (COMPARED["training"](Setting("tiny", bf16=bf16), 48) for _ in range(2))
