@@ -144,7 +144,7 @@ def test_passes_are_no_larger_than_memory_and_chunks_allow(trained_model, proces
         assert all(rows == 1 or rows * length <= 40 for rows, length in small)
         # And no smaller than that: of short sentences there are more in a pass than of long ones.
         assert max(rows * length for rows, length in small) > 30 and len({rows for rows, _ in small}) > 2
-        others, chunks = evaluated(40, 2)
+        others, chunks = evaluated(10**6, 2)
         assert others == pytest.approx(figures, rel=1e-9) and max(rows for rows, _ in chunks) == 2
         others, tight = evaluated(40, None, memory_budget_gib=1e-6)
         assert others == pytest.approx(figures, rel=1e-9) and {rows for rows, _ in tight} == {1}
