@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
@@ -669,7 +668,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         scored: `(batch, padded_length, vocab_size)`."""
         scored = labels.ne(IGNORE_INDEX)
         scored_logits, _ = self._decode(latents, inputs_embeds, logits_to_keep=scored, **decoder_kwargs)
-        nll = _sentence_nll(scored_logits, labels, scored)
+        nll = sentence_nll(scored_logits, labels, scored)
         if padded_length is None:
             return (nll,)
         scored = F.pad(scored, (0, padded_length - scored.shape[1]))
@@ -838,30 +837,45 @@ def _check_length(length: int, config: Any, name: str) -> None:
         )
 
 
-def _sentence_nll(scored_logits: torch.Tensor, labels: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+def sentence_nll(scored_logits: torch.Tensor, labels: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
     """-log p of each sentence in nats, `(batch,)`, from the logits `(scored, vocab_size)` of the scored labels."""
-    token_nll = _TokenNLL.apply(scored_logits, labels[scored])
+    token_nll, _ = _TokenNLL.apply(scored_logits, labels[scored])
     return token_nll.new_zeros(labels.shape).masked_scatter(scored, token_nll).sum(-1)
 
 
 class _TokenNLL(torch.autograd.Function):
-    """What `F.cross_entropy(logits, labels, reduction="none")` gives, in single precision at least. Its backward pass
-    makes one tensor of the logits' size where that of PyTorch makes two, and fills one of them with zeros."""
+    """What `F.cross_entropy(logits, labels, reduction="none")` gives, in single precision at least, and the
+    log-softmax. Its backward pass makes one tensor of the logits' size where that of PyTorch makes two, and fills one
+    of them with zeros."""
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        log_probs, labels = torch.log_softmax(logits, -1, dtype=dtype), labels.unsqueeze(-1)
-        ctx.save_for_backward(log_probs, labels)
+    def forward(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        log_probs = torch.log_softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        return -log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1), log_probs
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: tuple[torch.Tensor, ...]) -> None:
+        logits, labels = inputs
+        # The log-softmax is an output so that a second derivative goes through it; a first one leaves it out.
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(output[1], labels.unsqueeze(-1))
         ctx.dtype = logits.dtype
-        return -log_probs.gather(-1, labels).squeeze(-1)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(
+        ctx: Any, of_nll: torch.Tensor | None, of_log_probs: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, None]:
         log_probs, labels = ctx.saved_tensors
-        gradient = gradient.unsqueeze(-1)
-        return log_probs.exp().mul_(gradient).scatter_add_(-1, labels, -gradient).to(ctx.dtype), None
+        gradient = None
+        if of_nll is not None:
+            of_nll, probs = of_nll.unsqueeze(-1), log_probs.exp()
+            # What is to be differentiated again needs its factors.
+            gradient = probs * of_nll if torch.is_grad_enabled() else probs.mul_(of_nll)
+            gradient.scatter_add_(-1, labels, -of_nll)
+        if of_log_probs is not None:
+            through = of_log_probs - log_probs.exp() * of_log_probs.sum(-1, keepdim=True)
+            gradient = through if gradient is None else gradient + through
+        return None if gradient is None else gradient.to(ctx.dtype), None
 
 
 __all__ = ["BNVAEModel", "BNVAEOutput", "BNVAEPreTrainedModel"]

@@ -41,6 +41,7 @@ def render_speed(results: Mapping[str, Any]) -> str:
             "",
             "Medians; the range is that of the rounds' own ratios, in brackets stands what is aimed at. Chunks (most "
             "sentences at once), most MiB beside the weights and share of the peak are those of ours, floor, naive.",
+            "",
         ]
     if "growth" in results:
         rows = [
@@ -52,8 +53,8 @@ def render_speed(results: Mapping[str, Any]) -> str:
             ]
             for count, figures in results["growth"].items()
         ]
-        lines += ["", *markdown_table(["training set", "seconds", "tokens a second", "MiB of the process"], rows)]
-    return "\n".join(lines)
+        lines += markdown_table(["training set", "seconds", "tokens a second", "MiB of the process"], rows)
+    return "\n".join(lines).rstrip()
 
 
 def file_name(results: Mapping[str, Any]) -> str:
@@ -114,7 +115,7 @@ def _row(size: str, name: str, count: str, figures: Mapping[str, Any]) -> list[s
         f"{int(count):,}",
         *("-" if figures[way] is None else f"{figures[way]:.4g}" for way in ("ours", "floor", "naive")),
         *cells,
-        ", ".join(str(size) for size in figures["chunk_size"].values()),
+        ", ".join(str(figures["chunk_size"].get(way, "-")) for way in ("ours", "floor")),
         _mebibytes(figures["peak_memory_bytes"].values()),
         ", ".join(f"{share:.0%}" for share in figures["share_of_peak"].values()),
         "-" if figures["floor_again_to_floor"] is None else f"{figures['floor_again_to_floor']:.3f}",

@@ -102,7 +102,8 @@ def peak_memory(function: Callable[[], Any], device: torch.device) -> int:
 
 def allocator_peak(function: Callable[[], Any]) -> int:
     """How many bytes more than before `function` PyTorch's blocks take at most while it runs, on the CPU: every block
-    that is taken and given back, as the profiler records them. It is the same in every run."""
+    that is taken and given back, as the profiler records them. It is the same in every run, if `function` keeps
+    nothing of what an earlier one took: giving that back would count where the profiler had seen it taken."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         function()
     with tempfile.TemporaryDirectory() as folder:

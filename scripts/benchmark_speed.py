@@ -93,9 +93,13 @@ def main() -> None:
     args = parse_arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
-    # Files by their names alone: what lies around them is nobody else's business.
-    options = [Path(word).name if Path(word) == args.output_file else word for word in sys.argv[1:]]
-    command = shlex.join(["python", "scripts/benchmark_speed.py", *options])
+
+    def without_folder(word: str) -> str:
+        """The file by its name alone: what lies around it is nobody else's business."""
+        option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+        return f"{option}{equals}{args.output_file.name}" if value and Path(value) == args.output_file else word
+
+    command = shlex.join(["python", "scripts/benchmark_speed.py", *map(without_folder, sys.argv[1:])])
 
     def keep(work: str, sentences: int, results: dict) -> None:
         print(f"Measured: {work}, {sentences:,} sentences.", file=sys.stderr)

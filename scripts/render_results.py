@@ -45,8 +45,10 @@ def main() -> None:
             shutil.copyfile((args.benchmark / "results").with_suffix(suffix), CARDS / name)
         page.write_text(whole, encoding="utf-8")
     if args.speed is not None:
-        results = json.loads(args.speed.read_text(encoding="utf-8"))
-        shutil.copyfile(args.speed, CARDS / file_name(results))
+        written = args.speed.read_text(encoding="utf-8")
+        results = json.loads(written)
+        # Not a copy of the file: it may be the one that is kept.
+        (CARDS / file_name(results)).write_text(written, encoding="utf-8")
         tables = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(CARDS.glob("speed_*.json"))]
         page = CARDS / "speed.md"
         page.write_text(update_speed_page(page.read_text(encoding="utf-8"), tables), encoding="utf-8")

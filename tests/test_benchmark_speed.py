@@ -15,22 +15,35 @@ from torch import nn
 from transformers.models.bert.modeling_bert import BertLayer
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
-from hf_bnvae.speed import COMPARED, SIZES, Setting, draw_lengths, make_processor, make_texts
+from hf_bnvae.speed import (
+    COMPARED,
+    SIZES,
+    Protocol,
+    Setting,
+    build_model,
+    compare,
+    draw_lengths,
+    make_processor,
+    make_texts,
+)
+from hf_bnvae.speed_table import BEGIN, END, file_name, render_speed, update_speed_page, update_speed_readme
 from hf_bnvae.timing import allocator_peak, fastest, has_resident_peak, matrix_product_peak, resident_peak, take_turns
 
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmark_speed.py"
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 TINY = SIZES["tiny"]
 CPU = torch.device("cpu")
 
 
-def run_script(*arguments: str) -> None:
-    spec = importlib.util.spec_from_file_location("benchmark_speed", SCRIPT)
+def run_script(*arguments: str, name: str = "benchmark_speed", **constants: Path) -> None:
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
         patch.setenv("KINETO_LOG_LEVEL", "99")
-        patch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+        patch.setattr(sys, "argv", [f"{name}.py", *arguments])
         spec.loader.exec_module(module)
+        for constant, value in constants.items():
+            patch.setattr(module, constant, value)
         module.main()
 
 
@@ -105,6 +118,66 @@ def test_results_say_what_they_were_made_with(file, results):
     assert results["machine"]["matrix_product_peak"]["float32"] > 1e8
 
 
+def test_the_command_names_the_file_alone_however_it_is_given(tmp_path, capsys):
+    options = ["--size", "tiny", "--rounds", "1", "--work", "mutual_information"]
+    for number, written in enumerate((["--output_file", "{}"], ["--output_file={}"], ["--output={}"])):
+        path = tmp_path / f"{number}.json"
+        given = [word.format(f"{tmp_path}//{path.name}") for word in written]
+        run_script(*options, *given)
+        command = json.loads(path.read_text())["command"]
+        assert command in capsys.readouterr().out and str(tmp_path) not in command
+        assert command.endswith(" ".join(written).format(path.name))
+
+
+def table_rows(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]
+
+
+def test_the_table_says_whose_figures_stand_in_it(results):
+    header, *rows = table_rows(render_speed(results))
+    rows = {(row[0], row[1]): dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)}
+    assert len(rows) == sum(len(TINY.sentences[name]) for name in COMPARED)
+    training, iw_nll = results["training"]["48"], results["iw_nll"]["6"]
+    assert rows["training", "48"]["chunks"] == ", ".join(str(training["chunk_size"][way]) for way in ("ours", "floor"))
+    assert rows["iw_nll", "6"]["chunks"] == f"-, {iw_nll['chunk_size']['floor']}"  # ours has none to choose
+    assert rows["training", "48"]["ours / naive"] == f"{training['ratio_to_naive']:.3f}"
+    assert len(rows["training", "48"]["MiB"].split(",")) == 3
+    # What is aimed at is said of one size only.
+    assert "at most" not in render_speed(results)
+    mid = {**results, "settings": {**results["settings"], "size": "mid"}, "training": {"32": training}}
+    assert "(at most 1.2), " in render_speed(mid) and "(at most 0.5)" in render_speed(mid)
+    growth = {name: values for name, values in results.items() if name not in COMPARED}
+    assert "\n\n\n" not in render_speed(growth) and len(table_rows(render_speed(growth))) == 3
+
+
+def test_results_are_kept_by_machine_and_shown_on_a_page_and_in_the_readme(results, file, tmp_path):
+    cards = tmp_path / "model_cards"
+    cards.mkdir()
+    page = f"Before\n{BEGIN}\nold\n{END}\nAfter\n"
+    for path in (cards / "speed.md", tmp_path / "README.md"):
+        path.write_text(page)
+    abacus = {**results, "machine": {**results["machine"], "device": "Abacus (wood)"}}
+    kept = cards / file_name(abacus)
+    assert kept.name == "speed_tiny_fp32_abacus_wood.json" != file_name(results)
+    (tmp_path / "abacus.json").write_text(json.dumps(abacus))
+    # The last one is rendered again from what is kept.
+    for written in (file, tmp_path / "abacus.json", kept):
+        run_script("--speed", str(written), name="render_results", ROOT=tmp_path, CARDS=cards)
+    tables = [json.loads(path.read_text()) for path in sorted(cards.glob("speed_*.json"))]
+    assert len(tables) == 2 and abacus in tables and results in tables
+    text = (cards / "speed.md").read_text()
+    assert text == update_speed_page(page, tables) and text.count(results["command"]) == 2
+    assert text.startswith(f"Before\n{BEGIN}\n") and text.endswith(f"{END}\nAfter\n") and "old" not in text
+    readme = (tmp_path / "README.md").read_text()
+    assert readme == update_speed_readme(page, abacus) != update_speed_readme(page, results)
+    rows = table_rows(readme)[1:]
+    assert len(rows) == sum(len(results[name]) for name in COMPARED)
+    for name, count, *ratios in rows:
+        figures = results[name][count]
+        expected = [figures["ratio_to_floor"], figures["ratio_to_naive"]]
+        assert ratios == ["-" if ratio is None else f"{ratio:.3f}" for ratio in expected]
+
+
 def test_the_table_has_a_row_for_each_figure(capsys):
     run_script("--size", "tiny", "--rounds", "1", "--work", "training,mutual_information", "--sentences", "16")
     printed = capsys.readouterr().out
@@ -155,6 +228,11 @@ def test_the_other_floors_compute_every_real_token_too():
             work.floor(7)
         assert work.tokens == int(draw_lengths(sentences, 1).sum()) * passes
         assert counts == dict.fromkeys(layers, work.tokens)
+    # Naively each sentence is encoded once, and scored with the last position, which scores nothing.
+    with counted() as counts:
+        work.naive()
+    scored = work.tokens + 6 * TINY.num_samples
+    assert counts == {"BertLayer": work.tokens // TINY.num_samples, "GPT2Block": scored, "logits": scored}
     work = build("generation")
     with counted() as counts:
         work.floor(5)
@@ -164,6 +242,25 @@ def test_the_other_floors_compute_every_real_token_too():
         work.naive()
     again = TINY.naive_texts * TINY.new_tokens * (TINY.new_tokens + 1) // 2
     assert counts == {"GPT2Block": again, "logits": again}
+
+
+@pytest.mark.parametrize("name", ["encoding", "generation", "iw_nll"])
+def test_all_ways_compute_in_the_precision_that_is_asked_for(name):
+    for bf16, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        work, seen = COMPARED[name](Setting("tiny", bf16=bf16), 6), []
+
+        def hook(module, arguments, seen=seen):
+            if isinstance(module, (BertLayer, GPT2Block)):
+                seen.append(arguments[0].dtype)
+
+        handle = nn.modules.module.register_module_forward_pre_hook(hook)
+        try:
+            for way in (lambda work=work: work.ours(6), lambda work=work: work.floor(6), work.naive):
+                seen.clear()
+                way()
+                assert set(seen) == {expected}
+        finally:
+            handle.remove()
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -241,6 +338,22 @@ def test_memory_is_what_is_held_at_once():
         if has_resident_peak():
             before, highest = resident_peak(lambda function=function: function(pages))
             assert highest - before == pytest.approx(blocks * size, rel=0.1)
+
+
+def test_memory_of_a_training_step_does_not_depend_on_what_ran_ahead_of_it():
+    figures = compare(COMPARED["training"], "training", 48, Setting("tiny"), Protocol(rounds=1, chunk_sizes=(48,)))
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in build_model(TINY, 1).parameters())
+    ways = {
+        "ours": lambda work: work.ours(48),
+        "floor": lambda work: work.floor(48),
+        "naive": lambda work: work.naive(),
+    }
+    for name, way in ways.items():
+        alone = build("training", 48)
+        way(alone)
+        peak = allocator_peak(lambda way=way, alone=alone: way(alone))
+        assert figures["peak_memory_bytes"][name] == pytest.approx(peak, rel=1e-3)
+        assert peak > weights > 0.03 * peak  # so much are gradients, which each has in it
 
 
 def test_the_peak_is_of_matrix_products():

@@ -243,6 +243,14 @@ def test_a_density_beyond_all_numbers_is_none_of_the_sum():
     assert estimate.mutual_information == pytest.approx((-ratio + 2 * math.log(2)) / 2, rel=1e-12)
 
 
+def test_posteriors_straight_from_a_training_are_measured_too():
+    mean, logvar = torch.randn(30, 3, requires_grad=True), torch.zeros(30, 3, requires_grad=True)
+    noise = torch.randn(30, 3)
+    estimate = mutual_information(DiagonalGaussian(2 * mean, 2 * logvar), noise=noise)
+    assert estimate == mutual_information(DiagonalGaussian((2 * mean).detach(), logvar.detach()), noise=noise)
+    assert estimate != mutual_information(DiagonalGaussian(mean, logvar), noise=noise)
+
+
 def test_mutual_information_of_a_collapsed_posterior_is_zero():
     estimate = mutual_information(DiagonalGaussian(torch.zeros(100, 4), torch.zeros(100, 4)))
     assert estimate.mutual_information == pytest.approx(0, abs=1e-12)

@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from hf_bnvae import BNVAEConfig, BNVAEDataCollator, BNVAEModel, recalibrate_posterior
 from hf_bnvae.data import tokenize_texts
-from hf_bnvae.evaluation import EvaluationResult, evaluate_model, reconstruction_bleu, self_bleu
+from hf_bnvae.evaluation import EvaluationResult, evaluate_model, importance, reconstruction_bleu, self_bleu
 from hf_bnvae.evaluation.sentences import SentenceBatches
 from hf_bnvae.report import render_figures
 
@@ -119,6 +119,37 @@ def test_figures_do_not_depend_on_batches(trained_model, processor, texts):
     # Less memory for a pass: the same importance samples, fewer at once.
     tight = evaluate_model(trained_model, data, processor, memory_budget_gib=1e-6, **QUICK)
     assert asdict(tight) == pytest.approx(all_at_once, rel=1e-9)
+
+
+def test_passes_are_no_larger_than_memory_and_chunks_allow(trained_model, processor, texts, monkeypatch):
+    data = [text * (1 + place % 2) for place, text in enumerate(texts[:20])]
+    passes: list[tuple[int, int]] = []
+
+    def count(module, arguments, given):
+        if isinstance(given.get("logits_to_keep"), torch.Tensor):  # sentences that are scored
+            passes.append(tuple(given["inputs_embeds"].shape[:2]))
+
+    def evaluated(labels: int, chunk_size: int | None, **options) -> tuple[dict, list[tuple[int, int]]]:
+        monkeypatch.setattr(importance, "CPU_LOGITS", labels * 8 * trained_model.config.decoder.vocab_size)
+        monkeypatch.setattr(trained_model.config, "chunk_size", chunk_size)
+        passes.clear()
+        return asdict(evaluate_model(trained_model, data, processor, **QUICK, **options)), list(passes)
+
+    handle = trained_model.decoder.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        figures, whole = evaluated(10**6, None)
+        assert [rows for rows, _ in whole] == [20, 60]
+        others, small = evaluated(40, None)
+        assert others == pytest.approx(figures, rel=1e-9)
+        assert all(rows == 1 or rows * length <= 40 for rows, length in small)
+        # And no smaller than that: of short sentences there are more in a pass than of long ones.
+        assert max(rows * length for rows, length in small) > 30 and len({rows for rows, _ in small}) > 2
+        others, chunks = evaluated(10**6, 2)
+        assert others == pytest.approx(figures, rel=1e-9) and max(rows for rows, _ in chunks) == 2
+        others, tight = evaluated(40, None, memory_budget_gib=1e-6)
+        assert others == pytest.approx(figures, rel=1e-9) and {rows for rows, _ in tight} == {1}
+    finally:
+        handle.remove()
 
 
 def test_a_stream_is_read_once_and_not_kept(trained_model, processor, texts):

@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from hf_bnvae import BNVAEProcessor, Neighbour, interpolate_latents
 from hf_bnvae.from_scratch import train_processor
+from hf_bnvae.latent_space_bnvae import _TOKENIZED_BATCHES
 
 GREEDY = {"max_new_tokens": 12, "do_sample": False}
 
@@ -70,6 +71,14 @@ def test_texts_of_as_many_tokens_share_a_batch_whatever_their_letters(model, mon
     # Control: by letters the batches would be longer.
     by_letters = [lengths[i] for i in sorted(range(24), key=lambda i: len(texts[i]))]
     assert sum(longest) < sum(max(by_letters[start : start + 4]) for start in range(0, 24, 4))
+
+
+def test_more_texts_than_are_tokenized_at_once_keep_their_order(model, texts):
+    many = [text * (1 + place % 3) for place, text in enumerate(texts[:150])]
+    assert len(many) > 2 * _TOKENIZED_BATCHES
+    expected, latents = model.encode_texts(many, batch_size=len(many)), model.encode_texts(many, batch_size=1)
+    torch.testing.assert_close(latents, expected)
+    assert not torch.allclose(latents[-1], expected[0])  # control: another text's
 
 
 def test_the_round_trip_is_encode_and_generate(model, texts):
@@ -300,6 +309,8 @@ def test_progress_is_shown_for_long_work_and_where_asked_for(model, texts, capsy
         assert capsys.readouterr().err == ""
         model.encode_texts(texts[:8], batch_size=1)
         assert "Encoding" in capsys.readouterr().err
+        model.encode_texts(texts[:17], batch_size=2)
+        assert "| 0/9 [" in capsys.readouterr().err
         model.sample(2, show_progress=True, **GREEDY)
         assert "Decoding" in capsys.readouterr().err
         model.encode_texts(texts[:8], batch_size=1, show_progress=False)

@@ -17,7 +17,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from hf_bnvae import POSTERIOR_HEADS, BNVAEConfig, BNVAEModel
-from hf_bnvae.modeling_bnvae import _sentence_nll
+from hf_bnvae.modeling_bnvae import sentence_nll
 
 
 def slow_nll(model, latents, labels):
@@ -401,7 +401,7 @@ def test_the_loss_of_a_token_is_that_of_torch(dtype):
     at_least_single = logits.double() if dtype == torch.float64 else logits.float()
     expected = F.cross_entropy(at_least_single, labels, reduction="none")
     scored = torch.ones(20, 1, dtype=torch.bool)
-    nll = _sentence_nll(logits, labels[:, None], scored)
+    nll = sentence_nll(logits, labels[:, None], scored)
     assert nll.dtype == expected.dtype and torch.equal(nll, expected)
     upstream = torch.randn(20, dtype=nll.dtype)
     (reference,) = torch.autograd.grad(expected, logits, upstream)
@@ -410,12 +410,39 @@ def test_the_loss_of_a_token_is_that_of_torch(dtype):
         assert gradient.dtype == dtype
         torch.testing.assert_close(gradient, reference)
     with pytest.raises(AssertionError):  # control: that of other labels
-        (other,) = torch.autograd.grad(_sentence_nll(logits, labels.roll(1)[:, None], scored), logits, upstream)
+        (other,) = torch.autograd.grad(sentence_nll(logits, labels.roll(1)[:, None], scored), logits, upstream)
         torch.testing.assert_close(other, reference)
-    assert torch.autograd.gradcheck(
-        lambda values: _sentence_nll(values, labels[:4, None] % 6, scored[:4]),
-        torch.randn(4, 6, dtype=torch.float64, requires_grad=True),
-    )
+    few = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        assert check(lambda values: sentence_nll(values, labels[:4, None] % 6, scored[:4]), few)
+
+
+def test_the_loss_has_second_derivatives_and_goes_through_torch_func(make_model, batch):
+    """Against the same model whose token losses are torch's own."""
+    model = make_model(posterior="gaussian", attn_implementation="eager").double().eval()
+    noise = torch.randn(len(batch["labels"]), model.config.latent_size, dtype=torch.float64)
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+    def loss(parameters):
+        return torch.func.functional_call(model, parameters, (), {**batch, "noise": noise}).reconstruction_nll.sum()
+
+    def loss_of_torch(parameters):
+        outputs = torch.func.functional_call(model, parameters, (), {**batch, "noise": noise, "output_logits": True})
+        return F.cross_entropy(outputs.logits.transpose(1, 2), batch["labels"], reduction="sum")
+
+    def squared_gradient(function):
+        leaves = {name: values.clone().requires_grad_() for name, values in parameters.items()}
+        gradients = torch.autograd.grad(function(leaves), leaves.values(), create_graph=True)
+        second = torch.autograd.grad(sum(values.square().sum() for values in gradients), leaves.values())
+        return torch.cat([values.flatten() for values in second])
+
+    second, expected = squared_gradient(loss), squared_gradient(loss_of_torch)
+    torch.testing.assert_close(second, expected)
+    assert expected.norm() > 1
+    first, expected = torch.func.grad(loss)(parameters), torch.func.grad(loss_of_torch)(parameters)
+    for name, values in first.items():
+        torch.testing.assert_close(values, expected[name])
+    assert first["decoder.transformer.wte.weight"].norm() > 1
 
 
 def test_float64_stays_float64(make_model, batch):

@@ -55,6 +55,22 @@ def test_what_is_only_encoded_needs_no_labels(processor, texts):
         assert torch.equal(values, whole[name])
 
 
+def test_a_text_that_one_of_both_networks_has_to_cut_is_cut(processor, monkeypatch, caplog):
+    text = "the long winter " * 4
+    for tokenizer, name, alone in (
+        (processor.encoder_tokenizer, "encoder: 8, decoder: 31 tokens", True),
+        (processor.tokenizer, "encoder: 32, decoder: 7 tokens", False),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(tokenizer, "model_max_length", 8)
+            assert processor([text], return_truncated=True)["truncated"] == [True]
+            # What is only encoded is not cut by the decoder.
+            assert processor([text], return_truncated=True, return_labels=False)["truncated"] == [alone]
+            processor([text, "My sister", "My sister"])
+            assert f"1 of 3 texts were longer than the model has positions for and were cut ({name})" in caplog.text
+    assert processor([text], return_truncated=True)["truncated"] == [False]
+
+
 def test_round_trip_through_auto_processor(processor, tmp_path, encoder_config, decoder_config):
     BNVAEConfig.from_encoder_decoder_configs(encoder_config, decoder_config).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)

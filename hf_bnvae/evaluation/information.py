@@ -54,6 +54,7 @@ def is_near_log_n(information: float, log_num_sentences: float) -> bool:
     return information > log_num_sentences - NEAR_LOG_N
 
 
+@torch.no_grad()
 def mutual_information(
     posterior: DiagonalGaussian, generator: torch.Generator | None = None, noise: torch.Tensor | None = None
 ) -> InformationEstimate:
