@@ -55,7 +55,7 @@ def synchronize(device: torch.device) -> None:
 def take_turns(ways: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device) -> dict[str, list[Seconds]]:
     """
     Times of several ways of doing the same work. Each round runs all of them one after the other, so that a machine
-    that becomes slower does so for all.
+    that becomes slower does so for all; every other round in reverse, so that none always comes after the same.
 
     Args:
         ways (mapping): What to call, by name. What the first call of each has to prepare should be done already.
@@ -66,9 +66,9 @@ def take_turns(ways: Mapping[str, Callable[[], Any]], rounds: int, device: torch
         `dict`: For each way what its calls took, in the order of the rounds.
     """
     seconds: dict[str, list[Seconds]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, function in ways.items():
-            seconds[name].append(timed(function, device))
+    for turn in range(rounds):
+        for name in reversed(ways) if turn % 2 else ways:
+            seconds[name].append(timed(ways[name], device))
     return seconds
 
 
@@ -77,7 +77,7 @@ def median(seconds: list[Seconds], clock: Clock) -> float:
     return statistics.median(getattr(taken, clock) for taken in seconds)
 
 
-def fastest(function: Callable[[int], Any], choices: list[int], device: torch.device, repeats: int = 2) -> int:
+def fastest(function: Callable[[int], Any], choices: list[int], device: torch.device, repeats: int = 3) -> int:
     """The choice with which `function` is fastest, by the best of `repeats` calls after one that does not count."""
     if len(choices) == 1:
         return choices[0]
