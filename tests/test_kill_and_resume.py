@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLED_AT = Path(__file__).with_name("killed_at.py")
-SECONDS = 120
+SECONDS = 400
 
 # 58 training texts, 8 at a time: 7 steps an epoch, so that the last step is in the middle of the second one. Dropout
 # makes every step depend on the random state, and a constant learning rate the last one count.
