@@ -118,7 +118,7 @@ def run_in_chunks(
     if order is None:
         return results[0]
     in_order = order.argsort()
-    return tuple(torch.cat(parts)[in_order.to(parts[0].device)] for parts in zip(*results, strict=True))
+    return tuple(torch.cat(result)[in_order.to(result[0].device)] for result in zip(*results, strict=True))
 
 
 def real_lengths(mask: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,8 @@ Each is a piece of work that is done in up to three ways:
 - `floor`: the bare encoder and decoder, plain `AutoModel` and `AutoModelForCausalLM` without a latent, on as many real
   tokens, laid out in rows of equal length, so without padding, with logits only where something is scored, and with
   the same loss of a token and the same optimiser.
-- `naive`: one padded piece, logits everywhere, no cache; the same result.
+- `naive`: padding left in, logits everywhere, no cache; the same result. Training takes a batch in one piece, texts
+  are encoded in batches as they come, and generated and importance-weighted one by one.
 
 `ours` and `floor` each run at the chunk size that is fastest for them. Weights, tokens and lengths are drawn from a
 seed.

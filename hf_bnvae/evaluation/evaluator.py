@@ -77,7 +77,7 @@ def evaluate_model(
             for self-BLEU; `None` or 0 leaves it out.
         memory_budget_gib (`float`, *optional*, defaults to 1): Memory beside the weights, in GiB, that the decoder may
             take when it scores sentences, those of importance samples above all; see
-            [`~evaluation.importance.rows_within`].
+            [`~evaluation.importance.rows_within`]. On the CPU it takes less where less is faster.
         seed (`int`, *optional*, defaults to 0): Seed of all noise; the global random state is left alone.
         show_progress (`bool`, *optional*, defaults to `True`): Whether to draw a progress bar, on the main process.
 
