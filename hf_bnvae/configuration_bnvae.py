@@ -84,8 +84,9 @@ class BNVAEConfig(PreTrainedConfig):
             Dropout probability of the encoder in training, for all of its dropouts. With noise in the encoder the
             batch variance that BN enforces can be filled with noise instead of information, so it is 0.
         chunk_size (`int`, *optional*):
-            The most sentences that encoder and decoder take at once, of batches of any size; `None` for all of them.
-            In sentences, as batch sizes are, so that a chunk is what a micro-batch of gradient accumulation would be.
+            How many of a batch's longest sentences encoder and decoder take at once, and of shorter ones as many as
+            have no more positions; `None` for all of them. In sentences, as batch sizes are, so that a chunk takes the
+            memory that a micro-batch of gradient accumulation would.
             The result does not depend on it, to rounding; a call of the model may give its own.
         checkpoint_chunks (`bool`, *optional*, defaults to `False`):
             In training, keep no activations of a chunk and compute it a second time in the backward pass, so that the

@@ -237,19 +237,20 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         def pooled(attention_mask: torch.Tensor | None, **inputs: Any) -> tuple[torch.Tensor]:
             return (self._pool(self.encoder(attention_mask=attention_mask, **inputs), attention_mask),)
 
+        lengths = real_lengths(torch.ones_like(input_ids) if attention_mask is None else attention_mask)
         parts, order = cut_into_chunks(
             {"input_ids": input_ids, "attention_mask": attention_mask, **kwargs},
-            lengths=None if attention_mask is None else real_lengths(attention_mask),
-            num_chunks=self._count_chunks(len(input_ids), chunk_size),
+            lengths,
+            self._count_chunks(lengths, chunk_size),
         )
         (features,) = run_in_chunks(pooled, parts, order, self._checkpoints_chunks(checkpoint_chunks))
         return self.posterior(features)
 
-    def _count_chunks(self, batch_size: int, chunk_size: int | None) -> int:
+    def _count_chunks(self, lengths: torch.Tensor, chunk_size: int | None) -> int:
         """Into how many chunks a batch is cut, by what the call says or else the configuration."""
         chunk_size = self.config.chunk_size if chunk_size is None else chunk_size
         check_chunk_size(chunk_size)
-        return count_chunks(batch_size, chunk_size, self)
+        return count_chunks(lengths, chunk_size, self)
 
     def _checkpoints_chunks(self, checkpoint_chunks: bool | None) -> bool:
         """Whether chunks are computed twice, by what the call says or else the configuration."""
@@ -579,10 +580,11 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
                 What [`~transformers.GenerationMixin.generate`] passes; `encoder_outputs.last_hidden_state` holds the
                 latents as a sequence of length one.
             chunk_size (`int`, *optional*, defaults to `config.chunk_size`):
-                The most sentences that encoder and decoder take at once. The batch remains one posterior batch: it
-                goes through the encoder in chunks sorted by length, once through the head, and through the decoder in
-                chunks, and all outputs are in the order of the inputs. Less padding is computed, which is worth more
-                the more lengths differ, while small chunks keep a device less busy.
+                How many of the longest sentences encoder and decoder take at once; of shorter ones they take as many
+                as have no more positions. The batch remains one posterior batch: it goes through the encoder in chunks
+                sorted by length, once through the head, and through the decoder in chunks, and all outputs are in the
+                order of the inputs. Less padding is computed, which is worth more the more lengths differ, while small
+                chunks keep a device less busy.
             checkpoint_chunks (`bool`, *optional*, defaults to `config.checkpoint_chunks`):
                 Keep no activations of a chunk for the backward pass and compute it twice, so that training needs the
                 memory of one chunk only.
@@ -610,10 +612,11 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         loss = reconstruction_nll = logits = cache = None
         if labels is not None:
             self._check_latents(latents, len(labels))
+            lengths = real_lengths(labels.ne(IGNORE_INDEX))
             parts, order = cut_into_chunks(
                 {"labels": labels, **decoder_kwargs},
-                lengths=real_lengths(labels.ne(IGNORE_INDEX)),
-                num_chunks=self._count_chunks(len(labels), chunk_size),
+                lengths,
+                self._count_chunks(lengths, chunk_size),
                 latents=latents,
             )
             self._look_up(parts)

@@ -28,9 +28,9 @@ class BNVAETrainingArguments(TrainingArguments):
             As in `TrainingArguments`, whose 8 says too little about a batch's moments. With gradient accumulation it
             is the number of sentences that are held in memory at once, 1 at least.
         chunk_size (`int`, *optional*):
-            The most sentences that encoder and decoder take at once; `None` means `per_device_train_batch_size` with
-            gradient accumulation, and otherwise what the model's configuration says. Chunks are sorted by length, so
-            they save padding.
+            How many of the longest sentences encoder and decoder take at once, and of shorter ones as many as have no
+            more positions; `None` means `per_device_train_batch_size` with gradient accumulation, and otherwise what
+            the model's configuration says. Chunks are sorted by length, so they save padding.
         checkpoint_chunks (`bool`, *optional*, defaults to `False`):
             Keep no activations of a chunk and compute it a second time in the backward pass. Gradient accumulation
             always does.
@@ -59,7 +59,7 @@ class BNVAETrainingArguments(TrainingArguments):
         default=32, metadata={"help": "Batch size per device; the posterior is normalised over it."}
     )
     chunk_size: int | None = field(
-        default=None, metadata={"help": "The most sentences that encoder and decoder take at once."}
+        default=None, metadata={"help": "How many of the longest sentences encoder and decoder take at once."}
     )
     checkpoint_chunks: bool = field(
         default=False, metadata={"help": "Compute each chunk twice rather than keep its activations."}
