@@ -58,13 +58,12 @@ def render_summary(results: Mapping[str, Any]) -> str:
     first = next((run["figures"] for entry in entries for run in entry["runs"]), None)
     if first is None:
         return "No chosen point has been evaluated yet."
-    versions = results["versions"]
     shared = (
         "Nats per sentence; mean ± standard deviation over seeds. "
         f"{first['num_sentences']} held-out sentences (log N = {first['log_num_sentences']:.2f}), IW-NLL of the first "
         f"{first['iw_nll_num_sentences']} with {first['iw_nll_num_samples']} samples; BLEU (0 to 100) of greedy "
-        f"reconstructions from the means. Setting `{results['setting_name']}`; torch {versions['torch_version']}, "
-        f"transformers {versions['transformers_version']}; {results['hardware']}."
+        f"reconstructions from the means. Setting `{results['setting_name']}`; torch {results['torch_version']}, "
+        f"transformers {results['transformers_version']}; {results['hardware']}."
     )
     parts = [render_remedies(entries), shared, render_verdicts(entries)]
     for level in results["informed"]:

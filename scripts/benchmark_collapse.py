@@ -14,11 +14,14 @@ Every run is `scripts/run_bnvae.py` with options of its own, in a process and a 
    time in one setting of this library's, with every seed, on the first half.
 4. *Noise*: the main remedies of the second stage once more, with dropout in the encoder.
 
-`results.json`, `results.md` and `results.png` in the folder say what was found. The same command again goes on where
-it stopped, and repeats no run that is finished; `--render_only` writes those three from what there is.
+`results.json`, `results.md` and `results.png` in the folder say what was found, and `runs.json` holds the figures of
+every run. The same command again goes on where it stopped, and repeats no run that is finished; `--render_only` writes
+those four from what there is. `--known_runs runs.json` goes on from the figures alone, on another machine for example:
+what they hold is not run again, unless its model is needed.
 """
 
 import argparse
+import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -27,7 +30,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,7 +41,6 @@ from transformers import CONFIG_NAME
 from hf_bnvae.collapse_table import render_benchmark, setting_of
 from hf_bnvae.data import LABEL, TEXT, load_text_set, load_texts
 from hf_bnvae.evaluation_job import REPORT_JSON, REPORT_MARKDOWN
-from hf_bnvae.job import hardware, library_versions
 from hf_bnvae.run_directory import RESULTS_FILE, RUN_FILE
 
 ENCODER_DROPOUT = 0.1
@@ -48,6 +50,12 @@ PRETRAINING_SHARE = 1 / 3
 
 # In a grid, no option of the training script: what both of its learning rates are multiplied by.
 LEARNING_RATE_FACTOR = "learning_rate_factor"
+
+# The figures of all runs that are finished, and with what settings on what texts.
+RUNS_RECORD = "runs.json"
+
+# The benchmark's own files of texts: those to train on, those to choose by, those to report on.
+TEXT_FILES = ("train", "tuning", "held_out")
 
 Options = dict[str, Any]
 
@@ -273,18 +281,25 @@ class Run:
         folder (`Path`): Where.
         options (`dict`): The training script's options, but for the folder.
         after (`Run`, *optional*): The run whose encoder this one goes on with.
+        known (`mapping`, *optional*): What a record of runs holds of it: options and results.
     """
 
     folder: Path
     options: Options = field(hash=False)
     after: "Run | None" = None
+    known: Mapping[str, Any] | None = field(default=None, hash=False)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is finished in its folder."""
+        return bool(_read(self.folder / RUN_FILE).get("finished"))
 
     @property
     def results(self) -> dict[str, Any] | None:
         """Its figures; `None` as long as it is not finished."""
+        if not self.is_here:
+            return _known_results(self)
         record = _read(self.folder / RUN_FILE)
-        if not record.get("finished"):
-            return None
         # What was left to the library's defaults stands in the model's own configuration.
         model = _read(self.folder / CONFIG_NAME)
         settings = {n: model.get(n) if value is None else value for n, value in record["settings"].items()}
@@ -315,20 +330,29 @@ class Evaluation:
     Args:
         after (`Run`): The run.
         options (`dict`): Options of the evaluation script, but for model and folder.
+        known (`mapping`, *optional*): As of a [`Run`].
     """
 
     after: Run
     options: Options = field(hash=False)
+    known: Mapping[str, Any] | None = field(default=None, hash=False)
 
     @property
     def folder(self) -> Path:
         return self.after.folder.with_name(self.after.folder.name + "-held-out")
 
     @property
+    def is_here(self) -> bool:
+        """Whether it is whole in its folder."""
+        return (self.folder / REPORT_MARKDOWN).is_file()  # the file that is written last
+
+    @property
     def results(self) -> dict[str, Any] | None:
-        """Its report; `None` as long as it is not whole."""
-        # The file that is written last.
-        return _read(self.folder / REPORT_JSON) if (self.folder / REPORT_MARKDOWN).is_file() else None
+        """What its report says of the model; `None` as long as it is not whole."""
+        if not self.is_here:
+            return _known_results(self)
+        report = _read(self.folder / REPORT_JSON)
+        return {name: report[name] for name in ("figures", "diagnosis", "probe") if name in report}
 
     def command(self) -> list[str]:
         names = {"model_name_or_path": self.after.folder, "output_dir": self.folder, "overwrite_output_dir": True}
@@ -345,12 +369,36 @@ def _command(script: str, options: Options) -> list[str]:
     return [sys.executable, str(Path(__file__).with_name(script)), *flags]
 
 
+def _without_paths(options: Options) -> Options:
+    """Options that mean the same on every machine."""
+    return {name: value for name, value in options.items() if not isinstance(value, Path)}
+
+
+def _known_results(task: "Run | Evaluation") -> dict[str, Any] | None:
+    """What a record of runs holds of a task, which must have had the same options."""
+    if task.known is None:
+        return None
+    theirs, ours = task.known["options"], _without_paths(task.options)
+    if theirs != json.loads(json.dumps(ours)):
+        names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+        differences = "; ".join(f"{name}: {theirs.get(name)}, not {ours.get(name)}" for name in names)
+        raise ValueError(
+            f"The known run {task.folder.parent.name}/{task.folder.name} has other settings ({differences}). Leave "
+            "--known_runs out to run all anew."
+        )
+    return task.known["results"]
+
+
 def _read(file: Path) -> dict[str, Any]:
     """A JSON object, empty where there is no file."""
     try:
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError as error:
         raise ValueError(f"{file} is no JSON: {error}. Delete its folder to make it again.") from error
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _is_same(recorded: Any, value: Any) -> bool:
@@ -378,6 +426,7 @@ class CollapseBenchmark:
         min_information (`float`): Nats of mutual information that a point must carry to be chosen by its likelihood.
         is_strict (`bool`): Choose no point of a remedy that has none with so much.
         choices (sequence of [`Choice`]): What of `setting` to vary.
+        known (mapping): What a record holds of runs and evaluations, by the names of their folders.
     """
 
     def __init__(
@@ -391,10 +440,18 @@ class CollapseBenchmark:
         min_information: float = 2.0,
         is_strict: bool = False,
         choices: Sequence[Choice] = (),
+        known: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.folder, self.setting, self.data, self.held_out = folder, setting, data, held_out
         self.remedies, self.seeds, self.min_information = remedies, seeds, min_information
-        self.is_strict, self.choices = is_strict, choices
+        self.is_strict, self.choices, self.known = is_strict, choices, known or {}
+
+    def name_of(self, task: Run | Evaluation) -> str:
+        """A task's name in a record: that of its folder."""
+        return task.folder.relative_to(self.folder).as_posix()
+
+    def _run(self, name: str, options: Options, after: Run | None = None) -> Run:
+        return Run(self.folder / name, options, after, self.known.get(name))
 
     def run_of(self, remedy: Remedy, point: int, seed: int, encoder_dropout: float = 0.0) -> Run:
         """The run of a remedy at a point of its grid, and the pretraining that it goes on from."""
@@ -406,14 +463,13 @@ class CollapseBenchmark:
         own = dict(remedy.grid[point])
         factor = own.pop(LEARNING_RATE_FACTOR, 1)
         common |= {rate: common[rate] * factor for rate in ("learning_rate", "latent_learning_rate")}
-        folder = self.folder / name / f"{point}-{seed}"
         if remedy.pretraining is None:
-            return Run(folder, {**common, **own})
+            return self._run(f"{name}/{point}-{seed}", {**common, **own})
         first, rest = share_budget(common, PRETRAINING_SHARE)
         # In another order, or it would see the sentences again with which the second run begins.
         first = {**first, **remedy.pretraining, "data_seed": seed + 1}
-        before = Run(self.folder / name / f"pretraining-{seed}", first)
-        return Run(folder, {**rest, **own}, after=before)
+        before = self._run(f"{name}/pretraining-{seed}", first)
+        return self._run(f"{name}/{point}-{seed}", {**rest, **own}, after=before)
 
     def tuning(self) -> list[Run]:
         """Every point of every grid, with the first seed."""
@@ -434,7 +490,8 @@ class CollapseBenchmark:
         if point is None or (encoder_dropout and not remedy.is_main):
             return []
         runs = (self.run_of(remedy, point, seed, encoder_dropout) for seed in self.seeds)
-        return [Evaluation(run, self.held_out) for run in runs]
+        evaluations = [Evaluation(run, self.held_out) for run in runs]
+        return [replace(one, known=self.known.get(self.name_of(one))) for one in evaluations]
 
     def repetitions(self, encoder_dropout: float = 0.0) -> list[Evaluation]:
         """The evaluations of all chosen points, seed after seed."""
@@ -447,8 +504,7 @@ class CollapseBenchmark:
         if base.options.get(choice.option) == value:
             return base
         name = f"{_folder_name(choice.remedy)}-{choice.point}-{choice.option}-{value}-{seed}"
-        folder = self.folder / "choices" / name
-        return Run(folder, {**base.options, choice.option: value})
+        return self._run(f"choices/{name}", {**base.options, choice.option: value})
 
     def choice_runs(self) -> list[Run]:
         """Those of all choices, seed after seed."""
@@ -504,9 +560,13 @@ class CollapseBenchmark:
         for seed, evaluation in zip(self.seeds, self.evaluations(remedy, encoder_dropout), strict=False):
             report = evaluation.results
             if report is not None:
-                kept = {name: report[name] for name in ("figures", "diagnosis", "probe") if name in report}
-                found.append({"seed": seed, **kept})
+                found.append({"seed": seed, **report})
         return found
+
+    def tasks(self) -> dict[str, Run | Evaluation]:
+        """All runs and evaluations that can be said by now, by name, those that come before others too."""
+        asked = [*self.tuning(), *self.choice_runs(), *self.repetitions(), *self.repetitions(ENCODER_DROPOUT)]
+        return {self.name_of(one): one for task in asked for one in _with_what_is_before(task)}
 
 
 def _own_figures(results: dict[str, Any]) -> dict[str, Any]:
@@ -562,11 +622,13 @@ def execute(tasks: Iterable[Run | Evaluation], num_workers: int) -> list[Run | E
     environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     failures: set[Path] = set()
 
-    def finish(task: Run | Evaluation) -> bool:
-        is_ready = task.after is None or finish(task.after)
+    def finish(task: Run | Evaluation, needs_model: bool = False) -> bool:
+        if task.results is not None and (task.is_here or not needs_model):
+            return True
+        is_ready = task.after is None or finish(task.after, needs_model=True)
         mark = failure_mark(task.folder)
         with locks[task.folder]:
-            if task.results is not None:
+            if task.is_here:
                 return True
             if task.folder in failures:
                 return False
@@ -612,7 +674,7 @@ def prepare_texts(
     Returns:
         `tuple`: The training script's options that name the first two, the evaluation script's that name the third.
     """
-    files = {name: folder / f"{name}.jsonl" for name in ("train", "tuning", "held_out")}
+    files = {name: folder / f"{name}.jsonl" for name in TEXT_FILES}
     named = {"train_file": train_file, "validation_file": validation_file}
     sources = {name: file and str(Path(file).resolve()) for name, file in named.items()}
     sources |= {"text_column": text_column, "label_column": label_column}
@@ -652,6 +714,26 @@ def prepare_texts(
     return training, reported
 
 
+def read_known_runs(file: Path | None, texts: Mapping[str, str]) -> dict[str, Any]:
+    """What a record of runs holds of each, if it is of the same texts."""
+    if file is None:
+        return {}
+    if not file.is_file():
+        raise ValueError(f"--known_runs {file} is no file.")
+    record = _read(file)
+    if not {"texts", "runs"} <= record.keys():
+        raise ValueError(f"--known_runs {file} is no {RUNS_RECORD} of this benchmark.")
+    if record["texts"] != texts:
+        raise ValueError(f"--known_runs {file} is of other texts: {record['texts']}, not {texts}.")
+    return record["runs"]
+
+
+def hash_texts(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files that [`prepare_texts`] makes."""
+    files = {name: folder / f"{name}.jsonl" for name in TEXT_FILES}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+
+
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     names = [remedy.name for remedy in REMEDIES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -675,6 +757,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "where none does; each further one is a comparison of those that do.",
     )
     parser.add_argument("--num_workers", type=int, default=1, help="Runs at the same time.")
+    parser.add_argument("--known_runs", type=Path, help=f"A {RUNS_RECORD} whose runs are not made again.")
     parser.add_argument("--render_only", action="store_true", help="Run nothing.")
     args = parser.parse_args(argv)
     options = [choice.option for choice in CHOICES[args.setting]]
@@ -710,6 +793,8 @@ def run_benchmark(args: argparse.Namespace) -> list[Run | Evaluation]:
     needs_pair = args.setting == "pretrained" and not args.render_only
     setting = SETTINGS[args.setting] | (packaged_pair() if needs_pair else {})
     held_out |= EVALUATION[args.setting]
+    texts = hash_texts(args.output_dir / "texts")
+    known = read_known_runs(args.known_runs, texts)
 
     def benchmarks_of(remedies: Sequence[Remedy], choices: Sequence[Choice]) -> list[CollapseBenchmark]:
         common = (args.output_dir, setting, data, held_out)
@@ -717,8 +802,8 @@ def run_benchmark(args: argparse.Namespace) -> list[Run | Evaluation]:
         # What dropout does is seen in the first comparison.
         plain = [replace(remedy, is_main=False) for remedy in remedies]
         return [
-            CollapseBenchmark(*common, remedies, args.seeds, first, choices=choices),
-            *(CollapseBenchmark(*common, plain, args.seeds, least, is_strict=True) for least in others),
+            CollapseBenchmark(*common, remedies, args.seeds, first, choices=choices, known=known),
+            *(CollapseBenchmark(*common, plain, args.seeds, least, is_strict=True, known=known) for least in others),
         ]
 
     failed = []
@@ -734,20 +819,30 @@ def run_benchmark(args: argparse.Namespace) -> list[Run | Evaluation]:
     # Of all remedies and choices, those of earlier calls too.
     everything, *further = benchmarks_of(REMEDIES, choices)
     entries = everything.collect()
+    tasks = {name: task for benchmark in (everything, *further) for name, task in benchmark.tasks().items()}
+    runs = {
+        name: {"options": _without_paths(task.options), "results": task.results}
+        for name, task in tasks.items()
+        if task.results is not None
+    }
+    _write(args.output_dir / RUNS_RECORD, {"texts": texts, "runs": runs})
+    made_with = [run["results"] for run in runs.values() if "hardware" in run["results"]]
     results = {
         "setting_name": args.setting,
         "setting": {name: value for name, value in setting.items() if not isinstance(value, Path)},
         "seeds": args.seeds,
         "min_information": args.min_information[0],
         "encoder_dropout": ENCODER_DROPOUT,
-        "hardware": hardware(),
-        "versions": library_versions(),
+        # Of the trainings, which need not all have been made here.
+        **{
+            name: ", ".join(sorted({str(run[name]) for run in made_with}))
+            for name in ("hardware", "torch_version", "transformers_version", "hf_bnvae_version")
+        },
         "remedies": entries,
         "informed": [{"min_information": b.min_information, "remedies": b.collect()} for b in further],
         "choices": everything.collect_choices(),
     }
-    text = json.dumps(results, indent=2) + "\n"
-    (args.output_dir / "results.json").write_text(text, encoding="utf-8")
+    _write(args.output_dir / "results.json", results)
     page = render_benchmark(results)
     (args.output_dir / "results.md").write_text(page + "\n", encoding="utf-8")
     try:

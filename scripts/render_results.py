@@ -40,9 +40,8 @@ def main() -> None:
         page = CARDS / "collapse_benchmark.md"
         whole = update_page(page.read_text(encoding="utf-8"), results, is_whole=True)
         text = update_page(text, results, is_whole=False)
-        for suffix in (".json", ".png"):
-            name = f"collapse_{results['setting_name']}{suffix}"
-            shutil.copyfile((args.benchmark / "results").with_suffix(suffix), CARDS / name)
+        for name, kept in {"results.json": ".json", "results.png": ".png", "runs.json": "_runs.json"}.items():
+            shutil.copyfile(args.benchmark / name, CARDS / f"collapse_{results['setting_name']}{kept}")
         page.write_text(whole, encoding="utf-8")
     if args.speed is not None:
         written = args.speed.read_text(encoding="utf-8")

@@ -190,7 +190,8 @@ def test_a_page_gets_the_tables_of_its_setting():
             {"min_information": 9.0, "remedies": [{**entry("du", [60.0], [5.0]), "runs": []}]},
         ],
         "choices": [{"base": "bn", "option": "pooling", "points": [*points, {"value": "mean", "runs": []}]}],
-        "versions": {"torch_version": "1", "transformers_version": "2"},
+        "torch_version": "1",
+        "transformers_version": "2",
         "hardware": "CPU",
         "min_information": 2.0,
         "encoder_dropout": 0.1,
@@ -296,6 +297,55 @@ def test_a_run_of_other_settings_is_not_taken_for_ours(script, benchmark):
     benchmark.setting = {**benchmark.setting, "hidden_size": 64}
     with pytest.raises(ValueError, match=r"other settings \(hidden_size: 128, not 64\)"):
         benchmark.collect()
+
+
+def test_what_a_record_knows_is_not_run_again_but_for_a_model(script, benchmark, monkeypatch):
+    remedy = script.remedy_of("autoencoder first")
+    plain = benchmark.run_of(remedy, 0, 42)
+    names = [benchmark.name_of(run) for run in (plain.after, plain)]
+    assert names == ["autoencoder-first/pretraining-42", "autoencoder-first/0-42"]
+    options = {run.folder: json.loads(json.dumps(run.options)) for run in (plain.after, plain)}
+    results = figures(47.0, 2.5)
+    benchmark.known = {
+        name: {"options": options[run.folder], "results": results}
+        for name, run in zip(names, (plain.after, plain), strict=True)
+    }
+    run = benchmark.run_of(remedy, 0, 42)
+    assert run.results == run.after.results == results and not run.is_here
+    made = []
+
+    def make(command, **kwargs):
+        folder = Path(command[command.index("--output_dir") + 1])
+        made.append(benchmark.name_of(next(one for one in (run, run.after, evaluation) if one.folder == folder)))
+        if folder != evaluation.folder:
+            finish(next(one for one in (run, run.after) if one.folder == folder), **results)
+        return type("Completed", (), {"returncode": 0})
+
+    monkeypatch.setattr(script.subprocess, "run", make)
+    evaluation = script.Evaluation(run, {"file": Path("held_out.jsonl")})
+    assert script.execute([run], 1) == [] and made == []
+    # An evaluation that is not known needs the model, and with it the one that this goes on from.
+    assert script.execute([evaluation], 1) == [] and made == [*names, "autoencoder-first/0-42-held-out"]
+    # Control: of other settings it is another run.
+    benchmark.known[names[1]]["options"]["free_bits"] = 0.25
+    other = benchmark.run_of(remedy, 0, 42)
+    assert other.results == results, "its folder goes first"
+    (other.folder / "run.json").unlink()
+    with pytest.raises(ValueError, match=r"0-42 has other settings \(free_bits: 0.25, not 0.125\)"):
+        _ = other.results
+
+
+def test_a_record_of_other_texts_is_refused(script, tmp_path):
+    texts, file = {"train": "1", "tuning": "2", "held_out": "3"}, tmp_path / "runs.json"
+    with pytest.raises(ValueError, match="is no file"):
+        script.read_known_runs(file, texts)
+    file.write_text(json.dumps({"remedies": []}))
+    with pytest.raises(ValueError, match=r"is no runs.json of this benchmark"):
+        script.read_known_runs(file, texts)
+    file.write_text(json.dumps({"texts": texts, "runs": {"a": {}}}))
+    assert script.read_known_runs(file, texts) == {"a": {}} and script.read_known_runs(None, texts) == {}
+    with pytest.raises(ValueError, match="of other texts"):
+        script.read_known_runs(file, {**texts, "train": "4"})
 
 
 def test_what_a_run_left_to_the_defaults_is_known_by_its_model(script, benchmark):
@@ -404,3 +454,10 @@ def test_a_benchmark_of_tiny_runs_tunes_repeats_reports_and_goes_on(tmp_path, mo
     assert json.loads(Path("out/results.json").read_text())["remedies"][1]["grid"][0]["figures"] is not None
     (pooling,) = json.loads(Path("out/results.json").read_text())["choices"]
     assert [[run["seed"] for run in point["runs"]] for point in pooling["points"]] == [[1], [1]]
+    # On another machine its record is enough, and gives the same tables.
+    flags[flags.index("out")] = "elsewhere"
+    monkeypatch.setattr(sys, "argv", ["benchmark_collapse.py", *flags, *again, "--known_runs", "out/runs.json"])
+    script.main()
+    assert not list(Path("elsewhere").rglob("model.safetensors"))
+    for name in ("results.json", "results.md", "runs.json"):
+        assert Path("elsewhere", name).read_text() == Path("out", name).read_text()
