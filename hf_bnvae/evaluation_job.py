@@ -19,6 +19,7 @@ from .evaluation.evaluator import EvaluationResult, evaluate_model
 from .evaluation.posteriors import EncodedTexts, encode_corpus
 from .evaluation_arguments import EvaluationArguments
 from .evaluation_report import PICTURES, render_report
+from .heap import keep_freed_memory
 from .job import first_texts, library_versions
 from .model_card import BNVAEModelCard
 from .modeling_bnvae import BNVAEModel
@@ -74,6 +75,8 @@ class EvaluationJob:
             args.model_name_or_path, args.revision, args.token, args.trust_remote_code, args.device
         )
         model.eval()
+        if model.device.type == "cpu":
+            keep_freed_memory()
         texts = dataset[TEXT][:]
         print(
             f"{len(texts)} texts ({source}); posterior {model.config.posterior!r}, {model.config.latent_size} latent "

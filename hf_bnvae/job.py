@@ -29,6 +29,7 @@ from .data import TEXT, corpus_hash, load_texts, tokenize_texts
 from .evaluation.evaluator import evaluate_model
 from .evaluation.posteriors import encode_corpus
 from .from_scratch import small_configs, train_processor
+from .heap import keep_freed_memory
 from .hub import HubError, HubTarget, prepare_repository, push_folder, render_pushed
 from .model_card import BNVAEModelCard
 from .modeling_bnvae import BNVAEModel
@@ -137,6 +138,8 @@ class TrainingJob:
         if self.directory.is_finished:
             self._explain_finished()
             return False
+        if self.training_args.device.type == "cpu":
+            keep_freed_memory()
         set_seed(self.training_args.seed)
         # The main process downloads, reads and tokenises first; the others find it cached.
         with self.training_args.main_process_first(local=False):

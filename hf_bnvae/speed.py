@@ -43,6 +43,7 @@ from .calibration import recalibrate_posterior
 from .configuration_bnvae import BNVAEConfig
 from .evaluation.importance import decoder_nll, importance_weighted_nll, rows_of_a_pass
 from .evaluation.information import InformationEstimate, mutual_information
+from .heap import freed_memory_is_kept
 from .job import library_versions
 from .modeling_bnvae import IGNORE_INDEX, BNVAEModel, sentence_nll
 from .objective import training_loss
@@ -753,6 +754,7 @@ def _machine(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
+        "freed_memory_is_kept": freed_memory_is_kept(),
         "system": platform.platform(),
         "matrix_product_peak": {
             str(dtype).removeprefix("torch."): matrix_product_peak(device, dtype)

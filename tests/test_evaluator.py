@@ -130,6 +130,7 @@ def test_passes_are_no_larger_than_memory_and_chunks_allow(trained_model, proces
             passes.append(tuple(given["inputs_embeds"].shape[:2]))
 
     def evaluated(labels: int, chunk_size: int | None, **options) -> tuple[dict, list[tuple[int, int]]]:
+        monkeypatch.setattr(importance, "freed_memory_is_kept", lambda: False)
         monkeypatch.setattr(importance, "CPU_LOGITS", labels * 8 * trained_model.config.decoder.vocab_size)
         monkeypatch.setattr(trained_model.config, "chunk_size", chunk_size)
         passes.clear()

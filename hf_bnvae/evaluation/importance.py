@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from ..chunking_bnvae import real_lengths
+from ..heap import freed_memory_is_kept
 from ..modeling_bnvae import IGNORE_INDEX, BNVAEModel
 from ..posterior_bnvae import DiagonalGaussian, prior_log_prob
 
@@ -133,10 +134,11 @@ def rows_within(memory_budget_gib: float, model: BNVAEModel, length: int) -> int
 def rows_of_a_pass(memory_budget_gib: float, model: BNVAEModel, length: int) -> int:
     """
     How many sentences of `length` labels a decoder had better score at once: as many as fit into a budget, and on the
-    CPU no more than have `CPU_LOGITS` bytes of logits. Arguments and errors are those of [`rows_within`].
+    CPU, unless freed memory is kept ([`~heap.keep_freed_memory`]), no more than have `CPU_LOGITS` bytes of logits.
+    Arguments and errors are those of [`rows_within`].
     """
     rows = rows_within(memory_budget_gib, model, length)
-    if model.device.type != "cpu":
+    if model.device.type != "cpu" or freed_memory_is_kept():
         return rows
     width = model.decoder.get_input_embeddings().weight.element_size()
     return max(1, min(rows, CPU_LOGITS // (max(length, 1) * model.config.decoder.vocab_size * width)))
