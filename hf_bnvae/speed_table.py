@@ -41,8 +41,8 @@ def render_speed(results: Mapping[str, Any]) -> str:
         lines += markdown_table(header, compared)
         lines += [
             "",
-            "Medians; the range is that of the rounds' own ratios, in brackets stands what is aimed at. Chunks (how "
-            "many of the longest sentences at once), most MiB beside the weights and share of the peak are those of ours, floor, naive.",
+            "Medians; the range is that of the rounds' own ratios, in brackets stands what is aimed at. Chunks (of "
+            "the longest sentences), MiB beside the weights and share of the peak are those of ours, floor, naive.",
             "",
         ]
     if "growth" in results:
