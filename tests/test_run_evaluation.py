@@ -2,6 +2,7 @@
 mistakes. Figures are checked against those that the library computes."""
 
 import json
+import platform
 import runpy
 import shlex
 import shutil
@@ -20,6 +21,7 @@ from hf_bnvae.data import load_text_set
 from hf_bnvae.evaluation.posteriors import encode_corpus
 from hf_bnvae.evaluation.probe import probe_features
 from hf_bnvae.evaluation_arguments import EvaluationArguments
+from hf_bnvae.heap import freed_memory_is_kept
 from hf_bnvae.model_card import BNVAEModelCard, write_card
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
@@ -58,10 +60,12 @@ def read(folder: str | Path) -> dict:
     return json.loads(Path(folder, "report.json").read_text(encoding="utf-8"))
 
 
-def test_a_file_gives_a_report_with_pictures(run, table, trained_model, processor, texts, trained_folder):
+def test_a_file_gives_a_report_with_pictures(run, table, trained_model, processor, texts, trained_folder, monkeypatch):
+    monkeypatch.setattr("hf_bnvae.heap._is_kept", False)
     printed = run("--file", "reviews.csv", "--text_column", "review")
     folder = Path("evaluations", f"{Path(trained_folder).name}-reviews")
     assert f"Written to {folder}." in printed
+    assert freed_memory_is_kept() == (platform.libc_ver()[0] == "glibc")
     assert {entry.name for entry in folder.iterdir()} == {"report.json", "report.md", *PICTURES}
     report, markdown = read(folder), (folder / "report.md").read_text(encoding="utf-8")
     assert set(report["files"]) == {"report.json", "report.md", *PICTURES}

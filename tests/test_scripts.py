@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import platform
 import runpy
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from transformers import AutoModel, AutoProcessor, BertModel, GPT2LMHeadModel
 
 from hf_bnvae import BNVAEModel
+from hf_bnvae.heap import freed_memory_is_kept
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 BOTH = pytest.mark.parametrize("script", ["run_bnvae", "run_bnvae_no_trainer"])
@@ -53,7 +55,8 @@ def results(folder: str = "out") -> dict:
 
 @BOTH
 @pytest.mark.parametrize(("file", "column"), [("mine.txt", None), ("mine.csv", "review"), ("mine.jsonl", "sentence")])
-def test_my_own_file_is_trained_on(run, my_files, capsys, script, file, column):
+def test_my_own_file_is_trained_on(run, my_files, capsys, monkeypatch, script, file, column):
+    monkeypatch.setattr("hf_bnvae.heap._is_kept", False)
     run(script=script, train_file=file, output_dir="out", **QUICK, **({"text_column": column} if column else {}))
     printed = capsys.readouterr().out
     for piece in (
@@ -72,6 +75,8 @@ def test_my_own_file_is_trained_on(run, my_files, capsys, script, file, column):
     examples = json.loads(Path("out/examples.json").read_text())
     assert len(examples["interpolation"]) == 9
     assert all(text in printed for text in [*examples["interpolation"], *examples["samples"]])
+    # On a processor with glibc, the memory that is freed.
+    assert freed_memory_is_kept() == (platform.libc_ver()[0] == "glibc")
     figures = results()
     for name in ("reconstruction_nll", "kl", "kl_floor", "elbo", "iw_nll", "mutual_information", "active_units"):
         assert math.isfinite(figures[f"eval_{name}"]), name
