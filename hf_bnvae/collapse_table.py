@@ -87,11 +87,12 @@ def render_benchmark(results: Mapping[str, Any]) -> str:
             f"With dropout of {results['encoder_dropout']} in the encoder:",
             render_remedies(entries, "dropout_runs"),
         ]
-    if results.get("choices"):
+    varied = [choice for choice in results["choices"] if sum(bool(point["runs"]) for point in choice["points"]) > 1]
+    if varied:
         parts += [
             "What all of them share, varied one at a time, on the texts for tuning; the first value of each is what "
             "the others have:",
-            render_choices(results["choices"]),
+            render_choices(varied),
         ]
     if any("probe" in run for entry in entries for run in entry["runs"]):
         parts += ["What a linear classifier reads of them:", render_probes(entries)]

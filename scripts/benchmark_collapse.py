@@ -352,7 +352,10 @@ class Evaluation:
         if not self.is_here:
             return _known_results(self)
         report = _read(self.folder / REPORT_JSON)
-        return {name: report[name] for name in ("figures", "diagnosis", "probe") if name in report}
+        kept = {name: report[name] for name in ("figures", "diagnosis")}
+        if "probe" in report:
+            kept["probe"] = {"results": report["probe"]["results"]}  # its description names folders of this machine
+        return kept
 
     def command(self) -> list[str]:
         names = {"model_name_or_path": self.after.folder, "output_dir": self.folder, "overwrite_output_dir": True}

@@ -205,6 +205,9 @@ def test_a_page_gets_the_tables_of_its_setting():
         assert "at least 4 nats" in text and "| ln     |" in text and "at least 9 nats" not in text
     choices = render_choices(results["choices"])
     assert choices in whole and "pooling" not in summary
+    # Nothing was varied where the first value alone has been run.
+    unvaried = [{**results["choices"][0], "points": [points[0], {"value": "mean", "runs": []}]}]
+    assert "pooling" not in update_page(page, {**results, "choices": unvaried}, is_whole=True)
     assert choices.splitlines()[2:] == [
         "| bn | pooling | cls   | 1     | 51.00  | 3.00 | 1.00        | 1.00 | 1.00           | 1      | 1.0  |",
         "| bn | pooling | none  | 1     | 50.00  | 3.00 | 1.00        | 1.00 | 1.00           | 1      | 1.0  |",
@@ -436,6 +439,8 @@ def test_a_benchmark_of_tiny_runs_tunes_repeats_reports_and_goes_on(tmp_path, mo
         assert run["figures"]["num_sentences"] == 20 and run["figures"]["iw_nll_num_samples"] == 3
         assert run["probe"]["results"]["means"]["num_test"] == 20
     assert first["grid"][0]["figures"]["num_sentences"] == 20
+    for name in ("results.json", "runs.json"):  # which are kept for others
+        assert str(tmp_path) not in Path("out", name).read_text()
     assert (tmp_path / "out/results.png").stat().st_size > 10_000
     assert Path("out/results.md").read_text().strip() in printed
     # Its models are those of the commands: the pretrained encoder was gone on with.
