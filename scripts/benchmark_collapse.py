@@ -823,10 +823,11 @@ def run_benchmark(args: argparse.Namespace) -> list[Run | Evaluation]:
     everything, *further = benchmarks_of(REMEDIES, choices)
     entries = everything.collect()
     tasks = {name: task for benchmark in (everything, *further) for name, task in benchmark.tasks().items()}
-    runs = {
-        name: {"options": _without_paths(task.options), "results": task.results}
+    # What was known stays known, also where this call asks for less.
+    runs = known | {
+        name: {"options": _without_paths(task.options), "results": results}
         for name, task in tasks.items()
-        if task.results is not None
+        if (results := task.results) is not None
     }
     _write(args.output_dir / RUNS_RECORD, {"texts": texts, "runs": runs})
     made_with = [run["results"] for run in runs.values() if "hardware" in run["results"]]

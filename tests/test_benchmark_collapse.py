@@ -466,3 +466,9 @@ def test_a_benchmark_of_tiny_runs_tunes_repeats_reports_and_goes_on(tmp_path, mo
     assert not list(Path("elsewhere").rglob("model.safetensors"))
     for name in ("results.json", "results.md", "runs.json"):
         assert Path("elsewhere", name).read_text() == Path("out", name).read_text()
+    # A call that asks for other runs loses none of the record.
+    again[again.index("--seeds") + 1] = "7"
+    options = [*flags, *again, "--known_runs", "out/runs.json", "--render_only"]
+    monkeypatch.setattr(sys, "argv", ["benchmark_collapse.py", *options])
+    script.main()
+    assert json.loads(Path("elsewhere/runs.json").read_text()) == json.loads(Path("out/runs.json").read_text())
