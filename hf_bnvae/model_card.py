@@ -61,6 +61,7 @@ _SHOWN_SETTINGS = (
     "max_grad_norm",
     "optim",
     "freeze",
+    "freeze_steps",
     "regularizer",
     "beta",
     "beta_schedule",

@@ -37,7 +37,7 @@ from .evaluation.evaluator import require_estimated_statistics
 from .hub import BackgroundPushes, HubTarget, Pushed, prepare_repository, push_folder, require_safe_strategy
 from .model_card import BNVAEModelCard, known_figures, shown_settings
 from .modeling_bnvae import has_adapters
-from .optimization import decayed_parameter_names, optimizer_class_and_kwargs
+from .optimization import decayed_parameter_names, hold_first_steps, optimizer_class_and_kwargs
 from .posterior_batch import join_batches, posterior_noise, statistics_batches, training_sampler
 from .posterior_bnvae import PosteriorHead
 from .processing_bnvae import BNVAEProcessor
@@ -192,6 +192,15 @@ class BNVAETrainer(Trainer):
     ) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         """`Trainer`'s, with the latent's parameters in groups of their own learning rate."""
         return optimizer_class_and_kwargs(args, model)
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        is_given = self.lr_scheduler is not None
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if not is_given:
+            self.lr_scheduler = hold_first_steps(scheduler, self.args)
+        return self.lr_scheduler
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -585,5 +594,5 @@ def _choose_trained_parts(model: nn.Module, args: BNVAETrainingArguments) -> Non
                 f"freeze={args.freeze!r} would freeze adapters too, while PEFT has frozen the networks under them "
                 "already. Leave it out, and choose by target_modules what is trained."
             )
-    elif args.freeze is not None:
+    elif args.freeze is not None and args.freeze_steps is None:
         model.freeze(args.freeze)

@@ -40,6 +40,9 @@ class BNVAETrainingArguments(TrainingArguments):
         freeze (`str`, *optional*):
             `"encoder"`, `"decoder"` or `"both"`: that network keeps its weights ([`~BNVAEModel.freeze`]), while
             posterior head and injection are always trained.
+        freeze_steps (`int`, *optional*):
+            In how many first optimiser steps; `None` means in all of them. The new parts then find their place before
+            the networks begin to move; a frozen network still costs its gradients.
         beta (`float`, *optional*, defaults to 1.0): Weight of the KL, or the one that its schedule reaches.
         beta_schedule (`str`, *optional*, defaults to `"constant"`): `"constant"`, `"linear"` or `"cyclical"`.
         beta_zero_ratio, beta_increase_ratio (`float`, *optional*, default to 0.25): Shares of a cycle at 0 and rising.
@@ -71,6 +74,9 @@ class BNVAETrainingArguments(TrainingArguments):
     freeze: str | None = field(
         default=None,
         metadata={"help": "The network whose weights stay as they are.", "choices": list(get_args(FreezablePart))},
+    )
+    freeze_steps: int | None = field(
+        default=None, metadata={"help": "Freeze it in so many first steps only, not throughout."}
     )
     beta: float = field(default=1.0, metadata={"help": "Weight of the KL, or the one that its schedule reaches."})
     beta_schedule: str = field(
@@ -128,6 +134,11 @@ class BNVAETrainingArguments(TrainingArguments):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         check_chunk_size(self.chunk_size)
+        if self.freeze_steps is not None and (self.freeze is None or self.freeze_steps < 1):
+            raise ValueError(
+                f"freeze_steps is the number of first steps in which the network that freeze names is frozen, 1 at "
+                f"least; got freeze={self.freeze!r}, freeze_steps={self.freeze_steps}."
+            )
         if num_processes() != self.world_size:
             raise ValueError(
                 f"{num_processes()} processes were started together, but each of them knows of {self.world_size} only "

@@ -29,7 +29,7 @@ from hf_bnvae.evaluation.aggregate import PER_SENTENCE, corpus_figures, training
 from hf_bnvae.evaluation.diagnosis import diagnose, diagnose_training
 from hf_bnvae.hub import BackgroundPushes
 from hf_bnvae.job import TrainingJob
-from hf_bnvae.optimization import optimizer_class_and_kwargs
+from hf_bnvae.optimization import hold_first_steps, optimizer_class_and_kwargs
 from hf_bnvae.posterior_batch import posterior_noise, statistics_batches, training_sampler
 from hf_bnvae.run_directory import record_contents, require_finite_loss, unmark_checkpoint
 
@@ -87,7 +87,7 @@ class Loop:
         )
         if args.report_to:
             self.accelerator.init_trackers("bnvae", config=job.directory.settings)
-        if args.freeze is not None:
+        if args.freeze is not None and args.freeze_steps is None:
             job.model.freeze(args.freeze)
         if args.activation_checkpointing:
             job.model.activation_checkpointing_enable(args.activation_checkpointing_kwargs)
@@ -118,13 +118,14 @@ class Loop:
         max_steps = args.max_steps
         if max_steps <= 0:
             max_steps = math.ceil(args.num_train_epochs * len(self.train_loader))
-        self.scheduler = get_scheduler(
+        scheduler = get_scheduler(
             args.lr_scheduler_type,
             self.optimizer,
             num_warmup_steps=args.get_warmup_steps(max_steps),
             num_training_steps=max_steps,
             scheduler_specific_kwargs=args.lr_scheduler_kwargs,
         )
+        self.scheduler = hold_first_steps(scheduler, args)
         self.accelerator.register_for_checkpointing(self.scheduler)
         self.state = TrainerState(max_steps=max_steps, num_train_epochs=math.ceil(max_steps / len(self.train_loader)))
         self.state.compute_steps(args, max_steps)
