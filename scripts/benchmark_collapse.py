@@ -157,12 +157,14 @@ class Choice:
         values (`tuple`): What to set it to, what the others have first; `None` leaves it out.
         remedy (`str`, *optional*): The remedy in which it is varied.
         point (`int`, *optional*): The point of its grid.
+        together (`dict`, *optional*): Options that go with all values but the first.
     """
 
     option: str
     values: tuple[Any, ...]
     remedy: str = "bn_rms"
     point: int = 0
+    together: Options = field(default_factory=dict, hash=False)
 
     @property
     def base(self) -> str:
@@ -192,10 +194,12 @@ CHOICES = {
         Choice("pooling", ("mean", "cls"), "bn_rms, rate", 1),
         Choice("latent_injection", ("both", "memory", "embedding"), "bn_rms, rate", 1),
         Choice("freeze", (None, "encoder", "decoder", "both"), "bn_rms, rate", 1),
+        Choice("freeze_steps", (None, 100), "bn_rms, rate", 1, {"freeze": "both"}),
         Choice("bn_theta_init", (None, -2.0, -4.0)),
     ),
 }
 CHOICES["large"] = CHOICES["small"][:2]
+CHOICES["pretrained_large"] = CHOICES["pretrained"]
 
 
 def remedy_of(name: str) -> Remedy:
@@ -264,11 +268,22 @@ SETTINGS: dict[str, Options] = {
     },
 }
 
+# The same pair for a GPU: four times the sentences in each step, and the attention that is fastest there.
+SETTINGS["pretrained_large"] = {
+    **{name: value for name, value in SETTINGS["pretrained"].items() if name != "attn_implementation"},
+    "max_train_samples": 51200,
+    "per_device_train_batch_size": 128,
+    "per_device_eval_batch_size": 250,
+    "num_importance_samples": 50,
+    "max_importance_sentences": 500,
+}
+
 # Of the evaluation script, on the held-out texts.
 EVALUATION: dict[str, Options] = {
     "small": {"num_importance_samples": 100, "max_importance_sentences": 1000},
     "large": {"num_importance_samples": 100, "max_importance_sentences": 1000},
     "pretrained": {"num_importance_samples": 20, "max_importance_sentences": 200, "max_eval_samples": 1000},
+    "pretrained_large": {"num_importance_samples": 100, "max_importance_sentences": 500, "max_eval_samples": 1000},
 }
 
 
@@ -507,7 +522,7 @@ class CollapseBenchmark:
         if base.options.get(choice.option) == value:
             return base
         name = f"{_folder_name(choice.remedy)}-{choice.point}-{choice.option}-{value}-{seed}"
-        return self._run(f"choices/{name}", {**base.options, choice.option: value})
+        return self._run(f"choices/{name}", {**base.options, **choice.together, choice.option: value})
 
     def choice_runs(self) -> list[Run]:
         """Those of all choices, seed after seed."""
@@ -717,18 +732,19 @@ def prepare_texts(
     return training, reported
 
 
-def read_known_runs(file: Path | None, texts: Mapping[str, str]) -> dict[str, Any]:
-    """What a record of runs holds of each, if it is of the same texts."""
-    if file is None:
-        return {}
-    if not file.is_file():
-        raise ValueError(f"--known_runs {file} is no file.")
-    record = _read(file)
-    if not {"texts", "runs"} <= record.keys():
-        raise ValueError(f"--known_runs {file} is no {RUNS_RECORD} of this benchmark.")
-    if record["texts"] != texts:
-        raise ValueError(f"--known_runs {file} is of other texts: {record['texts']}, not {texts}.")
-    return record["runs"]
+def read_known_runs(files: Iterable[Path], texts: Mapping[str, str]) -> dict[str, Any]:
+    """What records of runs hold of each, if they are of the same texts; of what several hold, the first."""
+    known: dict[str, Any] = {}
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"--known_runs {file} is no file.")
+        record = _read(file)
+        if not {"texts", "runs"} <= record.keys():
+            raise ValueError(f"--known_runs {file} is no {RUNS_RECORD} of this benchmark.")
+        if record["texts"] != texts:
+            raise ValueError(f"--known_runs {file} is of other texts: {record['texts']}, not {texts}.")
+        known = record["runs"] | known
+    return known
 
 
 def hash_texts(folder: Path) -> dict[str, str]:
@@ -760,7 +776,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "where none does; each further one is a comparison of those that do.",
     )
     parser.add_argument("--num_workers", type=int, default=1, help="Runs at the same time.")
-    parser.add_argument("--known_runs", type=Path, help=f"A {RUNS_RECORD} whose runs are not made again.")
+    parser.add_argument(
+        "--known_runs",
+        type=Path,
+        nargs="+",
+        default=[],
+        help=f"Files like {RUNS_RECORD} whose runs are not made again.",
+    )
     parser.add_argument("--render_only", action="store_true", help="Run nothing.")
     args = parser.parse_args(argv)
     options = [choice.option for choice in CHOICES[args.setting]]
@@ -793,7 +815,7 @@ def run_benchmark(args: argparse.Namespace) -> list[Run | Evaluation]:
     """Bring the benchmark to its end and render it; the tasks that failed are returned."""
     sources = (args.train_file, args.validation_file, args.text_column, args.label_column)
     data, held_out = prepare_texts(args.output_dir / "texts", *sources)
-    needs_pair = args.setting == "pretrained" and not args.render_only
+    needs_pair = args.setting.startswith("pretrained") and not args.render_only
     setting = SETTINGS[args.setting] | (packaged_pair() if needs_pair else {})
     held_out |= EVALUATION[args.setting]
     texts = hash_texts(args.output_dir / "texts")

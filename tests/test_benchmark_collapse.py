@@ -229,6 +229,13 @@ def test_choices_are_varied_one_at_a_time_in_a_run_of_ours(script, benchmark):
             parse_arguments(run.command()[2:])
             own = {n: v for n, v in run.options.items() if base.options.get(n) != v}
             assert own == ({} if value == choice.values[0] else {choice.option: value})
+    held = script.Choice("freeze_steps", (None, 100), "bn_rms, rate", 1, {"freeze": "both"})
+    assert (
+        benchmark.choice_run(held, None, 42).options
+        == benchmark.run_of(script.remedy_of("bn_rms, rate"), 1, 42).options
+    )
+    options = benchmark.choice_run(held, 100, 42).options
+    assert (options["freeze"], options["freeze_steps"]) == ("both", 100)
     assert [choice.base for choice in benchmark.choices[-3:]] == [
         "bn_rms: bn_tau 0.1",
         "bn_rms, rate: rate 4",
@@ -341,14 +348,18 @@ def test_what_a_record_knows_is_not_run_again_but_for_a_model(script, benchmark,
 def test_a_record_of_other_texts_is_refused(script, tmp_path):
     texts, file = {"train": "1", "tuning": "2", "held_out": "3"}, tmp_path / "runs.json"
     with pytest.raises(ValueError, match="is no file"):
-        script.read_known_runs(file, texts)
+        script.read_known_runs([file], texts)
     file.write_text(json.dumps({"remedies": []}))
     with pytest.raises(ValueError, match=r"is no runs.json of this benchmark"):
-        script.read_known_runs(file, texts)
+        script.read_known_runs([file], texts)
     file.write_text(json.dumps({"texts": texts, "runs": {"a": {}}}))
-    assert script.read_known_runs(file, texts) == {"a": {}} and script.read_known_runs(None, texts) == {}
+    assert script.read_known_runs([file], texts) == {"a": {}} and script.read_known_runs([], texts) == {}
     with pytest.raises(ValueError, match="of other texts"):
-        script.read_known_runs(file, {**texts, "train": "4"})
+        script.read_known_runs([file], {**texts, "train": "4"})
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"texts": texts, "runs": {"a": {"results": 1}, "b": {}}}))
+    assert script.read_known_runs([file, other], texts) == {"a": {}, "b": {}}, "the first one counts"
+    assert script.read_known_runs([other, file], texts) == {"a": {"results": 1}, "b": {}}
 
 
 def test_what_a_run_left_to_the_defaults_is_known_by_its_model(script, benchmark):
