@@ -49,9 +49,10 @@ def posterior_batch_mean(values: torch.Tensor, across_processes: bool = True) ->
     Returns:
         `tuple`: the mean, of shape `(...)` and the same on every process, and the number of sentences, 0-dimensional.
     """
+    if not across_processes or num_processes() == 1:
+        return values.mean(0), values.new_full((), len(values))
     sums = torch.cat([values.sum(0).flatten(), values.new_full((1,), len(values))])
-    if across_processes and num_processes() > 1:
-        sums = funcol.all_reduce(sums, "sum", dist.group.WORLD)
+    sums = funcol.all_reduce(sums, "sum", dist.group.WORLD)
     count = sums[-1]
     return sums[:-1].view(values.shape[1:]) / count, count.detach()
 
