@@ -227,9 +227,9 @@ SETTINGS: dict[str, Options] = {
         "num_importance_samples": 50,
         "disable_tqdm": True,
     },
-    # Networks of the sizes of BERT-base and GPT-2, from scratch: for a GPU.
+    # Networks of the sizes of BERT-base and GPT-2, from scratch, once through all texts: for a GPU.
     "large": {
-        "num_train_epochs": 5,
+        "num_train_epochs": 1,
         "hidden_size": 768,
         "num_layers": 12,
         "latent_size": 32,
@@ -239,13 +239,15 @@ SETTINGS: dict[str, Options] = {
         "per_device_train_batch_size": 128,
         "learning_rate": 2e-4,
         "latent_learning_rate": 1e-3,
-        "warmup_steps": 1000,
+        "warmup_steps": 200,
         "bf16": True,
+        "per_device_eval_batch_size": 250,
         "eval_strategy": "no",
+        "save_strategy": "no",
         "num_importance_samples": 50,
         "disable_tqdm": True,
     },
-    # A pretrained pair with a strong decoder, some hundred steps of it.
+    # A pretrained pair with a strong decoder, some hundred steps of it on two cores.
     "pretrained": {
         "max_train_samples": 12800,
         "max_steps": 400,
@@ -257,6 +259,7 @@ SETTINGS: dict[str, Options] = {
         "latent_learning_rate": 1e-3,
         "warmup_steps": 50,
         "bf16": True,
+        "use_cpu": True,
         # On a CPU in bfloat16 two thirds of the time of a step with sdpa.
         "attn_implementation": "eager",
         "eval_strategy": "no",
@@ -270,7 +273,7 @@ SETTINGS: dict[str, Options] = {
 
 # The same pair for a GPU: four times the sentences in each step, and the attention that is fastest there.
 SETTINGS["pretrained_large"] = {
-    **{name: value for name, value in SETTINGS["pretrained"].items() if name != "attn_implementation"},
+    **{n: v for n, v in SETTINGS["pretrained"].items() if n not in ("use_cpu", "attn_implementation")},
     "max_train_samples": 51200,
     "per_device_train_batch_size": 128,
     "per_device_eval_batch_size": 250,
