@@ -19,7 +19,7 @@ from .model_card import check_card_fields
 from .run_directory import without_folders
 from .training_args import BNVAETrainingArguments
 
-# The scripts' defaults where a small model is trained from scratch; a pretrained pair wants Trainer's gentler ones.
+# The scripts' defaults where a small model is trained from scratch.
 FROM_SCRATCH_DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 32,
     "per_device_eval_batch_size": 64,
@@ -32,6 +32,10 @@ FROM_SCRATCH_DEFAULTS: dict[str, Any] = {
     "save_total_limit": 2,
     "logging_steps": 100,
 }
+
+# Those of a pretrained pair. Measured at batches of 128 (collapse benchmark, `pretrained_large`): of 2e-5, 5e-5 and
+# 2e-4 the greatest was the best by far; for batches of 32 that is halved.
+PRETRAINED_PAIR_DEFAULTS: dict[str, Any] = {"learning_rate": 1e-4, "warmup_steps": 0.1}
 
 DEFAULT_OUTPUT_DIR = "runs/bnvae"
 
@@ -203,11 +207,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
     parser = HfArgumentParser([ModelArguments, DataArguments, ReportArguments, ScriptTrainingArguments])
     if len(argv) == 1 and argv[0].endswith((".json", ".yaml", ".yml")):
         options = _read_options(Path(argv[0]))
-        defaults = FROM_SCRATCH_DEFAULTS if not _names_a_model(options) else {}
-        return parser.parse_dict({**defaults, **options})
+        return parser.parse_dict({**_defaults(options), **options})
     named = vars(parser.parse_known_args(argv)[0]) if not {"-h", "--help"} & set(argv) else {}
-    if not _names_a_model(named):
-        parser.set_defaults(**FROM_SCRATCH_DEFAULTS)
+    parser.set_defaults(**_defaults(named))
     return parser.parse_args_into_dataclasses(argv)
 
 
@@ -249,8 +251,12 @@ def _option_values(arguments: Arguments) -> dict[str, Any]:
     return {name: value for one in (*values, own) for name, value in one.items()}
 
 
-def _names_a_model(options: dict[str, Any]) -> bool:
-    return any(options.get(name) for name in ("encoder_name_or_path", "decoder_name_or_path", "model_name_or_path"))
+def _defaults(options: dict[str, Any]) -> dict[str, Any]:
+    """The scripts' own defaults for what the options name; a BNVAE that is gone on with wants Trainer's gentler ones."""
+    if options.get("model_name_or_path"):
+        return {}
+    is_pair = options.get("encoder_name_or_path") or options.get("decoder_name_or_path")
+    return PRETRAINED_PAIR_DEFAULTS if is_pair else FROM_SCRATCH_DEFAULTS
 
 
 def _read_options(path: Path) -> dict[str, Any]:

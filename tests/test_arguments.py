@@ -18,8 +18,10 @@ def test_without_arguments_a_small_model_is_trained_and_evaluated():
 
 def test_a_pretrained_pair_gets_gentler_defaults():
     model, _, _, training = parse_arguments(["--encoder_name_or_path", "a", "--decoder_name_or_path", "b"])
-    assert training.learning_rate == 5e-5 and training.latent_learning_rate == 1e-3
-    assert model.encoder_name_or_path == "a"
+    assert training.learning_rate == 1e-4 and training.latent_learning_rate == 1e-3
+    assert training.get_warmup_steps(400) == 40 and model.encoder_name_or_path == "a"
+    *_, training = parse_arguments(["--model_name_or_path", "c"])
+    assert training.learning_rate == 5e-5 and training.get_warmup_steps(400) == 0
     *_, training = parse_arguments(["--model_name_or_path", "c", "--learning_rate", "2e-4", "--do_eval"])
     assert training.learning_rate == 2e-4 and not training.do_train
 

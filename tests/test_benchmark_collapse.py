@@ -144,15 +144,20 @@ def test_a_remedy_wins_with_every_seed_or_not_at_all():
 def test_the_picture_shows_means_spreads_and_grids():
     entries = [entry("bn", [50.0, 52.0], [4.0, 5.0]), {**entry("a", [47.0], [1.0]), "runs": []}]
     figure = plot_remedies(entries)
-    axes, marginal = figure.axes
+    likelihood, marginal, grids = figure.axes
     assert marginal.containers[0].lines[0].get_xydata().tolist() == [[4.5, 1.0]]
-    grid, mark = axes.lines[0], axes.containers[0]
-    assert grid.get_xydata().tolist() == [[4.0, 50.0]]
+    (mark,) = likelihood.containers
     assert mark.lines[0].get_xydata().tolist() == [[4.5, 51.0]]
     (horizontal,), (vertical,) = (bars.get_segments() for bars in mark.lines[2])
     assert horizontal[:, 0].tolist() == pytest.approx([4.5 - 0.5**0.5, 4.5 + 0.5**0.5])
     assert vertical[:, 1].tolist() == pytest.approx([51 - 2**0.5, 51 + 2**0.5])
+    # The grids are of other texts, and in a picture of their own.
+    assert [line.get_xydata().tolist() for line in grids.lines] == [[[4.0, 50.0]], [[1.0, 47.0]]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["bn", "a"]
+    many = [{**entry(f"{i}", [47.0], [1.0]), "is_ours": i % 4 == 0} for i in range(13)]
+    drawn = plot_remedies(many).axes[2].lines
+    looks = {(line.get_color(), line.get_marker(), line.get_markerfacecolor()) for line in drawn}
+    assert len(looks) == len({(line.get_color(), line.get_markerfacecolor()) for line in drawn}) == 13
     # What hardly differs looks so.
     for axes in plot_remedies([entry("a", [47.0, 47.001], [0.0, 0.0001])]).axes:
         assert all(most - least >= 1 for least, most in (axes.get_xlim(), axes.get_ylim()))

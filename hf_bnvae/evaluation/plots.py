@@ -23,6 +23,8 @@ except ImportError as error:
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#6E6E6E"
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# As many as there are remedies to compare with.
+REMEDY_COLORS = (*COLORS, GREY, "#882255", "#999933")
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PRIOR_SHARES = (0.5, 0.9, 0.99)
@@ -186,9 +188,9 @@ def plot_rate_distortion(points: Sequence[RateDistortionPoint]) -> Figure:
 
 def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
     """
-    Remedies against posterior collapse: IW-NLL over mutual information, and marginal KL over it. A mark is the mean
-    over the seeds of a remedy's chosen setting, with its standard deviations as bars; the thin line and the dots go
-    through its whole grid, which was run with one seed, on other texts of the same kind.
+    Remedies against posterior collapse, three pictures. Of the chosen settings on the texts held out: IW-NLL over
+    mutual information, and marginal KL over it; a mark is the mean over seeds, with standard deviations as bars. Of
+    the whole grids, run with one seed and on the texts by which they were chosen: IW-NLL over mutual information.
 
     Args:
         entries (sequence of mappings): The remedies, as `results.json` of the collapse benchmark has them.
@@ -198,47 +200,65 @@ def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
     """
     if not entries:
         raise ValueError("There is no remedy to draw.")
-    figure = _figure(13, 5.5 + 0.08 * len(entries))
-    pictures = figure.subplots(1, 2)
-    for axes, name in zip(pictures, ("iw_nll", "marginal_kl"), strict=True):
-        handles = [_draw_remedy(axes, entry, index, name) for index, entry in enumerate(entries)]
+    figure = _figure(18, 5.5 + 0.08 * len(entries))
+    likelihood, marginal, grids = figure.subplots(1, 3)
+    styles = _remedy_styles(entries)
+    for entry, style in zip(entries, styles, strict=True):
+        _draw_chosen(likelihood, entry, "iw_nll", style)
+        _draw_chosen(marginal, entry, "marginal_kl", style)
+        _draw_grid(grids, entry, style)
+    for axes in (likelihood, marginal, grids):
         axes.set_xlabel("mutual information of sentence and latent (nats)")
         # What hardly differs is to look so.
         for get_limits, set_limits in ((axes.get_xlim, axes.set_xlim), (axes.get_ylim, axes.set_ylim)):
             least, most = get_limits()
             missing = max(0.0, LEAST_SPAN - (most - least)) / 2
             set_limits(least - missing, most + missing)
-    likelihood, marginal = pictures
-    likelihood.set_ylabel("IW-NLL, -log p(x) (nats per sentence)")
-    likelihood.set_title("Information and likelihood", fontsize=11)
+    for axes in (likelihood, grids):
+        axes.set_ylabel("IW-NLL, -log p(x) (nats per sentence)")
     marginal.set_ylabel("marginal KL: aggregated posterior to prior (nats)")
-    marginal.set_title("Information and what of the KL is none", fontsize=11)
-    figure.suptitle("The better, the lower and the more to the right")
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        frameon=False,
-        fontsize=9,
-        ncols=5,
-        title="marks: chosen setting over seeds, filled for this library's heads; dots: the whole grid, one seed",
-    )
+    likelihood.set_title("Chosen settings, texts held out", fontsize=11)
+    marginal.set_title("Chosen settings: what of the KL is no information", fontsize=11)
+    grids.set_title("All settings tried, texts for tuning, one seed", fontsize=11)
+    figure.suptitle("The better, the lower and the more to the right; filled: this library's heads")
+    figure.legend(handles=grids.lines, loc="outside lower center", frameon=False, fontsize=9, ncols=7)
     return figure
 
 
-def _draw_remedy(axes: Axes, entry: Mapping[str, Any], index: int, name: str) -> Any:
-    """One remedy's grid and chosen setting, the figure `name` over mutual information; its handle for a legend."""
-    color, marker = COLORS[index % len(COLORS)], MARKERS[(index + index // len(COLORS)) % len(MARKERS)]
-    points = [(p["figures"]["mutual_information"], p["figures"][name]) for p in entry["grid"] if p["figures"]]
-    style: dict[str, Any] = {"color": color, "label": entry["name"]}
-    (handle,) = axes.plot(*zip(*points, strict=True), ".-", linewidth=0.8, markersize=4, alpha=0.5, zorder=2, **style)
+def _remedy_styles(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Colour and marker of each remedy; those of ours are filled."""
+    styles, counts = [], {True: 0, False: 0}
+    for entry in entries:
+        is_ours = bool(entry["is_ours"])
+        index = counts[is_ours]
+        counts[is_ours] += 1
+        color = REMEDY_COLORS[index % len(REMEDY_COLORS)]
+        styles.append(
+            {
+                "color": color,
+                "marker": MARKERS[(index + index // len(MARKERS)) % len(MARKERS)],
+                "markerfacecolor": color if is_ours else "white",
+                "label": entry["name"],
+            }
+        )
+    return styles
+
+
+def _draw_chosen(axes: Axes, entry: Mapping[str, Any], name: str, style: Mapping[str, Any]) -> None:
+    """The figure `name` over mutual information at a remedy's chosen setting, if that was evaluated."""
     if not entry["runs"]:
-        return handle
+        return
     values = np.array([[run["figures"][n] for n in ("mutual_information", name)] for run in entry["runs"]])
     spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(2)
-    style |= {"markersize": 10, "markerfacecolor": color} if entry["is_ours"] else {"markerfacecolor": "white"}
-    return axes.errorbar(
-        *values.mean(0), yerr=spread[1], xerr=spread[0], fmt=marker, linestyle="", capsize=2, zorder=3, **style
+    axes.errorbar(
+        *values.mean(0), yerr=spread[1], xerr=spread[0], linestyle="", capsize=2, markersize=9, zorder=3, **style
     )
+
+
+def _draw_grid(axes: Axes, entry: Mapping[str, Any], style: Mapping[str, Any]) -> None:
+    """A remedy's settings as far as they were run, in the order of its grid."""
+    points = [(p["figures"]["mutual_information"], p["figures"]["iw_nll"]) for p in entry["grid"] if p["figures"]]
+    axes.plot(*zip(*points, strict=True), linewidth=0.8, markersize=6, **style)
 
 
 def plot_training_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
