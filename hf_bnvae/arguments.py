@@ -252,7 +252,7 @@ def _option_values(arguments: Arguments) -> dict[str, Any]:
 
 
 def _defaults(options: dict[str, Any]) -> dict[str, Any]:
-    """The scripts' own defaults for what the options name; a BNVAE that is gone on with wants Trainer's gentler ones."""
+    """The scripts' own for what the options name; a BNVAE that is gone on with wants Trainer's gentler ones."""
     if options.get("model_name_or_path"):
         return {}
     is_pair = options.get("encoder_name_or_path") or options.get("decoder_name_or_path")
