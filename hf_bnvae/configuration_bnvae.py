@@ -91,6 +91,10 @@ class BNVAEConfig(PreTrainedConfig):
         checkpoint_chunks (`bool`, *optional*, defaults to `False`):
             In training, keep no activations of a chunk and compute it a second time in the backward pass, so that the
             batch takes the memory of one chunk. A call of the model may say otherwise.
+        pack_sentences (`bool`, *optional*, defaults to `True`):
+            Let several sentences share a row of the networks' input rather than pad each to the longest, where
+            architecture and attention can: BERT, ELECTRA, RoBERTa, GPT-2, GPT-NeoX, Llama, Qwen 2 and 3 and Gemma,
+            with sdpa attention. The result does not depend on it, to rounding.
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, *optional*):
             Special tokens of the decoder. They default to the decoder configuration's; `decoder_start_token_id`
             (prepended by the model) to its BOS, else its EOS, and `pad_token_id` to its EOS.
@@ -130,6 +134,7 @@ class BNVAEConfig(PreTrainedConfig):
     encoder_dropout: float | int = 0
     chunk_size: int | None = None
     checkpoint_chunks: bool = False
+    pack_sentences: bool = True
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | None = None

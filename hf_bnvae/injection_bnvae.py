@@ -8,6 +8,8 @@ from torch import nn
 from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, CacheLayerMixin, get_layer_types_and_kwargs
 
+from .packing_bnvae import Packing
+
 MEMORY_SLOTS = 1
 
 
@@ -101,15 +103,18 @@ class LatentInjection(nn.Module):
         sight of the slots; `None` for all others."""
         return None if self.window is None else lambda batch, head, query, key: key < self.num_slots
 
-    def memory_slots(self, latents: torch.Tensor) -> list[torch.Tensor]:
-        """For each layer its slot, key and value alike: `(batch, heads, slots, head_dim)`.
+    def memory_slots(self, latents: torch.Tensor, packing: Packing | None = None) -> list[torch.Tensor]:
+        """For each layer its slots, key and value alike: `(rows, heads, slots, head_dim)`; a row has one, or with
+        `packing` one for each of its sentences.
 
         Args:
             latents (`torch.Tensor` of shape `(batch, latent_size)`).
+            packing ([`Packing`], *optional*): How sentences share rows.
         """
         projected = self.memory(latents.to(self.memory.weight.dtype))
-        shape = (len(latents), self.num_layers, self.num_heads, MEMORY_SLOTS, self.head_dim)
-        return list(projected.view(shape).unbind(1))
+        slots = projected.unsqueeze(1) if packing is None else packing.of_members(projected)
+        slots = slots.unflatten(2, (self.num_layers, self.num_heads, self.head_dim))
+        return list(slots.permute(2, 0, 3, 1, 4).unbind())
 
     def check_length(self, length: int) -> None:
         """Refuse a text that takes, with the slots, more positions than can see the slots.
@@ -124,18 +129,21 @@ class LatentInjection(nn.Module):
                 f"{self.max_positions}; or build the model with latent_injection='embedding'."
             )
 
-    def prefix_cache(self, latents: torch.Tensor) -> Cache | None:
+    def prefix_cache(self, latents: torch.Tensor, packing: Packing | None = None) -> Cache | None:
         """A read-only cache that holds the memory slots, for a pass over whole sentences; `None` without memory."""
         if self.memory is None:
             return None
-        return Cache(layers=[PrefixCacheLayer(slot, slot) for slot in self.memory_slots(latents)])
+        return Cache(layers=[PrefixCacheLayer(slot, slot) for slot in self.memory_slots(latents, packing)])
 
-    def add_embedding(self, inputs_embeds: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        """Input embeddings with the latent's vector added at every position: `(batch, length, embedding_size)`."""
+    def add_embedding(
+        self, inputs_embeds: torch.Tensor, latents: torch.Tensor, packing: Packing | None = None
+    ) -> torch.Tensor:
+        """Input embeddings with the latent's vector added at every position: `(rows, length, embedding_size)`."""
         if self.embedding is None:
             return inputs_embeds
         vectors = self.embedding(latents.to(self.embedding.weight.dtype))
-        return inputs_embeds + vectors.unsqueeze(1).to(inputs_embeds.dtype)
+        vectors = vectors.unsqueeze(1) if packing is None else packing.of_places(vectors)
+        return inputs_embeds + vectors.to(inputs_embeds.dtype)
 
 
 def _closed_windows(decoder_config: PreTrainedConfig) -> list[int]:

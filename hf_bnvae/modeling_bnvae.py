@@ -27,6 +27,7 @@ from .configuration_bnvae import BNVAEConfig
 from .generation_bnvae import LatentGenerationMixin, positions_of
 from .injection_bnvae import LatentInjection
 from .latent_space_bnvae import LatentSpaceMixin
+from .packing_bnvae import Packing, decoder_can_pack, encoder_positions_start, pack_sentences
 from .posterior_bnvae import (
     BatchNormMeanPosterior,
     DiagonalGaussian,
@@ -234,17 +235,51 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
             )
         _check_length(input_ids.shape[1], self.config.encoder, "encoder")
 
-        def pooled(attention_mask: torch.Tensor | None, **inputs: Any) -> tuple[torch.Tensor]:
-            return (self._pool(self.encoder(attention_mask=attention_mask, **inputs), attention_mask),)
-
         lengths = real_lengths(torch.ones_like(input_ids) if attention_mask is None else attention_mask)
         parts, order = cut_into_chunks(
             {"input_ids": input_ids, "attention_mask": attention_mask, **kwargs},
             lengths,
             self._count_chunks(lengths, chunk_size),
         )
-        (features,) = run_in_chunks(pooled, parts, order, self._checkpoints_chunks(checkpoint_chunks))
+        if not kwargs and self._packs_encoder(attention_mask, lengths):
+            for part in parts:
+                part["packing"] = pack_sentences(real_lengths(part["attention_mask"]))
+        (features,) = run_in_chunks(self._features, parts, order, self._checkpoints_chunks(checkpoint_chunks))
         return self.posterior(features)
+
+    def _packs_encoder(self, attention_mask: torch.Tensor | None, lengths: torch.Tensor) -> bool:
+        """Whether sentences share rows of the encoder: where it can, a sentence's vector is made of its own positions'
+        hidden states, and padding is on the right."""
+        if attention_mask is None or not self._may_pack or self.config.pooling == "pooler":
+            return False
+        if encoder_positions_start(self.config.encoder) is None:
+            return False
+        return torch.equal(attention_mask.ne(0).sum(1), lengths)
+
+    @property
+    def _may_pack(self) -> bool:
+        # The rows depend on the lengths, which a traced graph must not.
+        return self.config.pack_sentences and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+
+    def _features(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        packing: Packing | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor]:
+        """One vector of each sentence, `(batch, hidden_size)`."""
+        if packing is None:
+            outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+            return (self._pool(outputs, attention_mask),)
+        config, rows = self.encoder.config, packing.pack(input_ids, fill=self.config.encoder.pad_token_id or 0)
+        outputs = self.encoder(
+            input_ids=rows,
+            attention_mask=packing.attention_mask(),
+            position_ids=packing.positions + encoder_positions_start(config),
+        )
+        outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)
+        return (self._pool(outputs, attention_mask[:, : packing.length]),)
 
     def _count_chunks(self, lengths: torch.Tensor, chunk_size: int | None) -> int:
         """Into how many chunks a batch is cut, by what the call says or else the configuration."""
@@ -619,7 +654,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
                 self._count_chunks(lengths, chunk_size),
                 latents=latents,
             )
-            self._look_up(parts)
+            packs = self._may_pack and not (output_logits or decoder_kwargs) and self.packs_decoder
+            self._prepare_inputs(parts, packs)
             reconstruction_nll, *rest = run_in_chunks(
                 partial(self._reconstruct, padded_length=labels.shape[1] if output_logits else None),
                 parts,
@@ -651,13 +687,28 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             past_key_values=cache,
         )
 
-    def _look_up(self, parts: list[dict[str, Any]]) -> None:
-        """Add the embeddings of the decoder's tokens to each chunk's arguments: all of them in one lookup, whose
-        gradient is as large as the vocabulary."""
-        ids = [self.prepare_decoder_input_ids_from_labels(part["labels"]) for part in parts]
-        embeddings = self.decoder.get_input_embeddings()(torch.cat([rows.flatten() for rows in ids]).unsqueeze(0))
-        for part, rows, own in zip(parts, ids, embeddings[0].split([rows.numel() for rows in ids]), strict=True):
-            part["inputs_embeds"] = own.view(*rows.shape, -1)
+    @property
+    def packs_decoder(self) -> bool:
+        """Whether sentences can share rows of the decoder."""
+        return decoder_can_pack(self.decoder.config) and self.injection.window is None
+
+    def _prepare_inputs(self, parts: list[dict[str, Any]], packs: bool) -> None:
+        """Let sentences of each chunk share rows where that is worth it, and add the embeddings of the decoder's
+        tokens to its arguments: all of them in one lookup, whose gradient is as large as the vocabulary."""
+        all_ids = []
+        for part in parts:
+            labels = part["labels"]
+            ids = self.prepare_decoder_input_ids_from_labels(labels)
+            packing = pack_sentences(real_lengths(labels.ne(IGNORE_INDEX))) if packs else None
+            if packing is not None:
+                ids = packing.pack(ids, fill=self.config.decoder_start_token_id)
+                part |= {"labels": packing.pack(labels, fill=IGNORE_INDEX), "packing": packing}
+            all_ids.append(ids)
+        flat = torch.cat([ids.flatten() for ids in all_ids]).unsqueeze(0)
+        embeddings = self.decoder.get_input_embeddings()(flat)
+        own_embeddings = embeddings[0].split([ids.numel() for ids in all_ids])
+        for part, ids, own in zip(parts, all_ids, own_embeddings, strict=True):
+            part["inputs_embeds"] = own.view(*ids.shape, -1)
 
     def _reconstruct(
         self,
@@ -665,12 +716,17 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         labels: torch.LongTensor,
         inputs_embeds: torch.FloatTensor,
         padded_length: int | None,
+        packing: Packing | None = None,
         **decoder_kwargs: Any,
     ) -> tuple[torch.Tensor, ...]:
         """-log p(x | z) of each sentence, `(batch,)`, and with a `padded_length` the logits too, 0 where nothing is
         scored: `(batch, padded_length, vocab_size)`."""
         scored = labels.ne(IGNORE_INDEX)
-        scored_logits, _ = self._decode(latents, inputs_embeds, logits_to_keep=scored, **decoder_kwargs)
+        scored_logits, _ = self._decode(
+            latents, inputs_embeds, logits_to_keep=scored, packing=packing, **decoder_kwargs
+        )
+        if packing is not None:
+            return (packing.sum(token_nll(scored_logits, labels, scored)),)
         nll = sentence_nll(scored_logits, labels, scored)
         if padded_length is None:
             return (nll,)
@@ -736,18 +792,25 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        packing: Packing | None = None,
         **kwargs: Any,
     ) -> tuple[torch.FloatTensor, Cache | None]:
-        """As `decode`, from the tokens' embeddings, `(batch, target_length, embedding_size)`."""
-        inputs_embeds = self.injection.add_embedding(inputs_embeds, latents)
+        """As `decode`, from the tokens' embeddings, `(batch, target_length, embedding_size)`, or where sentences share
+        rows `(rows, width, embedding_size)`."""
+        inputs_embeds = self.injection.add_embedding(inputs_embeds, latents, packing)
         if past_key_values is None:
-            length, slots = inputs_embeds.shape[1], self.injection.num_slots
+            slots = self.injection.num_slots
+            length = inputs_embeds.shape[1] if packing is None else packing.length
             _check_length(length + slots, self.config.decoder, "decoder")
             self.injection.check_length(length + slots)
             if attention_mask is not None and attention_mask.shape[-1] == length:
                 attention_mask = F.pad(attention_mask, (slots, 0), value=1)
-            past_key_values, use_cache = self.injection.prefix_cache(latents), False
-        if attention_mask is None or (isinstance(attention_mask, torch.Tensor) and attention_mask.dim() == 2):
+            past_key_values, use_cache = self.injection.prefix_cache(latents, packing), False
+        if packing is not None:
+            # A sentence's slot takes the position ahead of its first token, wherever that is.
+            kwargs["position_ids"] = packing.positions + self.injection.num_slots
+            attention_mask = packing.attention_mask(is_causal=True, has_slots=self.injection.num_slots > 0)
+        elif attention_mask is None or (isinstance(attention_mask, torch.Tensor) and attention_mask.dim() == 2):
             if attention_mask is not None and self.takes_position_ids:
                 kwargs.setdefault("position_ids", positions_of(attention_mask)[:, -inputs_embeds.shape[1] :])
             attention_mask = self._keep_slots_visible(attention_mask, inputs_embeds, past_key_values)
@@ -840,10 +903,16 @@ def _check_length(length: int, config: Any, name: str) -> None:
         )
 
 
+def token_nll(scored_logits: torch.Tensor, labels: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """-log p of each label in nats, 0 where none is scored, `(batch, length)`, from the logits `(scored,
+    vocab_size)` of the scored labels."""
+    nll, _ = _TokenNLL.apply(scored_logits, labels[scored])
+    return nll.new_zeros(labels.shape).masked_scatter(scored, nll)
+
+
 def sentence_nll(scored_logits: torch.Tensor, labels: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
     """-log p of each sentence in nats, `(batch,)`, from the logits `(scored, vocab_size)` of the scored labels."""
-    token_nll, _ = _TokenNLL.apply(scored_logits, labels[scored])
-    return token_nll.new_zeros(labels.shape).masked_scatter(scored, token_nll).sum(-1)
+    return token_nll(scored_logits, labels, scored).sum(-1)
 
 
 class _TokenNLL(torch.autograd.Function):

@@ -1,0 +1,153 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Several sentences in one row of a network's input, rather than padding: each position sees those of its own
+sentence, counts from that one's start, and in the decoder sees that one's latent. To rounding, the result is that of
+padded rows."""
+
+from bisect import bisect_left, insort
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+from transformers import PreTrainedConfig
+
+# Rows are as wide as the longest sentence, but at least so wide: little room is left over, and attention, which grows
+# with the width, is still cheap.
+LEAST_WIDTH = 64
+# Of the positions that padded rows have: with more, packing is not worth the masks.
+MOST_POSITIONS = 0.9
+NOTHING, NO_MEMBER = -1, -2
+
+# Networks that take positions and masks of their own, and what their positions start from.
+_ENCODERS: dict[str, Callable[[PreTrainedConfig], int]] = {
+    "bert": lambda config: 0,
+    "electra": lambda config: 0,
+    "roberta": lambda config: config.pad_token_id + 1,
+}
+_DECODERS = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3", "gemma")
+# Eager attention has its softmax in single precision, which would round otherwise in other rows.
+_ATTENTION = "sdpa"
+
+
+@dataclass(frozen=True)
+class Packing:
+    """
+    Where each position of a padded batch lies in rows that hold several sentences.
+
+    Args:
+        index (`torch.LongTensor` of shape `(batch, length)`): The place in the flattened rows; for padding, that of
+            the sentence's first position.
+        mask (`torch.BoolTensor` of shape `(batch, length)`): Which positions of the padded batch are real.
+        sentences (`torch.LongTensor` of shape `(rows, width)`): Whose each place is; -1 where there is nothing.
+        positions (`torch.LongTensor` of shape `(rows, width)`): Which position of that sentence.
+        members (`torch.LongTensor` of shape `(rows, most)`): The sentences of each row; -2 behind the last one.
+    """
+
+    index: torch.Tensor
+    mask: torch.Tensor
+    sentences: torch.Tensor
+    positions: torch.Tensor
+    members: torch.Tensor
+
+    @property
+    def length(self) -> int:
+        """How many positions the longest sentence has."""
+        return self.index.shape[1]
+
+    def pack(self, values: torch.Tensor, fill: int = 0) -> torch.Tensor:
+        """Numbers for each position of the padded batch, `(batch, at least length)`, as rows: `(rows, width)`."""
+        places = self.sentences.clamp_min(0) * values.shape[1] + self.positions
+        return values.flatten()[places].masked_fill(self.sentences.eq(NOTHING), fill)
+
+    def unpack(self, values: torch.Tensor) -> torch.Tensor:
+        """Vectors for each place, `(rows, width, size)`, as in the padded batch: `(batch, length, size)`. Where that
+        has padding stand the sentence's first ones."""
+        return F.embedding(self.index, values.flatten(0, 1))
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Of numbers for each place, `(rows, width)`, the sum of each sentence: `(batch,)`."""
+        return (values.flatten()[self.index] * self.mask).sum(-1)
+
+    def of_places(self, values: torch.Tensor) -> torch.Tensor:
+        """Vectors for each sentence, `(batch, size)`, at all of its places: `(rows, width, size)`."""
+        return F.embedding(self.sentences.clamp_min(0), values)
+
+    def of_members(self, values: torch.Tensor) -> torch.Tensor:
+        """Vectors for each sentence, `(batch, size)`, row by row: `(rows, most, size)`."""
+        return F.embedding(self.members.clamp_min(0), values)
+
+    def attention_mask(self, is_causal: bool = False, has_slots: bool = False) -> torch.Tensor:
+        """
+        What each place sees: those of its own sentence.
+
+        Args:
+            is_causal (`bool`, *optional*, defaults to `False`): Whether it sees none behind it.
+            has_slots (`bool`, *optional*, defaults to `False`): Whether the first keys are slots, one for each member.
+
+        Returns:
+            `torch.BoolTensor` of shape `(rows, 1, width, slots + width)`.
+        """
+        queries = self.sentences.unsqueeze(2)
+        visible = queries == self.sentences.unsqueeze(1)
+        if is_causal:
+            visible = visible.tril()
+        if has_slots:
+            visible = torch.cat([queries == self.members.unsqueeze(1), visible], 2)
+        return visible.unsqueeze(1)
+
+
+def encoder_positions_start(config: PreTrainedConfig) -> int | None:
+    """The position of a sentence's first token, if this encoder takes several sentences in a row; else `None`."""
+    if config.model_type not in _ENCODERS or config._attn_implementation != _ATTENTION:
+        return None
+    return _ENCODERS[config.model_type](config)
+
+
+def decoder_can_pack(config: PreTrainedConfig) -> bool:
+    """Whether this decoder takes several sentences in a row."""
+    return config.model_type in _DECODERS and config._attn_implementation == _ATTENTION
+
+
+def pack_sentences(lengths: torch.Tensor) -> Packing | None:
+    """
+    Rows for sentences of these lengths, each where the least room is left, the longest first.
+
+    Args:
+        lengths (`torch.Tensor` of shape `(batch,)`): Each sentence's number of positions.
+
+    Returns:
+        [`Packing`], on the device of `lengths`; `None` where padding takes hardly more positions.
+    """
+    counts = [max(length, 1) for length in lengths.tolist()]
+    longest, batch_size = max(counts), len(counts)
+    capacity = max(longest, LEAST_WIDTH)
+    rooms: list[tuple[int, int]] = []
+    members: list[list[int]] = []
+    rows, starts = [0] * batch_size, [0] * batch_size
+    for sentence in sorted(range(batch_size), key=counts.__getitem__, reverse=True):
+        place = bisect_left(rooms, (counts[sentence],))
+        room, row = rooms.pop(place) if place < len(rooms) else (capacity, len(members))
+        if row == len(members):
+            members.append([])
+        members[row].append(sentence)
+        rows[sentence], starts[sentence] = row, capacity - room
+        insort(rooms, (room - counts[sentence], row))
+    width = capacity - rooms[0][0]
+    if len(members) * width > MOST_POSITIONS * batch_size * longest:
+        return None
+    steps = torch.arange(longest)
+    mask = steps < torch.tensor(counts).unsqueeze(1)
+    first = torch.tensor(rows) * width + torch.tensor(starts)
+    index = first.unsqueeze(1) + torch.where(mask, steps, 0)
+    sentences = torch.full((len(members) * width,), NOTHING)
+    positions = torch.zeros_like(sentences)
+    sentences[index[mask]] = torch.arange(batch_size).unsqueeze(1).expand_as(mask)[mask]
+    positions[index[mask]] = steps.expand_as(mask)[mask]
+    most = max(map(len, members))
+    padded = torch.tensor([row + [NO_MEMBER] * (most - len(row)) for row in members])
+    shape = (len(members), width)
+    tensors = (index, mask, sentences.view(shape), positions.view(shape), padded)
+    return Packing(*(tensor.to(lengths.device, non_blocking=True) for tensor in tensors))
+
+
+__all__ = ["Packing", "decoder_can_pack", "encoder_positions_start", "pack_sentences"]
