@@ -3,6 +3,7 @@
 sentence, counts from that one's start, and in the decoder sees that one's latent. To rounding, the result is that of
 padded rows."""
 
+import math
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ LEAST_WIDTH = 64
 # Of the positions that padded rows have: with more, packing is not worth the masks.
 MOST_POSITIONS = 0.9
 NOTHING, NO_MEMBER = -1, -2
+# Positions beyond the mean of the rows that are tried.
+_SLACKS = (0, 1, 2, 4)
 
 # Networks that take positions and masks of their own, and what their positions start from.
 _ENCODERS: dict[str, Callable[[PreTrainedConfig], int]] = {
@@ -119,26 +122,28 @@ def pack_sentences(lengths: torch.Tensor) -> Packing | None:
         [`Packing`], on the device of `lengths`; `None` where padding takes hardly more positions.
     """
     counts = [max(length, 1) for length in lengths.tolist()]
-    longest, batch_size = max(counts), len(counts)
-    capacity = max(longest, LEAST_WIDTH)
-    rooms: list[tuple[int, int]] = []
-    members: list[list[int]] = []
-    rows, starts = [0] * batch_size, [0] * batch_size
-    for sentence in sorted(range(batch_size), key=counts.__getitem__, reverse=True):
-        place = bisect_left(rooms, (counts[sentence],))
-        room, row = rooms.pop(place) if place < len(rooms) else (capacity, len(members))
-        if row == len(members):
-            members.append([])
-        members[row].append(sentence)
-        rows[sentence], starts[sentence] = row, capacity - room
-        insort(rooms, (room - counts[sentence], row))
-    width = capacity - rooms[0][0]
+    longest, batch_size, total = max(counts), len(counts), sum(counts)
+    members, width = _best_fit(counts, max(longest, LEAST_WIDTH))
+    # As narrow as so many rows can be: of a few rows the last one may be as good as empty.
+    for slack in _SLACKS:
+        capacity = max(longest, math.ceil(total / len(members)) + slack)
+        if capacity >= width:
+            break
+        narrower, own_width = _best_fit(counts, capacity)
+        if len(narrower) == len(members):
+            members, width = narrower, own_width
+            break
     if len(members) * width > MOST_POSITIONS * batch_size * longest:
         return None
+    first = [0] * batch_size
+    for row, own in enumerate(members):
+        start = row * width
+        for sentence in own:
+            first[sentence] = start
+            start += counts[sentence]
     steps = torch.arange(longest)
     mask = steps < torch.tensor(counts).unsqueeze(1)
-    first = torch.tensor(rows) * width + torch.tensor(starts)
-    index = first.unsqueeze(1) + torch.where(mask, steps, 0)
+    index = torch.tensor(first).unsqueeze(1) + torch.where(mask, steps, 0)
     sentences = torch.full((len(members) * width,), NOTHING)
     positions = torch.zeros_like(sentences)
     sentences[index[mask]] = torch.arange(batch_size).unsqueeze(1).expand_as(mask)[mask]
@@ -148,6 +153,20 @@ def pack_sentences(lengths: torch.Tensor) -> Packing | None:
     shape = (len(members), width)
     tensors = (index, mask, sentences.view(shape), positions.view(shape), padded)
     return Packing(*(tensor.to(lengths.device, non_blocking=True) for tensor in tensors))
+
+
+def _best_fit(counts: list[int], capacity: int) -> tuple[list[list[int]], int]:
+    """The sentences of each row, where a row holds `capacity` positions at most, and how many the fullest one has."""
+    rooms: list[tuple[int, int]] = []
+    members: list[list[int]] = []
+    for sentence in sorted(range(len(counts)), key=counts.__getitem__, reverse=True):
+        place = bisect_left(rooms, (counts[sentence],))
+        room, row = rooms.pop(place) if place < len(rooms) else (capacity, len(members))
+        if row == len(members):
+            members.append([])
+        members[row].append(sentence)
+        insort(rooms, (room - counts[sentence], row))
+    return members, capacity - rooms[0][0]
 
 
 __all__ = ["Packing", "decoder_can_pack", "encoder_positions_start", "pack_sentences"]

@@ -19,7 +19,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -382,9 +382,20 @@ def training(setting: Setting, sentences: int) -> Work:
         return step("networks", *(lambda part=part: loss(part) for part in rows.split(chunk_size)))
 
     def naive() -> float:
-        return step("model", lambda: naive_loss(model, batch, noise))
+        with padded(model):
+            return step("model", lambda: naive_loss(model, batch, noise))
 
     return Work(ours, floor, naive, int(lengths.sum()), setting.dtype, sentences)
+
+
+@contextmanager
+def padded(model: BNVAEModel) -> Iterator[None]:
+    """Each sentence in a row of its own, as it is in the naive way."""
+    model.config.pack_sentences = False
+    try:
+        yield
+    finally:
+        model.config.pack_sentences = True
 
 
 def naive_loss(model: BNVAEModel, batch: Mapping[str, torch.Tensor], noise: torch.Tensor) -> torch.Tensor:
@@ -427,7 +438,8 @@ def encoding(setting: Setting, sentences: int) -> Work:
         for start in range(0, sentences, NAIVE_BATCH_SIZE):
             part = texts[start : start + NAIVE_BATCH_SIZE]
             batch = processor(part, return_tensors="pt", return_labels=False).to(setting.device)
-            latents.append(model.encode(batch["input_ids"], batch["attention_mask"]).mode())
+            with padded(model):
+                latents.append(model.encode(batch["input_ids"], batch["attention_mask"]).mode())
         return torch.cat(latents).cpu()
 
     return Work(ours, floor, naive, int(lengths.sum()), setting.dtype, sentences)

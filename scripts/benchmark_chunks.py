@@ -2,7 +2,8 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """What chunks cost and save in a training step on the CPU: memory, time, computed positions, and the targets for them.
 
-Weights, tokens and the lengths of the short sentences are random, from a seed. A step is forward, backward and fused
+Sentences are padded, as of networks in whose rows they cannot share. Weights, tokens and the lengths of the short
+sentences are random, from a seed. A step is forward, backward and fused
 AdamW on one posterior batch. Memory is what a step adds at most to parameters + gradients + optimiser state, all of
 which an earlier step has allocated; each measurement has a process of its own, and is made with two tools:
 
@@ -72,6 +73,7 @@ class Training:
 
     def __init__(self, seed: int) -> None:
         self.model = build_model(SIZE, seed)
+        self.model.config.pack_sentences = False  # chunks alone, beside a batch that is padded
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
         lengths = draw_lengths(BATCH_SIZE, seed)
         batch, longest = (make_batch(part, SIZE, seed) for part in (lengths, lengths.topk(CHUNK_SIZE).values))

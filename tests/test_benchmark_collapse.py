@@ -226,7 +226,7 @@ def test_choices_are_varied_one_at_a_time_in_a_run_of_ours(script, benchmark):
     # The first value of each is what all remedies have, so that its run is made once, and by the remedy.
     bases = {benchmark.run_of(script.remedy_of(c.remedy), c.point, 42).folder for c in benchmark.choices}
     assert len(runs) == 3 * (len(bases) + sum(len(choice.values) - 1 for choice in benchmark.choices))
-    assert bases < {run.folder for run in runs} and len(bases) == 3
+    assert bases < {run.folder for run in runs} and len(bases) == 7
     for choice in benchmark.choices:
         base = benchmark.run_of(script.remedy_of(choice.remedy), choice.point, 42)
         for value in choice.values:

@@ -124,6 +124,7 @@ def test_figures_do_not_depend_on_batches(trained_model, processor, texts):
 def test_passes_are_no_larger_than_memory_and_chunks_allow(trained_model, processor, texts, monkeypatch):
     data = [text * (1 + place % 2) for place, text in enumerate(texts[:20])]
     passes: list[tuple[int, int]] = []
+    monkeypatch.setattr(trained_model.config, "pack_sentences", False)  # a row is a sample of a sentence
 
     def count(module, arguments, given):
         if isinstance(given.get("logits_to_keep"), torch.Tensor):  # sentences that are scored

@@ -90,6 +90,7 @@ def test_sorted_chunks_leave_out_padding(setting):
         return hook
 
     model, batch = setting.model("bn"), setting.batch(0, BATCH)
+    model.config.pack_sentences = False
     model.encoder.embeddings.register_forward_hook(count("encoder"), with_kwargs=True)
     model.decoder.transformer.drop.register_forward_hook(count("decoder"), with_kwargs=True)
     real = {"encoder": batch["attention_mask"].sum().item(), "decoder": batch["labels"].ne(-100).sum().item()}
@@ -99,11 +100,18 @@ def test_sorted_chunks_leave_out_padding(setting):
     model(**batch)
     for name in real:
         assert real[name] <= sorted_counts[name] < 1.15 * real[name] < counted[name]
+    # Sentences that share rows need no chunks for that.
+    model.config.pack_sentences = True
+    counted.update(encoder=0, decoder=0)
+    model(**batch)
+    for name in real:
+        assert real[name] <= counted[name] < 1.15 * real[name]
 
 
 def test_the_configuration_holds_the_setting_and_a_call_overrides_it(setting, tmp_path):
     model = setting.model("bn")
     model.config.chunk_size, model.config.checkpoint_chunks = 8, True
+    model.config.pack_sentences = False  # a row is a sentence
     passes = []
     model.encoder.register_forward_hook(lambda module, args, output: passes.append(len(output.last_hidden_state)))
     batch = setting.batch(0, BATCH)
