@@ -251,5 +251,11 @@ def update_page(page: str, results: Mapping[str, Any], is_whole: bool) -> str:
         results (mapping): As in [`render_summary`].
         is_whole (`bool`): All tables, or the summary.
     """
-    begin, end = (f"<!-- collapse {results['setting_name']}: {place} -->" for place in ("begin", "end"))
-    return replace_between(page, begin, end, render_benchmark(results) if is_whole else render_summary(results))
+    begin = begin_marker(results)
+    text = render_benchmark(results) if is_whole else render_summary(results)
+    return replace_between(page, begin, begin.replace("begin", "end"), text)
+
+
+def begin_marker(results: Mapping[str, Any]) -> str:
+    """Where on a page the tables of a benchmark's setting begin."""
+    return f"<!-- collapse {results['setting_name']}: begin -->"

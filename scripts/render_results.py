@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from hf_bnvae.collapse_table import update_page
+from hf_bnvae.collapse_table import begin_marker, update_page
 from hf_bnvae.model_card import CARD_JSON, BNVAEModelCard
 from hf_bnvae.results_table import collect_runs, update_readme
 from hf_bnvae.speed_table import file_name, update_speed_page, update_speed_readme
@@ -39,7 +39,9 @@ def main() -> None:
         results = json.loads((args.benchmark / "results.json").read_text(encoding="utf-8"))
         page = CARDS / "collapse_benchmark.md"
         whole = update_page(page.read_text(encoding="utf-8"), results, is_whole=True)
-        text = update_page(text, results, is_whole=False)
+        # README shows those settings that it has a place for.
+        if begin_marker(results) in text:
+            text = update_page(text, results, is_whole=False)
         for name, kept in {"results.json": ".json", "results.png": ".png", "runs.json": "_runs.json"}.items():
             shutil.copyfile(args.benchmark / name, CARDS / f"collapse_{results['setting_name']}{kept}")
         page.write_text(whole, encoding="utf-8")

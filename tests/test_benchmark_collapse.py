@@ -154,6 +154,11 @@ def test_the_picture_shows_means_spreads_and_grids():
     # The grids are of other texts, and in a picture of their own.
     assert [line.get_xydata().tolist() for line in grids.lines] == [[[4.0, 50.0]], [[1.0, 47.0]]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["bn", "a"]
+    # Before anything is chosen there are the grids alone.
+    (only,) = plot_remedies([{**one, "runs": []} for one in entries]).axes
+    assert len(only.lines) == 2
+    far = plot_remedies([entry("a", [47.0], [0.0]), entry("b", [90.0], [1.0])]).axes[2]
+    assert far.get_ylim()[0] < 47 and far.get_ylim()[1] - far.get_ylim()[0] == pytest.approx(6)
     many = [{**entry(f"{i}", [47.0], [1.0]), "is_ours": i % 4 == 0} for i in range(13)]
     drawn = plot_remedies(many).axes[2].lines
     looks = {(line.get_color(), line.get_marker(), line.get_markerfacecolor()) for line in drawn}

@@ -30,6 +30,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PRIOR_SHARES = (0.5, 0.9, 0.99)
 # Of both axes of a picture of remedies, in nats.
 LEAST_SPAN = 1.0
+# Of the likelihoods of all settings that were tried.
+MOST_SPAN = 6.0
 # More dots than these only hide one another.
 MAX_DOTS = 3000
 # With more dimensions than these their numbers would run into one another.
@@ -200,28 +202,37 @@ def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
     """
     if not entries:
         raise ValueError("There is no remedy to draw.")
-    figure = _figure(18, 5.5 + 0.08 * len(entries))
-    likelihood, marginal, grids = figure.subplots(1, 3)
+    # Without chosen settings there are the grids only.
+    count = 3 if any(entry["runs"] for entry in entries) else 1
+    figure = _figure(6 * count, 5.5 + 0.08 * len(entries))
+    *chosen, grids = figure.subplots(1, count, squeeze=False)[0]
     styles = _remedy_styles(entries)
     for entry, style in zip(entries, styles, strict=True):
-        _draw_chosen(likelihood, entry, "iw_nll", style)
-        _draw_chosen(marginal, entry, "marginal_kl", style)
+        for axes, name in zip(chosen, ("iw_nll", "marginal_kl"), strict=False):
+            _draw_chosen(axes, entry, name, style)
         _draw_grid(grids, entry, style)
-    for axes in (likelihood, marginal, grids):
+    for axes in (*chosen, grids):
         axes.set_xlabel("mutual information of sentence and latent (nats)")
         # What hardly differs is to look so.
         for get_limits, set_limits in ((axes.get_xlim, axes.set_xlim), (axes.get_ylim, axes.set_ylim)):
             least, most = get_limits()
             missing = max(0.0, LEAST_SPAN - (most - least)) / 2
             set_limits(least - missing, most + missing)
-    for axes in (likelihood, grids):
+    for axes in (*chosen[:1], grids):
         axes.set_ylabel("IW-NLL, -log p(x) (nats per sentence)")
-    marginal.set_ylabel("marginal KL: aggregated posterior to prior (nats)")
-    likelihood.set_title("Chosen settings, texts held out", fontsize=11)
-    marginal.set_title("Chosen settings: what of the KL is no information", fontsize=11)
-    grids.set_title("All settings tried, texts for tuning, one seed", fontsize=11)
-    figure.suptitle("The better, the lower and the more to the right; filled: this library's heads")
-    figure.legend(handles=grids.lines, loc="outside lower center", frameon=False, fontsize=9, ncols=7)
+    if chosen:
+        chosen[0].set_title("Chosen settings, texts held out", fontsize=11)
+        chosen[1].set_ylabel("marginal KL: aggregated posterior to prior (nats)")
+        chosen[1].set_title("Chosen settings: what of the KL is no information", fontsize=11)
+    title = "All settings tried, texts for tuning, one seed"
+    # One that is far off would press all others together.
+    least, most = grids.get_ylim()
+    if most - least > MOST_SPAN:
+        grids.set_ylim(least, least + MOST_SPAN)
+        title += f"\n(some lie above {least + MOST_SPAN:.0f})"
+    grids.set_title(title, fontsize=11)
+    figure.suptitle("The better, the lower and the more to the right\nfilled: this library's heads", fontsize=11)
+    figure.legend(handles=grids.lines, loc="outside lower center", frameon=False, fontsize=9, ncols=2 * count + 1)
     return figure
 
 
