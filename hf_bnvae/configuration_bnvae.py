@@ -92,9 +92,11 @@ class BNVAEConfig(PreTrainedConfig):
             In training, keep no activations of a chunk and compute it a second time in the backward pass, so that the
             batch takes the memory of one chunk. A call of the model may say otherwise.
         pack_sentences (`bool`, *optional*, defaults to `True`):
-            Let several sentences share a row of the networks' input rather than pad each to the longest, where
-            architecture and attention can: BERT, ELECTRA, RoBERTa, GPT-2, GPT-NeoX, Llama, Qwen 2 and 3 and Gemma,
-            with sdpa attention. The result does not depend on it, to rounding.
+            Let several sentences share a row of the networks' input rather than pad each to the longest. The result
+            does not depend on it, to rounding (dropout aside). BERT, ELECTRA, RoBERTa, GPT-2, GPT-NeoX, Llama, Qwen 2
+            and 3 and Gemma can, with sdpa attention and no sliding windows. All else is padded: `pooling="pooler"`,
+            padding ahead of tokens or between them, calls with further arguments of a network or with
+            `output_logits`, and graphs that are traced.
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, *optional*):
             Special tokens of the decoder. They default to the decoder configuration's; `decoder_start_token_id`
             (prepended by the model) to its BOS, else its EOS, and `pad_token_id` to its EOS.

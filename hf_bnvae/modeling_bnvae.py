@@ -27,7 +27,7 @@ from .configuration_bnvae import BNVAEConfig
 from .generation_bnvae import LatentGenerationMixin, positions_of
 from .injection_bnvae import LatentInjection
 from .latent_space_bnvae import LatentSpaceMixin
-from .packing_bnvae import Packing, decoder_can_pack, encoder_positions_start, pack_sentences
+from .packing_bnvae import Packing, decoder_can_pack, encoder_can_pack, encoder_positions, pack_sentences
 from .posterior_bnvae import (
     BatchNormMeanPosterior,
     DiagonalGaussian,
@@ -228,6 +228,7 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         Returns:
             [`DiagonalGaussian`]: with `mean` and `logvar`, each `(batch, latent_size)`, `sample()`, `mode()`, `kl()`.
         """
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}
         if len(input_ids) == 0:
             raise ValueError(
                 f"input_ids of shape {tuple(input_ids.shape)} hold no sentence. In a distributed training every "
@@ -252,9 +253,9 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         hidden states, and padding is on the right."""
         if attention_mask is None or not self._may_pack or self.config.pooling == "pooler":
             return False
-        if encoder_positions_start(self.config.encoder) is None:
+        if not encoder_can_pack(self.encoder):
             return False
-        return torch.equal(attention_mask.ne(0).sum(1), lengths)
+        return torch.equal(attention_mask.ne(0).sum(1), lengths) and bool(lengths.all())
 
     @property
     def _may_pack(self) -> bool:
@@ -272,11 +273,11 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         if packing is None:
             outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
             return (self._pool(outputs, attention_mask),)
-        config, rows = self.encoder.config, packing.pack(input_ids, fill=self.config.encoder.pad_token_id or 0)
         outputs = self.encoder(
-            input_ids=rows,
+            input_ids=packing.pack(input_ids, fill=self.config.encoder.pad_token_id or 0),
             attention_mask=packing.attention_mask(),
-            position_ids=packing.positions + encoder_positions_start(config),
+            position_ids=encoder_positions(self.encoder, input_ids, packing),
+            return_dict=True,
         )
         outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)
         return (self._pool(outputs, attention_mask[:, : packing.length]),)
@@ -690,7 +691,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
     @property
     def packs_decoder(self) -> bool:
         """Whether sentences can share rows of the decoder."""
-        return decoder_can_pack(self.decoder.config) and self.injection.window is None
+        return decoder_can_pack(self.decoder)
 
     def _prepare_inputs(self, parts: list[dict[str, Any]], packs: bool) -> None:
         """Let sentences of each chunk share rows where that is worth it, and add the embeddings of the decoder's

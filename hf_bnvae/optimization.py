@@ -45,7 +45,7 @@ def parameter_groups(model: nn.Module, args: BNVAETrainingArguments) -> list[dic
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_latent = id(parameter) in latent and args.latent_learning_rate is not None
-            groups.setdefault((is_latent, id(parameter) in held, name in decayed), []).append(parameter)
+            groups.setdefault((id(parameter) in held, is_latent, name in decayed), []).append(parameter)
     return [
         {
             "params": parameters,
@@ -53,7 +53,7 @@ def parameter_groups(model: nn.Module, args: BNVAETrainingArguments) -> list[dic
             "lr": args.latent_learning_rate if is_latent else args.learning_rate,
             "is_held": is_held,
         }
-        for (is_latent, is_held, is_decayed), parameters in sorted(groups.items(), key=lambda entry: entry[0])
+        for (is_held, is_latent, is_decayed), parameters in sorted(groups.items(), key=lambda entry: entry[0])
     ]
 
 

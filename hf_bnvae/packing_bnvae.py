@@ -5,12 +5,12 @@ padded rows."""
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
-from transformers import PreTrainedConfig
+from transformers import PreTrainedModel
+from transformers.cache_utils import get_layer_types_and_kwargs
 
 # Rows are as wide as the longest sentence, but at least so wide: little room is left over, and attention, which grows
 # with the width, is still cheap.
@@ -21,15 +21,9 @@ NOTHING, NO_MEMBER = -1, -2
 # Positions beyond the mean of the rows that are tried.
 _SLACKS = (0, 1, 2, 4)
 
-# Networks that take positions and masks of their own, and what their positions start from.
-_ENCODERS: dict[str, Callable[[PreTrainedConfig], int]] = {
-    "bert": lambda config: 0,
-    "electra": lambda config: 0,
-    "roberta": lambda config: config.pad_token_id + 1,
-}
+# Networks that take positions and masks of their own.
+_ENCODERS = ("bert", "electra", "roberta")
 _DECODERS = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3", "gemma")
-# Eager attention has its softmax in single precision, which would round otherwise in other rows.
-_ATTENTION = "sdpa"
 
 
 @dataclass(frozen=True)
@@ -99,16 +93,34 @@ class Packing:
         return visible.unsqueeze(1)
 
 
-def encoder_positions_start(config: PreTrainedConfig) -> int | None:
-    """The position of a sentence's first token, if this encoder takes several sentences in a row; else `None`."""
-    if config.model_type not in _ENCODERS or config._attn_implementation != _ATTENTION:
-        return None
-    return _ENCODERS[config.model_type](config)
+def encoder_can_pack(encoder: PreTrainedModel) -> bool:
+    """Whether this encoder takes several sentences in a row."""
+    config = encoder.config
+    cuts = getattr(config, "chunk_size_feed_forward", 0)  # a row's positions, which must then be a multiple of it
+    return _is_known(encoder, _ENCODERS) and not (getattr(config, "is_decoder", False) or cuts)
 
 
-def decoder_can_pack(config: PreTrainedConfig) -> bool:
+def decoder_can_pack(decoder: PreTrainedModel) -> bool:
     """Whether this decoder takes several sentences in a row."""
-    return config.model_type in _DECODERS and config._attn_implementation == _ATTENTION
+    windows = [kwargs.get("sliding_window") for kwargs in get_layer_types_and_kwargs(decoder.config)[1]]
+    return _is_known(decoder, _DECODERS) and all(window is None for window in windows)
+
+
+def _is_known(network: PreTrainedModel, known: tuple[str, ...]) -> bool:
+    # Eager attention has its softmax in single precision, which would round otherwise in other rows. A class of
+    # somebody else's, or one that PEFT has put around it, may take masks of its own.
+    is_own_class = type(network).__module__.startswith("transformers.models.")
+    return is_own_class and network.config.model_type in known and network.config._attn_implementation == "sdpa"
+
+
+def encoder_positions(encoder: PreTrainedModel, input_ids: torch.Tensor, packing: Packing) -> torch.Tensor:
+    """The numbers of the places' positions, `(rows, width)`, for the padded batch `input_ids`, `(batch, length)`."""
+    if encoder.config.model_type != "roberta":
+        return packing.positions
+    # It counts what is no padding token, from that one's own number on.
+    padding = encoder.embeddings.padding_idx
+    is_token = input_ids.ne(padding)
+    return packing.pack(is_token.cumsum(1) * is_token + padding, fill=padding)
 
 
 def pack_sentences(lengths: torch.Tensor) -> Packing | None:
@@ -122,6 +134,8 @@ def pack_sentences(lengths: torch.Tensor) -> Packing | None:
         [`Packing`], on the device of `lengths`; `None` where padding takes hardly more positions.
     """
     counts = [max(length, 1) for length in lengths.tolist()]
+    if not counts:
+        return None
     longest, batch_size, total = max(counts), len(counts), sum(counts)
     members, width = _best_fit(counts, max(longest, LEAST_WIDTH))
     # As narrow as so many rows can be: of a few rows the last one may be as good as empty.
@@ -169,4 +183,4 @@ def _best_fit(counts: list[int], capacity: int) -> tuple[list[list[int]], int]:
     return members, capacity - rooms[0][0]
 
 
-__all__ = ["Packing", "decoder_can_pack", "encoder_positions_start", "pack_sentences"]
+__all__ = ["Packing", "decoder_can_pack", "encoder_can_pack", "encoder_positions", "pack_sentences"]

@@ -391,11 +391,11 @@ def training(setting: Setting, sentences: int) -> Work:
 @contextmanager
 def padded(model: BNVAEModel) -> Iterator[None]:
     """Each sentence in a row of its own, as it is in the naive way."""
-    model.config.pack_sentences = False
+    packs, model.config.pack_sentences = model.config.pack_sentences, False
     try:
         yield
     finally:
-        model.config.pack_sentences = True
+        model.config.pack_sentences = packs
 
 
 def naive_loss(model: BNVAEModel, batch: Mapping[str, torch.Tensor], noise: torch.Tensor) -> torch.Tensor:

@@ -196,9 +196,15 @@ class BNVAETrainer(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        is_given = self.lr_scheduler is not None
+        """`Trainer`'s, with the first `freeze_steps` steps at 0 for what is frozen in them."""
+        is_new = self.lr_scheduler is None
+        if self.args.freeze_steps is not None and not (is_new or self._created_lr_scheduler):
+            raise ValueError(
+                f"freeze_steps={self.args.freeze_steps} is part of the schedule that the trainer makes, and one was "
+                "given. Leave it to the trainer, or leave freeze_steps out."
+            )
         scheduler = super().create_scheduler(num_training_steps, optimizer)
-        if not is_given:
+        if is_new:
             self.lr_scheduler = hold_first_steps(scheduler, self.args)
         return self.lr_scheduler
 

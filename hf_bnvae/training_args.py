@@ -42,7 +42,8 @@ class BNVAETrainingArguments(TrainingArguments):
             posterior head and injection are always trained.
         freeze_steps (`int`, *optional*):
             In how many first optimiser steps; `None` means in all of them. The new parts then find their place before
-            the networks begin to move; a frozen network still costs its gradients.
+            the networks begin to move, at what the schedule has come to by then. Its learning rate is 0 until then: it
+            still costs its gradients, and they count in `max_grad_norm`.
         beta (`float`, *optional*, defaults to 1.0): Weight of the KL, or the one that its schedule reaches.
         beta_schedule (`str`, *optional*, defaults to `"constant"`): `"constant"`, `"linear"` or `"cyclical"`.
         beta_zero_ratio, beta_increase_ratio (`float`, *optional*, default to 0.25): Shares of a cycle at 0 and rising.
@@ -134,10 +135,11 @@ class BNVAETrainingArguments(TrainingArguments):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         check_chunk_size(self.chunk_size)
-        if self.freeze_steps is not None and (self.freeze is None or self.freeze_steps < 1):
+        is_count = isinstance(self.freeze_steps, int) and not isinstance(self.freeze_steps, bool)
+        if self.freeze_steps is not None and not (self.freeze is not None and is_count and self.freeze_steps > 0):
             raise ValueError(
                 f"freeze_steps is the number of first steps in which the network that freeze names is frozen, 1 at "
-                f"least; got freeze={self.freeze!r}, freeze_steps={self.freeze_steps}."
+                f"least; got freeze={self.freeze!r}, freeze_steps={self.freeze_steps!r}."
             )
         if num_processes() != self.world_size:
             raise ValueError(

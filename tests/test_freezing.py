@@ -127,6 +127,9 @@ def test_resumed_behind_the_first_steps_it_ends_at_the_same_bits(make_trainer):
     [
         ({"freeze_steps": 5}, "got freeze=None, freeze_steps=5"),
         ({"freeze": "both", "freeze_steps": 0}, "1 at least; got freeze='both', freeze_steps=0"),
+        ({"freeze": "both", "freeze_steps": 2.5}, "freeze_steps=2.5"),
+        ({"freeze": "both", "freeze_steps": True}, "freeze_steps=True"),
+        ({"freeze": "both", "freeze_steps": "3"}, "freeze_steps='3'"),
     ],
 )
 def test_first_steps_of_nothing_are_refused(make_trainer, arguments, message):
@@ -144,6 +147,18 @@ def test_first_steps_need_a_schedule_and_an_optimiser_that_know_of_them(make_tra
     trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="found nothing of freeze='both' in the optimiser"):
         trainer.train()
+    trainer = make_trainer(freeze="both", freeze_steps=2)
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1)
+    trainer.lr_scheduler = torch.optim.lr_scheduler.ConstantLR(trainer.optimizer)
+    with pytest.raises(ValueError, match="freeze_steps=2 is part of the schedule that the trainer makes"):
+        trainer.train()
+    # One that it has made itself is made anew by another training.
+    trainer = make_trainer(freeze="both", freeze_steps=9, max_steps=2)
+    before = trainer.model.encoder.embeddings.word_embeddings.weight.clone()
+    for _ in range(2):
+        trainer.train()
+        assert trainer.lr_scheduler.get_last_lr()[-1] == 0.0
+    assert torch.equal(trainer.model.encoder.embeddings.word_embeddings.weight, before)
 
 
 def test_a_model_made_anew_for_each_training_is_frozen_too(make_model, dataset, processor, tmp_path):

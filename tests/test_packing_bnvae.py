@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_families import assert_same, build, gradients, make_batch
 
+from hf_bnvae import BNVAEConfig
 from hf_bnvae.packing_bnvae import LEAST_WIDTH, pack_sentences
 
 PACKED_ENCODERS = ("bert", "electra", "roberta")
@@ -128,11 +129,15 @@ def test_what_cannot_share_rows_is_padded():
     for encoder in set(ENCODERS) - set(PACKED_ENCODERS):
         assert rows_seen(build(encoder, "gpt2"), "encoder") == 8
     for decoder in set(DECODERS) - set(PACKED_DECODERS):
-        assert rows_seen(build("bert", decoder), "decoder") == 8
+        for injection in ("memory", "embedding"):
+            assert rows_seen(build("bert", decoder, latent_injection=injection), "decoder") == 8
     for half in ("encoder", "decoder"):
         assert rows_seen(build("bert", "gpt2", "eager"), half) == 8
     model = build("bert", "gpt2")
-    assert rows_seen(model, "decoder") == rows_seen(model, "encoder") == 1
+    assert rows_seen(model, "decoder") == rows_seen(model, "encoder", token_type_ids=None) == 1
+    empty = make_batch()["attention_mask"]
+    empty[3] = 0
+    assert rows_seen(build("bert", "gpt2", pooling="cls"), "encoder", attention_mask=empty) == 8
     assert rows_seen(model, "decoder", output_logits=True) == 8
     batch = make_batch()
     assert rows_seen(model, "encoder", token_type_ids=torch.zeros_like(batch["input_ids"])) == 8
@@ -142,6 +147,39 @@ def test_what_cannot_share_rows_is_padded():
     gap[1, 3] = 0
     assert rows_seen(model, "encoder", attention_mask=gap) == 8
     assert rows_seen(build("bert", "gpt2", pooling="pooler"), "encoder") == 8
+
+
+@pytest.mark.parametrize("field", [{"is_decoder": True}, {"chunk_size_feed_forward": 4}])
+def test_encoders_that_go_another_way_are_padded(field, monkeypatch):
+    config = type(ENCODERS["bert"])(**{**ENCODERS["bert"].to_dict(), **field})
+    monkeypatch.setitem(ENCODERS, "other", config)
+    assert rows_seen(build("other", "gpt2"), "encoder") == 8
+
+
+def test_networks_of_classes_that_are_not_known_are_padded():
+    from peft import PrefixTuningConfig, get_peft_model
+
+    model = build("bert", "gpt2")
+    model.decoder = get_peft_model(model.decoder, PrefixTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"))
+    assert rows_seen(model.double(), "decoder") == 8
+
+    class Own(type(model.encoder)):
+        pass
+
+    model = build("bert", "gpt2")
+    model.encoder.__class__ = Own
+    assert rows_seen(model, "encoder") == 8
+
+
+def test_roberta_counts_its_padding_token_where_a_text_holds_it():
+    batch, outputs = make_batch(), []
+    batch["input_ids"][1, 4] = 0
+    for packs in (True, False):
+        model = build("roberta", "gpt2", pack_sentences=packs).eval()
+        model.encoder.config.pad_token_id = 1  # of which the embeddings know nothing
+        with torch.no_grad():
+            outputs.append(model.encode(batch["input_ids"], batch["attention_mask"]).mean)
+    torch.testing.assert_close(*outputs, rtol=1e-9, atol=1e-9)
 
 
 def test_a_sentence_without_a_label_costs_nothing():
@@ -159,7 +197,5 @@ def test_a_sentence_without_a_label_costs_nothing():
 
 def test_the_configuration_keeps_it(tmp_path):
     build("bert", "gpt2", pack_sentences=False).save_pretrained(tmp_path)
-    from hf_bnvae import BNVAEConfig
-
     assert BNVAEConfig.from_pretrained(tmp_path).pack_sentences is False
     assert BNVAEConfig().pack_sentences is True
