@@ -7,6 +7,7 @@ import re
 import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 import torch
@@ -24,6 +25,8 @@ InterpolationMethod = Literal["linear", "spherical"]
 _MIN_BATCHES_FOR_PROGRESS = 8
 # So many batches of texts are tokenized at once.
 _TOKENIZED_BATCHES = 64
+# So many texts go through the encoder by themselves; fewer would keep it less busy.
+_ENOUGH_OF_ONE_LENGTH = 16
 # Half characters, which no tokenizer takes.
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -171,10 +174,12 @@ class LatentSpaceMixin:
             # All at once and on the CPU: the same draws in batches of any size and on every device.
             noise = torch.randn(latents.shape) if sample_posterior else None
             batches = _batches_of_like_length(items, processor, _require_count("batch_size", batch_size))
-            for rows, batch in _with_progress(batches, len(items), batch_size, show_progress, "Encoding"):
-                posterior = self.encode(**{name: torch.tensor(ids, device=self.device) for name, ids in batch.items()})
-                batch_latents = posterior.mode() if noise is None else posterior.sample(noise[rows])
-                latents[rows] = batch_latents.to(latents)
+            for parts in _with_progress(batches, len(items), batch_size, show_progress, "Encoding"):
+                for rows, part in parts:
+                    inputs = {name: torch.tensor(ids, device=self.device) for name, ids in part.items()}
+                    posterior = self.encode(**inputs)
+                    part_latents = posterior.mode() if noise is None else posterior.sample(noise[rows])
+                    latents[rows] = part_latents.to(latents)
         return latents[0] if isinstance(texts, str) else latents
 
     def reconstruct(
@@ -449,8 +454,9 @@ def _with_progress(
 
 def _batches_of_like_length(
     texts: Sequence[str], processor: Any, batch_size: int
-) -> Iterator[tuple[list[int], dict[str, list[list[int]]]]]:
-    """Texts' places and what the encoder takes of them: those of like length together, so that little is padding."""
+) -> Iterator[list[tuple[list[int], dict[str, list[list[int]]]]]]:
+    """Texts' places and what the encoder takes of them, batch by batch: those of like length together, so that little
+    is padding. Where a batch has enough of one length these are a part of their own, which needs no mask either."""
     # Tokens are known of some batches at a time, characters of all.
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     for start in range(0, len(order), batch_size * _TOKENIZED_BATCHES):
@@ -459,9 +465,21 @@ def _batches_of_like_length(
         lengths = [len(ids) for ids in tokens["input_ids"]]
         by_tokens = sorted(range(len(places)), key=lengths.__getitem__)
         for first in range(0, len(places), batch_size):
-            rows = by_tokens[first : first + batch_size]
-            batch = {name: [values[row] for row in rows] for name, values in tokens.items()}
-            yield [places[row] for row in rows], processor.pad(batch)
+            parts, others = [], []
+            for _, group in groupby(by_tokens[first : first + batch_size], key=lengths.__getitem__):
+                rows = list(group)
+                if len(rows) >= _ENOUGH_OF_ONE_LENGTH:
+                    parts.append(rows)
+                else:
+                    others += rows
+            yield [
+                (
+                    [places[row] for row in rows],
+                    processor.pad({n: [own[row] for row in rows] for n, own in tokens.items()}),
+                )
+                for rows in (*parts, others)
+                if rows
+            ]
 
 
 def _materialize(items: Any) -> str | list[Any] | torch.Tensor:

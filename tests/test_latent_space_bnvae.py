@@ -73,6 +73,23 @@ def test_texts_of_as_many_tokens_share_a_batch_whatever_their_letters(model, mon
     assert sum(longest) < sum(max(by_letters[start : start + 4]) for start in range(0, 24, 4))
 
 
+def test_enough_texts_of_one_length_are_encoded_without_padding(model, processor, monkeypatch):
+    texts = ["The food"] * 20 + ["The food was great ."] * 17 + ["The food likes fresh bread again ."] * 3
+    lengths = [len(ids) for ids in processor(texts, return_labels=False)["input_ids"]]
+    expected = model.encode_texts(texts, batch_size=8)  # too few of each
+    masks = []
+    encode = model.encode
+    monkeypatch.setattr(
+        model,
+        "encode",
+        lambda input_ids, attention_mask: masks.append(attention_mask) or encode(input_ids, attention_mask),
+    )
+    latents = model.encode_texts(texts, batch_size=64)
+    assert [tuple(mask.shape) for mask in masks] == [(n, lengths[place]) for n, place in ((20, 0), (17, 20), (3, 37))]
+    assert len(set(lengths)) == 3 and all(mask.all() for mask in masks)
+    torch.testing.assert_close(latents, expected)
+
+
 def test_more_texts_than_are_tokenized_at_once_keep_their_order(model, texts):
     many = [text * (1 + place % 3) for place, text in enumerate(texts[:150])]
     assert len(many) > 2 * _TOKENIZED_BATCHES
