@@ -74,7 +74,7 @@ def test_texts_of_as_many_tokens_share_a_batch_whatever_their_letters(model, mon
 
 
 def test_enough_texts_of_one_length_are_encoded_without_padding(model, processor, monkeypatch):
-    texts = ["The food"] * 20 + ["The food was great ."] * 17 + ["The food likes fresh bread again ."] * 3
+    texts = ["The food"] * 20 + ["The food was great ."] * 17 + ["The food was great . The food was great ."] * 3
     lengths = [len(ids) for ids in processor(texts, return_labels=False)["input_ids"]]
     expected = model.encode_texts(texts, batch_size=8)  # too few of each
     masks = []
