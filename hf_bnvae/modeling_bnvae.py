@@ -655,7 +655,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
                 self._count_chunks(lengths, chunk_size),
                 latents=latents,
             )
-            packs = self._may_pack and not (output_logits or decoder_kwargs) and self.packs_decoder
+            packs = self._may_pack and not (output_logits or decoder_kwargs) and decoder_can_pack(self.decoder)
             self._prepare_inputs(parts, packs)
             reconstruction_nll, *rest = run_in_chunks(
                 partial(self._reconstruct, padded_length=labels.shape[1] if output_logits else None),
@@ -687,11 +687,6 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             logits=logits,
             past_key_values=cache,
         )
-
-    @property
-    def packs_decoder(self) -> bool:
-        """Whether sentences can share rows of the decoder."""
-        return decoder_can_pack(self.decoder)
 
     def _prepare_inputs(self, parts: list[dict[str, Any]], packs: bool) -> None:
         """Let sentences of each chunk share rows where that is worth it, and add the embeddings of the decoder's

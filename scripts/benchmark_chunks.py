@@ -3,9 +3,9 @@
 """What chunks cost and save in a training step on the CPU: memory, time, computed positions, and the targets for them.
 
 Sentences are padded, as of networks in whose rows they cannot share. Weights, tokens and the lengths of the short
-sentences are random, from a seed. A step is forward, backward and fused
-AdamW on one posterior batch. Memory is what a step adds at most to parameters + gradients + optimiser state, all of
-which an earlier step has allocated; each measurement has a process of its own, and is made with two tools:
+sentences are random, from a seed. A step is forward, backward and fused AdamW on one posterior batch. Memory is what a
+step adds at most to parameters + gradients + optimiser state, all of which an earlier step has allocated; each
+measurement has a process of its own, and is made with two tools:
 
 - `allocator`: every block that PyTorch takes and gives back, as the profiler records them. It is the same in every run
   and counts what `torch.cuda.max_memory_allocated` would, so the target is about this one.

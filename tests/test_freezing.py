@@ -120,6 +120,9 @@ def test_resumed_behind_the_first_steps_it_ends_at_the_same_bits(make_trainer):
     resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-2")
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    other = make_trainer(**{**arguments, "freeze_steps": 2, "save_strategy": "no"})
+    other.train()
+    assert not torch.equal(other.model.decoder.lm_head.weight, whole.model.decoder.lm_head.weight)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from hf_bnvae.packing_bnvae import LEAST_WIDTH, pack_sentences
 
 PACKED_ENCODERS = ("bert", "electra", "roberta")
 PACKED_DECODERS = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3", "gemma")
-LENGTHS = torch.tensor([3, 12, 7, 9, 5, 8, 11, 4])
 
 
 def rows_seen(model, half: str, **kwargs) -> int:
