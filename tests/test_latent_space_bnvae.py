@@ -88,6 +88,7 @@ def test_enough_texts_of_one_length_are_encoded_without_padding(model, processor
     assert [tuple(mask.shape) for mask in masks] == [(n, lengths[place]) for n, place in ((20, 0), (17, 20), (3, 37))]
     assert len(set(lengths)) == 3 and all(mask.all() for mask in masks)
     torch.testing.assert_close(latents, expected)
+    assert not torch.allclose(latents[0], expected[20], atol=1e-3)  # control: a text of another length
 
 
 def test_more_texts_than_are_tokenized_at_once_keep_their_order(model, texts):
