@@ -180,10 +180,8 @@ CHOICES = {
         # Of the baseline too: what is best for a decoder that ignores the latent need not be for one that reads it.
         Choice("latent_injection", ("memory", "both", "embedding"), "gaussian", 1),
         # Whether the order of the remedies is that of a longer training.
-        *(
-            Choice("num_train_epochs", (1, 4), remedy, 1)
-            for remedy in ("gaussian", "bn_rms, rate", "du", "ln", "free bits", "bn_mean")
-        ),
+        *(Choice("num_train_epochs", (1, 4, 8), remedy, 1) for remedy in ("gaussian", "bn_rms, rate")),
+        *(Choice("num_train_epochs", (1, 4), remedy, 1) for remedy in ("du", "ln", "free bits", "bn_mean")),
         Choice("learning_rate", (2e-3, 1e-3)),
         Choice("latent_learning_rate", (2e-3, 5e-4, 4e-3)),
         Choice("bn_theta_init", (None, -2.0)),
