@@ -179,6 +179,8 @@ CHOICES = {
         Choice("latent_injection", ("memory", "both", "embedding")),
         # Of the baseline too: what is best for a decoder that ignores the latent need not be for one that reads it.
         Choice("latent_injection", ("memory", "both", "embedding"), "gaussian", 1),
+        # At a rate the KL stays what it is, however fast theta moves.
+        Choice("latent_learning_rate", (2e-3, 5e-4, 1e-3), "bn_rms, rate", 1),
         # Whether the order of the remedies is that of a longer training.
         *(Choice("num_train_epochs", (1, 4, 8), remedy, 1) for remedy in ("gaussian", "bn_rms, rate")),
         *(Choice("num_train_epochs", (1, 4), remedy, 1) for remedy in ("du", "ln", "free bits", "bn_mean")),
