@@ -182,8 +182,10 @@ CHOICES = {
         # At a rate the KL stays what it is, however fast theta moves.
         Choice("latent_learning_rate", (2e-3, 5e-4, 1e-3), "bn_rms, rate", 1),
         # Whether the order of the remedies is that of a longer training.
-        *(Choice("num_train_epochs", (1, 4, 8), remedy, 1) for remedy in ("gaussian", "bn_rms, rate")),
-        *(Choice("num_train_epochs", (1, 4), remedy, 1) for remedy in ("du", "ln", "free bits", "bn_mean")),
+        *(
+            Choice("num_train_epochs", (1, 4), remedy, 1)
+            for remedy in ("gaussian", "bn_rms, rate", "du", "ln", "free bits", "bn_mean")
+        ),
         Choice("learning_rate", (2e-3, 1e-3)),
         Choice("latent_learning_rate", (2e-3, 5e-4, 4e-3)),
         Choice("bn_theta_init", (None, -2.0)),
