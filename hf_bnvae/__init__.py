@@ -8,41 +8,51 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from ._version import __version__
-from .batch_statistics_bnvae import population_statistics, posterior_batch_mean
-from .configuration_bnvae import BNVAEConfig
-from .latent_space_bnvae import Neighbour, interpolate_latents
-from .modeling_bnvae import BNVAEModel, BNVAEOutput, BNVAEPreTrainedModel
-from .pipeline_bnvae import PIPELINES, LatentTextPipeline, TextLatentPipeline
-from .posterior_bnvae import (
+from .model.batch_statistics_bnvae import population_statistics, posterior_batch_mean
+from .model.configuration_bnvae import BNVAEConfig
+from .model.gaussian_bnvae import DiagonalGaussian
+from .model.latent_space_bnvae import Neighbour, interpolate_latents
+from .model.modeling_bnvae import BNVAEModel, BNVAEOutput, BNVAEPreTrainedModel
+from .model.pipeline_bnvae import PIPELINES, LatentTextPipeline, TextLatentPipeline
+from .model.posterior_bnvae import (
     POSTERIOR_HEADS,
     BatchNormMeanPosterior,
     BatchNormPosterior,
     BatchNormRMSPosterior,
     DeltaPosterior,
-    DiagonalGaussian,
     DiversityUncertaintyPosterior,
     GaussianPosterior,
     LayerNormPosterior,
     PosteriorHead,
     build_posterior_head,
 )
-from .processing_bnvae import BNVAEProcessor
+from .model.processing_bnvae import BNVAEProcessor
 
 if TYPE_CHECKING:
-    from .calibration import recalibrate_posterior
-    from .data_collator import BNVAEDataCollator
-    from .metrics import metric_path
-    from .trainer import BNVAETrainer
-    from .training_args import BNVAETrainingArguments
+    from .data.collator import BNVAEDataCollator
+    from .data.corpora import load_text_set, tokenize_texts
+    from .evaluation import evaluate_model, mutual_information, reconstruction_bleu
+    from .evaluation.metrics import metric_path
+    from .training.calibration import recalibrate_posterior
+    from .training.from_scratch import train_processor
+    from .training.trainer import BNVAETrainer
+    from .training.training_args import BNVAETrainingArguments
 
 
-# Training brings in accelerate and datasets, for which someone who only loads a checkpoint need not wait.
+# Imported when first used: training and evaluation bring in accelerate and datasets, and someone who only loads a
+# checkpoint need not wait for these.
 _LAZY = {
-    "BNVAEDataCollator": "data_collator",
-    "BNVAETrainer": "trainer",
-    "BNVAETrainingArguments": "training_args",
-    "metric_path": "metrics",
-    "recalibrate_posterior": "calibration",
+    "BNVAEDataCollator": "data.collator",
+    "BNVAETrainer": "training.trainer",
+    "BNVAETrainingArguments": "training.training_args",
+    "evaluate_model": "evaluation",
+    "load_text_set": "data.corpora",
+    "metric_path": "evaluation.metrics",
+    "mutual_information": "evaluation",
+    "recalibrate_posterior": "training.calibration",
+    "reconstruction_bleu": "evaluation",
+    "tokenize_texts": "data.corpora",
+    "train_processor": "training.from_scratch",
 }
 
 AutoConfig.register("bnvae", BNVAEConfig)
@@ -54,7 +64,7 @@ BNVAEProcessor.register_for_auto_class()
 
 def _push_to_hub(model: BNVAEModel, repo_id: str, **kwargs: Any) -> Any:
     """As [`hub.push_model`]."""
-    from .hub import push_model
+    from .hub.push import push_model
 
     return push_model(model, repo_id, **kwargs)
 
@@ -99,9 +109,15 @@ __all__ = [
     "TextLatentPipeline",
     "__version__",
     "build_posterior_head",
+    "evaluate_model",
     "interpolate_latents",
+    "load_text_set",
     "metric_path",
+    "mutual_information",
     "population_statistics",
     "posterior_batch_mean",
     "recalibrate_posterior",
+    "reconstruction_bleu",
+    "tokenize_texts",
+    "train_processor",
 ]

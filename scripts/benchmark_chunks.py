@@ -40,8 +40,8 @@ import torch
 import transformers
 from torch import nn
 
-from hf_bnvae.speed import SIZES, build_model, draw_lengths, make_batch
-from hf_bnvae.timing import allocator_peak, has_resident_peak, resident_peak, take_turns
+from hf_bnvae.benchmarks.speed import SIZES, build_model, draw_lengths, make_batch
+from hf_bnvae.benchmarks.timing import allocator_peak, has_resident_peak, resident_peak, take_turns
 
 SIZE = SIZES["mid"]
 BATCH_SIZE, CHUNK_SIZE = 256, 16

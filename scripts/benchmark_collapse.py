@@ -38,10 +38,10 @@ from typing import Any
 
 from transformers import CONFIG_NAME
 
-from hf_bnvae.collapse_table import render_benchmark, setting_of
-from hf_bnvae.data import LABEL, TEXT, load_text_set, load_texts
-from hf_bnvae.evaluation_job import REPORT_JSON, REPORT_MARKDOWN
-from hf_bnvae.run_directory import RESULTS_FILE, RUN_FILE
+from hf_bnvae.benchmarks.collapse_table import render_benchmark, setting_of
+from hf_bnvae.data.corpora import LABEL, TEXT, load_text_set, load_texts
+from hf_bnvae.jobs.evaluation_job import REPORT_JSON, REPORT_MARKDOWN
+from hf_bnvae.utils.file_names import RESULTS_FILE, RUN_FILE
 
 ENCODER_DROPOUT = 0.1
 # The share of the steps that autoencoder pretraining takes of a remedy that has it. Both runs warm up, and their

@@ -22,9 +22,9 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
 
-from hf_bnvae.heap import keep_freed_memory
-from hf_bnvae.speed import COMPARED, SIZES, WORKS, Protocol, Setting, run_benchmark
-from hf_bnvae.speed_table import render_speed
+from hf_bnvae.benchmarks.speed import COMPARED, SIZES, WORKS, Protocol, Setting, run_benchmark
+from hf_bnvae.benchmarks.speed_table import render_speed
+from hf_bnvae.utils.memory import keep_freed_memory
 
 
 def counts(text: str) -> tuple[int, ...]:

@@ -12,8 +12,8 @@ folders checkpoint-<step> of these. Pickles are read with safe loading: nothing 
 import argparse
 from typing import get_args
 
-from hf_bnvae.convert_optimus import Injection, convert_optimus_checkpoint
-from hf_bnvae.optimus_checkpoint import Weights
+from hf_bnvae.interop.optimus.checkpoint import Weights
+from hf_bnvae.interop.optimus.convert import Injection, convert_optimus_checkpoint
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
 
 import argparse
 
-from hf_bnvae.saved_model import load_saved_model
+from hf_bnvae.jobs.saved_model import load_saved_model
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--trust_remote_code", action="store_true", help="Allow code from the Hub.")
     args = parser.parse_args()
     try:
-        from hf_bnvae.onnx_export import export_encoder_side
+        from hf_bnvae.interop.onnx_export import export_encoder_side
 
         model = load_saved_model(
             args.model_name_or_path, args.revision, args.token, args.trust_remote_code, device="cpu"

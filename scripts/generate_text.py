@@ -25,7 +25,7 @@ from typing import Any
 
 from transformers import set_seed
 
-from hf_bnvae.saved_model import load_saved_model
+from hf_bnvae.jobs.saved_model import load_saved_model
 
 # What a task takes, by the names of its arguments in the library.
 TASKS = {"sample": (), "reconstruct": ("texts",), "interpolate": ("a", "b"), "analogy": ("a", "b", "c")}

@@ -11,8 +11,10 @@ repository that holds a BN-VAE is updated, one that holds another model is refus
 
 import argparse
 
-from hf_bnvae.hub import HubTarget, list_files, push_folder, render_contents, render_pushed, require_whole_model
-from hf_bnvae.report import loading_lines
+from hf_bnvae.hub.contents import list_files, render_contents, require_whole_model
+from hf_bnvae.hub.push import push_folder, render_pushed
+from hf_bnvae.hub.target import HubTarget
+from hf_bnvae.reporting.report import loading_lines
 
 
 def main() -> None:

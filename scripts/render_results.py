@@ -7,10 +7,10 @@ import json
 import shutil
 from pathlib import Path
 
-from hf_bnvae.collapse_table import begin_marker, update_page
-from hf_bnvae.model_card import CARD_JSON, BNVAEModelCard
-from hf_bnvae.results_table import collect_runs, update_readme
-from hf_bnvae.speed_table import file_name, update_speed_page, update_speed_readme
+from hf_bnvae.benchmarks.collapse_table import begin_marker, update_page
+from hf_bnvae.benchmarks.results_table import collect_runs, update_readme
+from hf_bnvae.benchmarks.speed_table import file_name, update_speed_page, update_speed_readme
+from hf_bnvae.reporting.model_card import CARD_JSON, BNVAEModelCard
 
 ROOT = Path(__file__).resolve().parent.parent
 CARDS = ROOT / "model_cards"

@@ -7,9 +7,9 @@ offline.
 `--help` lists the options; a JSON or YAML file of them can be given in their place.
 """
 
-from hf_bnvae.arguments import parse_arguments
-from hf_bnvae.job import TrainingJob
-from hf_bnvae.trainer import BNVAETrainer
+from hf_bnvae.jobs.arguments import parse_arguments
+from hf_bnvae.jobs.training_job import TrainingJob
+from hf_bnvae.training.trainer import BNVAETrainer
 
 
 def main() -> None:

@@ -23,15 +23,15 @@ from transformers.trainer_callback import DefaultFlowCallback
 from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 
 from hf_bnvae import BNVAEDataCollator, recalibrate_posterior
-from hf_bnvae.arguments import ScriptTrainingArguments, parse_arguments
-from hf_bnvae.calibration import preserved_random_state
-from hf_bnvae.evaluation.aggregate import PER_SENTENCE, corpus_figures, training_figures
 from hf_bnvae.evaluation.diagnosis import diagnose, diagnose_training
-from hf_bnvae.hub import BackgroundPushes
-from hf_bnvae.job import TrainingJob
-from hf_bnvae.optimization import hold_first_steps, optimizer_class_and_kwargs
-from hf_bnvae.posterior_batch import posterior_noise, statistics_batches, training_sampler
-from hf_bnvae.run_directory import record_contents, require_finite_loss, unmark_checkpoint
+from hf_bnvae.evaluation.moments import PER_SENTENCE, corpus_figures, training_figures
+from hf_bnvae.hub.push import BackgroundPushes
+from hf_bnvae.jobs.arguments import ScriptTrainingArguments, parse_arguments
+from hf_bnvae.jobs.training_job import TrainingJob
+from hf_bnvae.training.optimization import hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
+from hf_bnvae.training.sampling import posterior_noise, statistics_batches, training_sampler
+from hf_bnvae.utils.checkpoints import record_contents, unmark_checkpoint
+from hf_bnvae.utils.random_state import preserved_random_state
 
 # Options of `Trainer` that this loop does not have.
 MISSING = (

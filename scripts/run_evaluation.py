@@ -13,8 +13,8 @@ import argparse
 
 from transformers import HfArgumentParser
 
-from hf_bnvae.evaluation_arguments import EvaluationArguments
-from hf_bnvae.evaluation_job import EvaluationJob
+from hf_bnvae.jobs.evaluation_arguments import EvaluationArguments
+from hf_bnvae.jobs.evaluation_job import EvaluationJob
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from loopback_hub import ADDRESS, LoopbackHub
+from paths import PACKAGE, ROOT
 
 # Before anything imports the Hub's client: a test that reaches for the network fails at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -114,20 +115,27 @@ def make_trainer(make_model, dataset, processor, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def wheel_site(tmp_path_factory) -> Path:
-    """A folder in which the package is installed from a wheel, to be put on the path of a process."""
+def clone(tmp_path_factory) -> Path:
+    """A folder `hf_bnvae` that holds what a clone does, as far as an installation needs it."""
     # By what is installed: imported here, it would want distutils to be its own.
     if not any(Version(found.version) >= Version("77") for found in distributions(name="setuptools")):
         pytest.skip("needs setuptools 77 or newer")
-    root, folder = Path(__file__).resolve().parent.parent, tmp_path_factory.mktemp("wheel")
-    source, site = folder / "source", folder / "site"
-    source.mkdir()
-    shutil.copytree(root / "hf_bnvae", source / "hf_bnvae", ignore=shutil.ignore_patterns("__pycache__"))
+    folder = tmp_path_factory.mktemp("clone") / "hf_bnvae"
+    folder.mkdir()
+    shutil.copytree(PACKAGE, folder / "hf_bnvae", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(root / name, source)
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel_site(clone, tmp_path_factory) -> Path:
+    """A folder in which the package is installed from a wheel, to be put on the path of a process."""
+    folder = tmp_path_factory.mktemp("wheel")
+    site = folder / "site"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     quietly = {"check": True, "capture_output": True, "cwd": folder}
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", "wheels", str(source)], **quietly)
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", "wheels", str(clone)], **quietly)
     (wheel,) = (folder / "wheels").glob("*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)], **quietly)
     return site

@@ -6,10 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import PACKAGE, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "hf_bnvae"
-RUNTIME = sorted(PACKAGE.glob("*_bnvae.py"))
+# From the top of the house to its ground: a room imports rooms further down, never up.
+ROOMS = ("benchmarks", "jobs", "interop", "training", "hub", "reporting", "evaluation", "data", "utils", "model")
+# Interoperability stands beside the way down.
+ALLOWED_IN_INTEROP = {"interop", "evaluation", "data", "utils", "model"}
+# What every room may import of the package's own folder.
+SHARED_MODULES = {"_version"}
+
+RUNTIME = sorted((PACKAGE / "model").glob("*_bnvae.py"))
 ALLOWED_IN_RUNTIME = {"torch", "transformers", "huggingface_hub"} | set(sys.stdlib_module_names)
 
 
@@ -24,8 +30,49 @@ def imports_of(path: Path) -> list[tuple[int, str]]:
     return found
 
 
+def rooms_imported_by(path: Path) -> set[str]:
+    """The rooms, and modules of the package's own folder, that a file of the package imports."""
+    folders = path.relative_to(PACKAGE).parts[:-1]
+    found = set()
+    for level, module in imports_of(path):
+        if level == 0 and module.split(".")[0] == "hf_bnvae":
+            names = module.split(".")[1:]
+        elif level > 0:
+            names = [*folders[: len(folders) - (level - 1)], *filter(None, module.split("."))]
+        else:
+            continue
+        found.add(names[0] if names else "")
+    return found
+
+
+def wrong_arrows(room: str, imported: set[str]) -> set[str]:
+    """Of what a room imports, what it must not."""
+    if room == "interop":
+        return imported - ALLOWED_IN_INTEROP - SHARED_MODULES
+    below = set(ROOMS[ROOMS.index(room) :]) - ({"interop"} if room != "interop" else set())
+    return imported - below - SHARED_MODULES
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_only_what_lies_below_them(room):
+    for path in (PACKAGE / room).rglob("*.py"):
+        assert not wrong_arrows(room, rooms_imported_by(path)), path
+
+
+def test_an_arrow_that_points_up_is_found():
+    assert wrong_arrows("evaluation", {"evaluation", "model", "training"}) == {"training"}
+    assert wrong_arrows("interop", {"model", "training"}) == {"training"}
+    assert wrong_arrows("jobs", {"training", "interop", "cli"}) == {"interop", "cli"}
+    assert rooms_imported_by(PACKAGE / "interop" / "optimus" / "convert.py") == {"interop", "model"}
+
+
+def test_every_folder_of_the_package_is_a_room():
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(ROOMS)
+
+
 @pytest.mark.parametrize("path", RUNTIME, ids=lambda path: path.name)
-def test_runtime_files_can_travel_with_a_checkpoint(path):
+def test_files_of_the_model_can_travel_with_a_checkpoint(path):
     siblings = {file.stem for file in RUNTIME}
     for level, module in imports_of(path):
         if level == 0:
@@ -37,12 +84,10 @@ def test_runtime_files_can_travel_with_a_checkpoint(path):
         assert not line.strip().startswith(("from hf_bnvae", "import hf_bnvae")), line
 
 
-def test_evaluation_does_not_know_training():
-    training = {"trainer", "training_args", "arguments", "job", "run_directory", "report"}
-    training |= {"evaluation_arguments", "evaluation_job", "evaluation_report", "saved_model"}
-    for path in (PACKAGE / "evaluation").glob("*.py"):
-        for level, module in imports_of(path):
-            assert not (level == 2 and module.split(".")[0] in training), (path.name, module)
+def test_the_model_room_holds_nothing_else():
+    names = {path.name for path in (PACKAGE / "model").iterdir() if path.suffix == ".py"}
+    assert names == {"__init__.py", *(path.name for path in RUNTIME)}
+    assert not (PACKAGE / "model" / "__init__.py").read_text()
 
 
 def test_nothing_imports_the_scripts():
@@ -58,7 +103,7 @@ def test_no_module_has_the_name_of_a_package_it_would_hide():
 def test_public_names_exist_and_training_is_imported_late():
     code = (
         "import sys, hf_bnvae; "
-        "late = {'datasets', 'sentence_transformers', 'hf_bnvae.trainer', 'hf_bnvae.evaluation'}; "
+        "late = {'datasets', 'sentence_transformers', 'hf_bnvae.training.trainer', 'hf_bnvae.evaluation'}; "
         "assert not late & set(sys.modules); "
         "[getattr(hf_bnvae, name) for name in hf_bnvae.__all__]; "
         "assert set(hf_bnvae.__all__) <= set(dir(hf_bnvae)); "

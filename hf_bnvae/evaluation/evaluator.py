@@ -10,19 +10,22 @@ from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from ..calibration import encoder_inputs, preserved_modes
-from ..chunking_bnvae import real_lengths
-from ..modeling_bnvae import IGNORE_INDEX, BNVAEModel
-from ..posterior_bnvae import DiagonalGaussian, num_processes
-from ..processing_bnvae import BNVAEProcessor
-from .aggregate import CorpusSums, RunningMoments
+from ..data.collator import encoder_inputs
+from ..model.chunking_bnvae import real_lengths
+from ..model.gaussian_bnvae import DiagonalGaussian
+from ..model.loss_bnvae import IGNORE_INDEX
+from ..model.modeling_bnvae import BNVAEModel
+from ..model.posterior_bnvae import num_processes
+from ..model.processing_bnvae import BNVAEProcessor
+from ..utils.modes import preserved_modes
+from ..utils.random_state import IMPORTANCE, INFORMATION, PRIOR, RECONSTRUCTION, sentence_noise
+from .batches import SentenceBatch, SentenceBatches
+from .bleu import BLEUCounts, self_bleu
 from .importance import decoder_nll, importance_weighted_nll, rows_of_a_pass, rows_within
 from .information import mutual_information
-from .noise import IMPORTANCE, INFORMATION, PRIOR, RECONSTRUCTION, sentence_noise
+from .moments import CorpusSums, RunningMoments
 from .processes import gather_results, process_index
 from .result import EvaluationResult
-from .sentences import SentenceBatch, SentenceBatches
-from .text import BLEUCounts, self_bleu
 
 logger = logging.get_logger(__name__)
 
@@ -100,7 +103,7 @@ def evaluate_model(
             raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
     model = getattr(model, "module", model)
     _require_latents(model)
-    require_estimated_statistics(model)
+    model.posterior.require_estimated()
     rows_within(memory_budget_gib, model, 1)  # refuses a bad budget before the work
     attached = getattr(model, "processor", None)
     batches = SentenceBatches(data, processor or attached, text_column, batch_size, num_processes(), process_index())
@@ -354,17 +357,3 @@ def _require_known_tokens(model: BNVAEModel, batch: SentenceBatch) -> None:
                 f"{network}'s vocabulary has {size} tokens, 0 to {size - 1}. They were made by another tokenizer: use "
                 "the processor that was saved with the model."
             )
-
-
-def require_estimated_statistics(model: BNVAEModel) -> None:
-    """Refuse to use a batch-normalised posterior in evaluation whose running statistics were never estimated.
-
-    Raises:
-        ValueError: with the way out.
-    """
-    if not model.posterior.is_estimated:
-        raise ValueError(
-            "The posterior's running statistics were never estimated, so its latents, and every figure of an "
-            "evaluation, would be arbitrary. Train the model, or call hf_bnvae.recalibrate_posterior(model, batches) "
-            "with training batches."
-        )

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import torch
 
-from ..chunking_bnvae import real_lengths
-from ..heap import freed_memory_is_kept
-from ..modeling_bnvae import IGNORE_INDEX, BNVAEModel
-from ..posterior_bnvae import DiagonalGaussian, prior_log_prob
+from ..model.chunking_bnvae import real_lengths
+from ..model.gaussian_bnvae import DiagonalGaussian, prior_log_prob
+from ..model.loss_bnvae import IGNORE_INDEX
+from ..model.modeling_bnvae import BNVAEModel
+from ..utils.memory import freed_memory_is_kept
 
 # Bytes of logits that a pass on the CPU makes at most. The C library keeps freed blocks up to this size; larger ones
 # go back to the system, which clears them for the next pass.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..posterior_bnvae import DiagonalGaussian, prior_log_prob
+from ..model.gaussian_bnvae import DiagonalGaussian, prior_log_prob
 
 # Of a block of pairs of sentences: 8 MiB, which is faster than more.
 BLOCK_ELEMENTS = 2**20

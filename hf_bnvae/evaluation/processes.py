@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from ..posterior_bnvae import num_processes
+from ..model.posterior_bnvae import num_processes
 
 T = TypeVar("T")
 

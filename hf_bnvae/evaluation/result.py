@@ -1,15 +1,15 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """What an evaluation gives: every figure with its unit and its estimator, as a dataclass, JSON and rows of a table."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .aggregate import ACTIVE_UNIT_VARIANCE
+from ..utils.json_files import read_json, write_json
 from .diagnosis import diagnose
 from .information import is_near_log_n
+from .moments import ACTIVE_UNIT_VARIANCE
 
 NATS = "nats per sentence"
 
@@ -133,7 +133,7 @@ class EvaluationResult:
     def to_json_file(self, path: str | Path) -> None:
         """Write the figures as JSON: each under its name, and under `about` its unit and estimator."""
         record = asdict(self) | {_ABOUT: {figure.name: _about(figure) for figure in fields(self)}}
-        Path(path).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(path, record)
 
     @classmethod
     def from_json_file(cls, path: str | Path) -> "EvaluationResult":
@@ -143,12 +143,7 @@ class EvaluationResult:
         Raises:
             ValueError: for a file that is no JSON object of figures, or lacks some.
         """
-        try:
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is no JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise ValueError(f"{path} holds no JSON object of figures but a {type(record).__name__}.")
+        record = read_json(path)
         record.pop(_ABOUT, None)
         unknown = sorted(record.keys() - {figure.name for figure in fields(cls)})
         if unknown:

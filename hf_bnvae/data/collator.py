@@ -1,0 +1,52 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""From tokenised texts to one padded batch, and which of its entries the encoder takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..model.processing_bnvae import BNVAEProcessor
+
+
+@dataclass
+class BNVAEDataCollator:
+    """
+    Pads the texts of a batch: `input_ids` with the encoder's padding token, `labels` with -100.
+
+    Args:
+        processor ([`BNVAEProcessor`]): The processor that tokenised them.
+        pad_to_multiple_of (`int`, *optional*): Pad to a multiple of this length.
+    """
+
+    processor: BNVAEProcessor
+    pad_to_multiple_of: int | None = None
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """
+        Args:
+            features (`list[dict]`): For each text `input_ids` and `labels`, and `attention_mask` where it has one.
+
+        Returns:
+            `dict`: `input_ids` and `attention_mask` of shape `(batch, length)`, `labels` of `(batch, target_length)`.
+        """
+        rows: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": []}
+        if "labels" in features[0]:
+            rows["labels"] = []
+        for feature in features:
+            for name in rows:
+                default = [1] * len(feature["input_ids"]) if name == "attention_mask" else None
+                rows[name].append(list(feature.get(name, default)))
+        padded = self.processor.pad(rows, self.pad_to_multiple_of)
+        return {name: torch.tensor(values) for name, values in padded.items()}
+
+
+def encoder_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Those entries of a batch for the model's `forward` that the encoder takes."""
+    others = ("labels", "noise", "latents")
+    return {
+        name: values
+        for name, values in batch.items()
+        if isinstance(values, torch.Tensor) and name not in others and not name.startswith("decoder_")
+    }

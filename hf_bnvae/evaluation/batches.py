@@ -1,0 +1,215 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Data of any kind as batches of sentences, each sentence with its place in the data: one process' share of them."""
+
+import math
+import reprlib
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+import torch
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+
+from ..data.collator import BNVAEDataCollator
+from ..data.corpora import TEXT
+from ..model.processing_bnvae import BNVAEProcessor
+
+_NEEDED = ("input_ids", "labels")
+
+
+@dataclass(frozen=True)
+class SentenceBatch:
+    """
+    Sentences that stand one after another in the data.
+
+    Args:
+        first (`int`): The first one's place in the data.
+        tensors (`dict[str, torch.Tensor]`): `input_ids`, `labels` and what else the encoder takes, each with a row for
+            each sentence.
+        texts (`list[str | None]`, *optional*): The texts that the tensors hold, `None` where one was cut; `None` if
+            the data are no texts.
+    """
+
+    first: int
+    tensors: dict[str, torch.Tensor]
+    texts: list[str | None] | None = None
+
+    @property
+    def indices(self) -> range:
+        """The sentences' places in the data."""
+        return range(self.first, self.first + len(self.tensors["labels"]))
+
+
+class SentenceBatches:
+    """
+    The batches of one process out of `num_processes` that all read the same data: every `num_processes`-th.
+
+    Args:
+        data: Ready batches (a `DataLoader` or any iterable of mappings of tensors), or sentences that are put into
+            batches here: strings, or the rows of a `Dataset` or `IterableDataset`, texts or already tokenised.
+        processor ([`BNVAEProcessor`], *optional*): Needed for all but ready batches.
+        text_column (`str`, *optional*): The column of the texts. By default rows count as tokenised where they have
+            `input_ids` and `labels`, and else their texts are in `text`.
+        batch_size (`int`, *optional*, defaults to 64): Sentences of a batch that is made here.
+        num_processes, process_index (`int`, *optional*): How many processes there are, and which is this one.
+
+    Attributes, once all batches were taken:
+        count (`int`): Sentences that were read, by whichever process they are worked off.
+        checksum (`int`): Of what was read: alike where processes have read alike. 0 where there is but one.
+        num_empty (`int`): Texts that were left out: empty, only whitespace, or none. They have no place.
+        num_cut (`int`): Texts of this process' batches that were longer than the model has positions for.
+
+    Raises:
+        ValueError: for data that are none of these, at once or when the sentence in question is reached.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        processor: BNVAEProcessor | None = None,
+        text_column: str | None = None,
+        batch_size: int = 64,
+        num_processes: int = 1,
+        process_index: int = 0,
+    ) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
+        if isinstance(data, (DatasetDict, IterableDatasetDict)):
+            raise ValueError(f"data holds several splits ({', '.join(data)}). Choose one, like data['validation'].")
+        if isinstance(data, (str, Mapping)) or not isinstance(data, Iterable):
+            raise ValueError(
+                "data must be a data set, a list of texts, or an iterable of batches, got "
+                f"{type(data).__name__}: {reprlib.repr(data)}. Put a single text or batch into a list."
+            )
+        if isinstance(data, (Dataset, IterableDataset)):
+            data = data.with_format(None)  # numbers as they are, whatever the set's format
+        self.processor, self.text_column, self.batch_size = processor, text_column, batch_size
+        self.num_processes, self.process_index = num_processes, process_index
+        self.count = self.checksum = self.num_empty = self.num_cut = 0
+        try:
+            size = len(data)
+        except TypeError:
+            size = None  # a stream
+        elements = iter(data)
+        head = list(islice(elements, 1))
+        self._elements = chain(head, elements)
+        self._kind = self._find_kind(head[0]) if head else "nothing"
+        if size is not None:
+            size = size if self._kind == "batches" else math.ceil(size / batch_size)
+            size = len(range(process_index, size, num_processes))
+        self.num_batches = size  # of this process, where it is known
+
+    @property
+    def are_ready(self) -> bool:
+        """Whether the data are batches already."""
+        return self._kind == "batches"
+
+    def _find_kind(self, first: Any) -> str:
+        if isinstance(first, Mapping):
+            if self.text_column is not None:
+                kind = "rows"
+            elif isinstance(first.get("input_ids"), torch.Tensor) and first["input_ids"].dim() == 2:
+                return "batches"
+            elif "input_ids" in first and ("labels" in first or TEXT not in first):
+                kind = "tokens"
+            else:
+                kind = "rows"
+        elif isinstance(first, str) or first is None:
+            kind = "texts"
+        else:
+            raise ValueError(
+                "data must hold texts, rows of a data set or batches, got an element of type "
+                f"{type(first).__name__}: {reprlib.repr(first)}."
+            )
+        if self.processor is None:
+            raise ValueError(
+                f"data are {'tokenised sentences, which are padded' if kind == 'tokens' else 'texts, which are made'} "
+                f"{'' if kind == 'tokens' else 'token ids '}by the model's processor, and there is none. Pass "
+                "processor=BNVAEProcessor.from_pretrained(...), or batches of tensors."
+            )
+        return kind
+
+    def __iter__(self) -> Iterator[SentenceBatch]:
+        if self._kind == "batches":
+            yield from self._ready_batches()
+        elif self._kind != "nothing":
+            yield from self._made_batches()
+
+    def _ready_batches(self) -> Iterator[SentenceBatch]:
+        for number, batch in enumerate(self._elements):
+            _require(batch, f"Batch {number}")
+            tensors = {name: values for name, values in batch.items() if isinstance(values, torch.Tensor)}
+            first, size = self.count, len(tensors["labels"])
+            if len(tensors["input_ids"]) != size:
+                raise ValueError(
+                    f"Batch {number} has {len(tensors['input_ids'])} rows of input_ids and {size} of labels."
+                )
+            self.count += size
+            self._remember(tensors["labels"])
+            if size and number % self.num_processes == self.process_index:
+                yield SentenceBatch(first, tensors)
+
+    def _made_batches(self) -> Iterator[SentenceBatch]:
+        sentences = self._elements if self._kind == "tokens" else self._kept_texts()
+        number = 0
+        while batch := list(islice(sentences, self.batch_size)):
+            first = self.count
+            self.count += len(batch)
+            is_own = number % self.num_processes == self.process_index
+            number += 1
+            if self._kind == "tokens":
+                for index, row in enumerate(batch, first):
+                    _require(row, f"Sentence {index}")
+                    self._remember(row["labels"])
+                if is_own:
+                    yield SentenceBatch(first, self._collate(batch))
+                continue
+            self._remember(batch)
+            if is_own:
+                encoded = self.processor(batch, return_truncated=True)
+                cut = encoded.pop("truncated")
+                self.num_cut += sum(cut)
+                rows = [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
+                texts = [None if was_cut else text for text, was_cut in zip(batch, cut, strict=True)]
+                yield SentenceBatch(first, self._collate(rows), texts)
+
+    def _collate(self, rows: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        return BNVAEDataCollator(self.processor)(rows)
+
+    def _kept_texts(self) -> Iterator[str]:
+        for element in self._elements:
+            text = element
+            if self._kind == "rows":
+                column = self.text_column or TEXT
+                if not isinstance(element, Mapping) or column not in element:
+                    columns = ", ".join(element) if isinstance(element, Mapping) else type(element).__name__
+                    raise ValueError(
+                        f"data have no column {column!r}. Their columns: {columns}. Choose that of the texts with "
+                        "text_column, or give tokenised sentences: input_ids, attention_mask and labels."
+                    )
+                text = element[column]
+            if text is not None and not isinstance(text, str):
+                raise ValueError(f"data must hold texts, got {type(text).__name__}: {reprlib.repr(text)}.")
+            if text is None or not text.strip():
+                self.num_empty += 1
+            else:
+                yield text
+
+    def _remember(self, content: Any) -> None:
+        if self.num_processes > 1:
+            values = content.flatten().tolist() if isinstance(content, torch.Tensor) else content
+            self.checksum = zlib.crc32(repr(values).encode("utf-8", "surrogatepass"), self.checksum)
+
+
+def _require(sentences: Any, name: str) -> None:
+    """Refuse what lacks the token ids of one of the two networks."""
+    found = list(sentences) if isinstance(sentences, Mapping) else []
+    missing = [needed for needed in _NEEDED if needed not in found]
+    if missing:
+        raise ValueError(
+            f"{name} lacks {' and '.join(missing)}; it has {', '.join(found) or type(sentences).__name__}. An "
+            "evaluation needs input_ids for the encoder and labels for the decoder, as BNVAEProcessor makes both of "
+            "texts."
+        )

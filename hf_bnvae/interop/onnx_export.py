@@ -1,0 +1,125 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The encoder side of a BN-VAE, text to the mean of its posterior, as an ONNX graph for other runtimes.
+
+Needs the extra `onnx`: `pip install 'hf-bnvae[onnx]'`.
+"""
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..model.modeling_bnvae import BNVAEModel
+
+try:
+    import onnxruntime
+    import onnxscript  # noqa: F401  (torch's exporter is built on it)
+except ImportError as error:
+    raise ImportError(
+        "The export to ONNX needs onnx, onnxscript and onnxruntime: pip install 'hf-bnvae[onnx]'"
+    ) from error
+
+ONNX_FILE = "model.onnx"
+INPUTS = ("input_ids", "attention_mask")
+OUTPUTS = ("mean", "logvar")
+# What the exported graph may differ by from the model, in mean and standard deviation, where the prior has a standard
+# deviation of 1. Batch normalisation divides by what may be a small deviation, and single precision with it.
+TOLERANCE = 1e-3
+# The greatest size that the tracer is told of; the graph itself has none.
+MAX_BATCH = 65536
+
+
+class _EncoderSide(nn.Module):
+    """Token ids and mask, each `(batch, length)`, to mean and log variance, each `(batch, latent_size)`."""
+
+    def __init__(self, model: BNVAEModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs = self.model.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        posterior = self.model.posterior(self.model._pool(outputs, attention_mask))
+        return posterior.mean, posterior.logvar
+
+
+def export_encoder_side(model: BNVAEModel, folder: str | Path) -> Path:
+    """
+    Write encoder and posterior head as `model.onnx`, with the encoder's tokenizer beside it.
+
+    The graph takes `input_ids` and `attention_mask`, int64 of shape `(batch, length)`, and gives `mean` and `logvar`,
+    float32 of shape `(batch, latent_size)`. Batch and length are free, up to the positions of the encoder. Before it
+    is kept, it is run on texts of other sizes than it was traced with and compared with the model.
+
+    Args:
+        model ([`BNVAEModel`]): The model, with its processor attached. It stays as it is.
+        folder (`str` or `Path`): Where to write; it must be empty, or not exist yet.
+
+    Returns:
+        `Path`: the graph's file.
+
+    Raises:
+        ValueError: for a folder that holds something, a model without processor, or one whose running statistics were
+            never estimated.
+        RuntimeError: if the graph gives other latents than the model; nothing is kept then.
+    """
+    path = Path(folder)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path} exists and is not an empty folder. Nothing was touched. Choose another.")
+    if model.processor is None:
+        raise ValueError("The model has no processor, whose tokenizer the graph needs: model.attach_processor(...).")
+    model.posterior.require_estimated()
+    side = _EncoderSide(copy.deepcopy(model).float().cpu()).eval()
+    positions = getattr(model.config.encoder, "max_position_embeddings", None)
+    # Positions that padding takes in some architectures are not for texts.
+    most = None if positions is None else positions - 2
+    sizes = {0: torch.export.Dim("batch", max=MAX_BATCH), 1: torch.export.Dim("length", max=most)}
+    program = torch.onnx.export(
+        side,
+        _inputs(model, batch=3, length=min(8, most or 8)),
+        dynamo=True,
+        input_names=list(INPUTS),
+        output_names=list(OUTPUTS),
+        dynamic_shapes=dict.fromkeys(INPUTS, sizes),
+        verbose=False,
+    )
+    path.mkdir(parents=True, exist_ok=True)
+    file = path / ONNX_FILE
+    partial = path / f"{ONNX_FILE}.partial"
+    program.save(str(partial))
+    try:
+        _require_same(side, partial, model, lengths=(1, 5, min(17, most or 17)))
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    model.processor.encoder_tokenizer.save_pretrained(path)
+    return file
+
+
+def _inputs(model: BNVAEModel, batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids at random, and a mask that leaves each sentence another number of them."""
+    generator = torch.Generator().manual_seed(batch * 1000 + length)
+    ids = torch.randint(model.config.encoder.vocab_size, (batch, length), generator=generator)
+    kept = length - torch.arange(batch) % length
+    return ids, (torch.arange(length) < kept[:, None]).long()
+
+
+def _require_same(side: _EncoderSide, file: Path, model: BNVAEModel, lengths: tuple[int, ...]) -> None:
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    for batch, length in ((batch, length) for batch in (1, 4) for length in lengths):
+        inputs = _inputs(model, batch, length)
+        with torch.inference_mode():
+            expected = dict(zip(OUTPUTS, side(*inputs), strict=True))
+        values = {name: part.numpy() for name, part in zip(INPUTS, inputs, strict=True)}
+        found = {n: torch.from_numpy(v) for n, v in zip(OUTPUTS, session.run(list(OUTPUTS), values), strict=True)}
+        pairs = {
+            "mean": (expected["mean"], found["mean"]),
+            "standard deviation": (expected["logvar"].mul(0.5).exp(), found["logvar"].mul(0.5).exp()),
+        }
+        for name, (mine, theirs) in pairs.items():
+            difference = (mine - theirs).abs().max().item()
+            if not difference <= TOLERANCE:
+                raise RuntimeError(
+                    f"The exported graph gives another {name} than the model, by {difference:.2g} for {batch} texts "
+                    f"of {length} tokens, where {TOLERANCE:g} is allowed. It was not kept."
+                )

@@ -1,0 +1,236 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""A SentenceTransformer of a BN-VAE's encoder side, whose embeddings are the means of the posteriors.
+
+Needs the extra `embeddings`: `pip install 'hf-bnvae[embeddings]'`.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+
+from ..model.configuration_bnvae import BNVAEConfig
+from ..model.modeling_bnvae import BNVAEEncoderSide, BNVAEModel
+from ..model.processing_bnvae import BNVAEProcessor
+
+try:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import InputModule
+except ImportError as error:
+    raise ImportError(
+        "Sentence embeddings need sentence-transformers 5.4 or later: pip install 'hf-bnvae[embeddings]'"
+    ) from error
+
+
+class BNVAEEncoderModel(BNVAEEncoderSide):
+    """
+    Encoder and posterior head of a [`BNVAEModel`], without its decoder.
+
+    A cast (`half()`, `to(torch.bfloat16)`) is one of the encoder: the head stays as it is, in float32.
+
+    Args:
+        config ([`BNVAEConfig`]): The configuration of the whole model.
+    """
+
+    def __init__(self, config: BNVAEConfig) -> None:
+        super().__init__(config)
+        self.encoder = AutoModel.from_config(config.encoder)
+        self._prepare_pooler()
+        self.posterior = self._build_posterior()
+        self.post_init()
+
+    @classmethod
+    def from_model(cls, model: BNVAEModel) -> "BNVAEEncoderModel":
+        """The encoder side of `model`, with which it shares its weights."""
+        config = copy.deepcopy(model.config)
+        # Of a model that was saved or loaded: the code of whole models, which this one has not beside it.
+        for name in ("auto_map", "custom_pipelines"):
+            vars(config).pop(name, None)
+        with torch.device("meta"):
+            encoder_model = cls(config)
+        encoder_model.encoder, encoder_model.posterior = model.encoder, model.posterior
+        return encoder_model
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "BNVAEEncoderModel":
+        def without_cast(tensor: torch.Tensor) -> torch.Tensor:
+            result = fn(tensor)
+            return result if result.dtype == tensor.dtype else tensor.to(result.device)
+
+        if recurse:
+            self.encoder._apply(fn)
+            self.posterior._apply(without_cast)
+        return self
+
+
+class LatentEmbedding(InputModule):
+    """
+    The one module of the SentenceTransformer that [`sentence_transformer`] makes: texts in, means of their posteriors
+    out.
+
+    In training mode a batch-normalised head (`bn`, `bn_rms`, `bn_mean`) uses the statistics of the batch that it is
+    given, and updates its running ones. A trainer of sentence-transformers passes each column of a data set by itself,
+    so anchors and positives would be normalised apart from each other, and an embedding depend on its batch;
+    `SentenceTransformer.encode` is always in evaluation mode. Freezing weights does not prevent it, as batch
+    normalisation is a matter of the mode.
+
+    Args:
+        model ([`BNVAEEncoderModel`]): Encoder and posterior head.
+        tokenizer (`PreTrainedTokenizerBase`): The encoder's tokenizer.
+    """
+
+    # A config.json at the root of a folder would make AutoModel take it for a whole BNVAEModel, and draw a decoder at
+    # random.
+    save_in_root = False
+
+    def __init__(self, model: BNVAEEncoderModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+
+    @property
+    def max_seq_length(self) -> int:
+        """The most tokens of a text, special ones included; what is behind them is cut off."""
+        return self.tokenizer.model_max_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int) -> None:
+        self.tokenizer.model_max_length = value
+
+    def get_embedding_dimension(self) -> int:
+        return self.model.config.latent_size
+
+    def preprocess(
+        self, inputs: Sequence[str], prompt: str | None = None, task: str | None = None
+    ) -> dict[str, torch.Tensor]:
+        """
+        Args:
+            inputs (sequence of `str`): Texts.
+            prompt (`str`, *optional*): What to put ahead of each.
+            task (`str`, *optional*): "query" or "document", which are embedded alike.
+
+        Returns:
+            `dict`: `input_ids` and `attention_mask`, each `(batch, length)`.
+
+        Raises:
+            ValueError: for anything but texts, such as pairs of them.
+        """
+        for text in inputs:
+            if not isinstance(text, str):
+                raise ValueError(f"Only texts can be embedded, each a string of its own, got {text!r}.")
+        encoded = self.tokenizer(
+            [(prompt or "") + text for text in inputs],
+            truncation=True,
+            padding=True,
+            padding_side="right",
+            return_tensors="pt",
+        )
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}
+
+    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """`features` and `sentence_embedding`, `(batch, latent_size)`, in float32, or float64 where the encoder is."""
+        posterior = self.model.encode(features["input_ids"], features["attention_mask"])
+        return {**features, "sentence_embedding": posterior.mode()}
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Write weights (safetensors), configuration and tokenizer to the folder `output_path`.
+
+        Raises:
+            ValueError: for `safe_serialization=False`, which asks for a pickle.
+        """
+        if not safe_serialization:
+            raise ValueError("Weights are written as safetensors only. Leave safe_serialization at True.")
+        self.model.save_pretrained(output_path)
+        self.tokenizer.save_pretrained(output_path)
+
+    @classmethod
+    def load(
+        cls,
+        model_name_or_path: str,
+        subfolder: str = "",
+        token: bool | str | None = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        model_kwargs: dict[str, Any] | None = None,
+        processor_kwargs: dict[str, Any] | None = None,
+        config_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> "LatentEmbedding":
+        """The module that `save` wrote to the folder `subfolder` of a folder or a Hub repository.
+
+        Args:
+            model_name_or_path, subfolder, token, cache_folder, revision, local_files_only: Where it is.
+            model_kwargs (`dict`, *optional*): Arguments of the model's loading (`dtype`, `attn_implementation`, ...).
+            processor_kwargs (`dict`, *optional*): Arguments of the tokenizer's loading (`model_max_length`, ...).
+            config_kwargs (`dict`, *optional*): Fields of the configuration to override (`chunk_size`, ...).
+        """
+        location = {
+            "subfolder": subfolder,
+            "token": token,
+            "cache_dir": cache_folder,
+            "revision": revision,
+            "local_files_only": local_files_only,
+        }
+        model = BNVAEEncoderModel.from_pretrained(
+            model_name_or_path, **location, **(config_kwargs or {}), **(model_kwargs or {})
+        )
+        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, **location, **(processor_kwargs or {}))
+        return cls(model, tokenizer)
+
+
+def sentence_transformer(model: BNVAEModel, processor: BNVAEProcessor) -> SentenceTransformer:
+    """
+    A SentenceTransformer of a model's encoder side: a text's embedding is the mean of its posterior.
+
+    It compares embeddings by their Euclidean distance, negated. A latent is a point under the standard normal prior,
+    whose unit is the same in every direction, and the decoder reads where that point lies, not its direction alone.
+    Close to the origin, where posteriors that say little about their text have their means, the direction is noise,
+    to which the cosine would give full weight. Set `similarity_fn_name = "cosine"` on the result to choose otherwise.
+
+    Encoder and head are shared with `model`, not copied, so moving, casting or training one of the two changes the
+    other. The decoder is neither held nor saved; the tokenizer is a copy.
+
+    Args:
+        model ([`BNVAEModel`]): The model, in evaluation mode.
+        processor ([`BNVAEProcessor`]): Its processor, of which the encoder's tokenizer is used.
+
+    Returns:
+        `SentenceTransformer`: on the device of `model`, with embeddings of size `latent_size` in float32. What its
+        `save_pretrained` writes is loaded by `SentenceTransformer(folder, trust_remote_code=True)`: the flag is needed
+        as the class of the module is not one of sentence-transformers; it is imported from this installed package, and
+        no code is in the folder.
+
+    Raises:
+        ValueError: if the model is in training mode, if the running statistics of its posterior were never estimated,
+            or if the processor's encoder tokenizer has ids that the encoder does not know.
+
+    Example:
+
+    ```python
+    >>> embedder = sentence_transformer(model, processor)
+    >>> embeddings = embedder.encode(["The food was great .", "I will not come back ."])  # (2, latent_size)
+    >>> similarities = embedder.similarity(embeddings, embeddings)  # (2, 2)
+    >>> embedder.save_pretrained("embedder")
+    ```
+    """
+    if model.encoder.training or model.posterior.training:
+        raise ValueError(
+            "The model is in training mode, and encoding would put the encoder and the head that it shares with the "
+            "SentenceTransformer into evaluation mode. Call model.eval() first."
+        )
+    model.posterior.require_estimated()
+    tokenizer, vocab_size = getattr(processor, "encoder_tokenizer", None), model.get_input_embeddings().num_embeddings
+    if tokenizer is None:
+        raise ValueError(f"The processor must be a BNVAEProcessor, got {type(processor).__name__}.")
+    if len(tokenizer) > vocab_size:
+        raise ValueError(
+            f"The processor does not belong to the model: its encoder tokenizer has {len(tokenizer)} tokens, the "
+            f"encoder embeds {vocab_size}. Load both from the same folder."
+        )
+    module = LatentEmbedding(BNVAEEncoderModel.from_model(model), copy.deepcopy(tokenizer))
+    return SentenceTransformer(modules=[module], device=str(model.device), similarity_fn_name="euclidean")
+
+
+__all__ = ["BNVAEEncoderModel", "LatentEmbedding", "sentence_transformer"]

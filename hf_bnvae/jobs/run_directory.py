@@ -1,0 +1,119 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""What a run's folder holds: nothing, a run to resume, a finished one to leave alone, or somebody's files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from filelock import BaseFileLock, FileLock, Timeout
+from transformers.utils import logging
+
+from ..utils.checkpoints import last_complete_checkpoint
+from ..utils.file_names import LOCK_FILE, PARTIAL_RUN_FILE, RUN_FILE
+from ..utils.json_files import read_json, write_json
+
+logger = logging.get_logger(__name__)
+
+LOCK_SECONDS = 10
+
+
+class RunDirectory:
+    """
+    The output folder of one training run. A file `run.json` in it says with what settings the run was started and
+    whether it has finished.
+
+    Args:
+        path (`str`): The folder.
+        settings (`dict[str, Any]`): What makes the run what it is (model, data, seed, ...), as JSON values.
+        command (`str`): The command line that repeats it, which is recorded beside them.
+    """
+
+    def __init__(self, path: str, settings: dict[str, Any], command: str = "") -> None:
+        self.path = Path(path)
+        self.command = command
+        self.settings = json.loads(json.dumps(settings, default=str))
+        self._lock: BaseFileLock | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a run was finished here."""
+        return self._recorded().get("finished", False)
+
+    def find_checkpoint(self) -> str | None:
+        """
+        The checkpoint of an unfinished run to resume from, `None` to start from the beginning. Nothing is written.
+
+        Raises:
+            ValueError: if the folder holds files that no run made, or checkpoints of a run with other settings.
+        """
+        if self._recorded():
+            checkpoint = last_complete_checkpoint(self.path)
+            if checkpoint is not None:
+                self._require_same_settings()
+            return checkpoint
+        found = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
+        strangers = [name for name in found if name not in (PARTIAL_RUN_FILE, LOCK_FILE)]
+        if strangers:
+            raise ValueError(
+                f"The output folder {self.path} is not empty and was not made by this script (it holds "
+                f"{', '.join(strangers[:5])}{', ...' if len(strangers) > 5 else ''}). Nothing was touched. Choose "
+                "another --output_dir."
+            )
+        return None
+
+    def start(self) -> None:
+        """
+        Record that a run with these settings has begun. From now on to its end no other process can start one here.
+
+        Raises:
+            ValueError: if another process is training here. After a launcher was killed its processes may still.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        # One object for each file in a process, so that a notebook can start a run again.
+        self._lock = FileLock(self.path / LOCK_FILE, is_singleton=True)
+        try:
+            # Those who only live on for a moment, a data loader's workers, are waited for.
+            self._lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise ValueError(
+                f"Another process is training in {self.path} (a launcher that was killed leaves its processes). Wait "
+                "for it, end it, or choose another --output_dir."
+            ) from None
+        except NotImplementedError:
+            logger.warning(f"The file system of {self.path} has no locks: do not start a second run there meanwhile.")
+        self._record(finished=False)
+
+    def finish(self) -> None:
+        """Mark the run as finished; everything must have been written before."""
+        self._record(finished=True)
+        if self._lock is not None:
+            self._lock.release(force=True)
+        (self.path / LOCK_FILE).unlink(missing_ok=True)
+
+    def differences(self) -> list[str]:
+        """The settings in which the recorded run differs from this one, as "name: recorded, not asked"."""
+        recorded = self._recorded().get("settings", {})
+        names = sorted({*recorded, *self.settings})
+        return [
+            f"{name}: {recorded.get(name)!r}, not {self.settings.get(name)!r}"
+            for name in names
+            if recorded.get(name) != self.settings.get(name)
+        ]
+
+    def _require_same_settings(self) -> None:
+        differences = self.differences()
+        if differences:
+            raise ValueError(
+                f"{self.path} holds an unfinished run with other settings ({'; '.join(differences)}). Resume it with "
+                "the settings that it was started with, or choose another --output_dir."
+            )
+
+    def _recorded(self) -> dict[str, Any]:
+        file = self.path / RUN_FILE
+        if not file.is_file():
+            return {}
+        return read_json(file, "The run cannot be resumed. Choose another --output_dir.")
+
+    def _record(self, finished: bool) -> None:
+        record = {"command": self.command, "finished": finished, "settings": self.settings}
+        write_json(self.path / RUN_FILE, record, sort_keys=True)

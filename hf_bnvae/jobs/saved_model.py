@@ -1,0 +1,48 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""A saved BN-VAE, from a folder or the Hub, ready for what the scripts do with it."""
+
+import torch
+from transformers import AutoModel, AutoProcessor
+
+from ..model.modeling_bnvae import BNVAEModel
+
+
+def load_saved_model(
+    model_name_or_path: str,
+    revision: str = "main",
+    token: str | None = None,
+    trust_remote_code: bool = False,
+    device: str | None = None,
+) -> BNVAEModel:
+    """
+    The model, with its processor attached, in evaluation mode.
+
+    Args:
+        model_name_or_path (`str`): Hub name or folder of model and processor.
+        revision (`str`, *optional*, defaults to `"main"`): Branch, tag or commit on the Hub.
+        token (`str`, *optional*): Token for private repositories of the Hub.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Allow code from the Hub.
+        device (`str`, *optional*): Where to put it; an accelerator if there is one.
+
+    Raises:
+        ValueError: if there is no such model, if it is no BN-VAE, or if the device cannot be used.
+    """
+    loading = {"revision": revision, "token": token, "trust_remote_code": trust_remote_code}
+    try:
+        model = AutoModel.from_pretrained(model_name_or_path, **loading)
+        if model.config.model_type != "bnvae":
+            raise ValueError(f"it is a {model.config.model_type!r}, no BNVAE")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{model_name_or_path} could not be loaded as a folder or from the Hub: {error}") from error
+    try:
+        model.attach_processor(AutoProcessor.from_pretrained(model_name_or_path, **loading))
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{model_name_or_path} holds a model, but its processor could not be loaded: {error} A processor is saved "
+            "and pushed by itself, to the same place; a converted Optimus has one if it was given tokenizers."
+        ) from error
+    device = device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device} cannot be used: {error}") from error

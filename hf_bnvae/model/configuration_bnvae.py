@@ -1,0 +1,334 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The configuration of a BN-VAE: two sub-configurations, the posterior head and the latent's way into the decoder."""
+
+import copy
+import math
+import os
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
+
+logger = logging.get_logger(__name__)
+
+PosteriorName = Literal["bn", "bn_rms", "bn_mean", "ln", "du", "delta", "gaussian"]
+
+# Nats per sentence, of the heads whose scale is shared between mean and standard deviation.
+DEFAULT_RATE = 4.0
+# Zhu et al. 2020; Shen et al. 2021.
+DEFAULT_GAMMA = {"bn_mean": 0.6, "du": 0.5}
+# Nats per dimension.
+DEFAULT_DELTA = 0.1
+
+# Which of the scale settings each posterior head understands.
+_SCALE_FIELDS = {
+    "bn": ("bn_tau", "bn_theta_init", "rate"),
+    "bn_rms": ("bn_tau", "bn_theta_init", "rate"),
+    "bn_mean": ("bn_gamma", "rate"),
+    "ln": ("bn_tau", "bn_theta_init", "rate"),
+    "du": ("bn_gamma", "rate"),
+    "delta": ("rate",),
+    "gaussian": (),
+}
+
+
+@strict
+class BNVAEConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`BNVAEModel`]: a variational autoencoder for text whose posterior is batch-normalised, so that
+    its KL divergence from the prior has a positive floor and the decoder cannot ignore the latent.
+
+    Args:
+        encoder (`PreTrainedConfig` or `dict`, *optional*):
+            Configuration of the encoder, any bidirectional `AutoModel`. Defaults to BERT's.
+        decoder (`PreTrainedConfig` or `dict`, *optional*):
+            Configuration of the decoder, any `AutoModelForCausalLM`. Defaults to GPT-2's.
+        latent_size (`int`, *optional*, defaults to 32):
+            Number of latent dimensions, d.
+        posterior (`str`, *optional*, defaults to `"bn_rms"`):
+            The posterior head: `"bn"` (mean and signed standard deviation batch-normalised, Su 2020), `"bn_rms"` (the
+            standard deviation scaled by its batch root mean square instead), `"bn_mean"` (only the mean, with a fixed
+            scale and a trainable shift, Zhu et al. 2020), `"ln"` (normalised over the latent dimensions of one
+            sentence) or `"gaussian"` (no normalisation: the baseline that collapses); and, to compare with, `"du"`
+            (Shen et al. 2021) and `"delta"` (Razavi et al. 2019).
+        bn_tau (`float`, *optional*):
+            tau in (0, 1) of `bn`, `bn_rms` and `ln`, instead of `rate`: the least share of the prior's unit second
+            moment that the means carry. The guaranteed floor is `-d/2 log(1 - tau)` nats.
+        bn_theta_init (`float`, *optional*):
+            With `bn_tau`, where its trainable theta starts, in each dimension; `None` means 0. A training begins at
+            least `d/2 log(1 + e^theta)` nats above the guaranteed floor, which a short one does not come down.
+        bn_gamma (`float`, *optional*):
+            gamma in (0, 1) of `bn_mean`: the standard deviation of the means over a batch, in `du` its root mean
+            square over the dimensions. 0.6 unless `rate` is given, in `du` 0.5. The guaranteed floor is `d/2 gamma^2`
+            nats.
+        rate (`float`, *optional*):
+            The floor itself, in nats per sentence, whatever `latent_size` is: the mean KL of a training batch is never
+            below it. In `bn`, `bn_rms` and `ln` 4 unless `bn_tau` is given, in `delta` 0.1 nats a dimension; in
+            `bn_mean` and `du` instead of `bn_gamma`. What is not given is set to these numbers, so that a saved model
+            keeps its own.
+        pooling (`str`, *optional*, defaults to `"mean"`):
+            How a sentence's hidden states become one vector: `"cls"` (the first token's), `"mean"` (over the real
+            tokens) or `"pooler"` (the encoder's own pooler).
+        latent_injection (`str`, *optional*, defaults to `"memory"`):
+            How the latent enters the decoder: `"memory"` (one extra key/value slot per layer), `"embedding"` (added
+            to every input embedding) or `"both"`, as in Optimus (Li et al., EMNLP 2020).
+        encoder_dropout (`float`, *optional*, defaults to 0):
+            Dropout probability of the encoder in training, for all of its dropouts. With noise in the encoder the
+            batch variance that BN enforces can be filled with noise instead of information, so it is 0.
+        chunk_size (`int`, *optional*):
+            How many of a batch's longest sentences encoder and decoder take at once, and of shorter ones as many as
+            have no more positions; `None` for all of them. In sentences, as batch sizes are, so that a chunk takes the
+            memory that a micro-batch of gradient accumulation would.
+            The result does not depend on it, to rounding; a call of the model may give its own.
+        checkpoint_chunks (`bool`, *optional*, defaults to `False`):
+            In training, keep no activations of a chunk and compute it a second time in the backward pass, so that the
+            batch takes the memory of one chunk. A call of the model may say otherwise.
+        pack_sentences (`bool`, *optional*, defaults to `True`):
+            Let several sentences share a row of the networks' input rather than pad each to the longest. The result
+            does not depend on it, to rounding (dropout aside). BERT, ELECTRA, RoBERTa, GPT-2, GPT-NeoX, Llama, Qwen 2
+            and 3 and Gemma can, with sdpa attention and no sliding windows. All else is padded: `pooling="pooler"`,
+            padding ahead of tokens or between them, calls with further arguments of a network or with
+            `output_logits`, and graphs that are traced.
+        pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, *optional*):
+            Special tokens of the decoder. They default to the decoder configuration's; `decoder_start_token_id`
+            (prepended by the model) to its BOS, else its EOS, and `pad_token_id` to its EOS.
+
+    Raises:
+        ValueError: for a scale outside its range or one that the head cannot hold, for a decoder that is not causal,
+            and for an encoder that gives no hidden states.
+
+    Example:
+
+    ```python
+    >>> from hf_bnvae import BNVAEConfig
+
+    >>> config = BNVAEConfig(latent_size=16, posterior="bn_rms", rate=8)
+    >>> config.kl_floor
+    8.0
+    ```
+    """
+
+    model_type = "bnvae"
+    sub_configs_defaults = {
+        "encoder": SubConfigSpec(config_class=AutoConfig, model_type="bert"),
+        "decoder": SubConfigSpec(config_class=AutoConfig, model_type="gpt2"),
+    }
+    keys_to_ignore_at_inference = ["latents", "logits", "past_key_values"]
+
+    encoder: PreTrainedConfig | dict | None = None
+    decoder: PreTrainedConfig | dict | None = None
+    latent_size: int = 32
+    posterior: PosteriorName = "bn_rms"
+    bn_tau: float | int | None = None
+    bn_theta_init: float | int | None = None
+    bn_gamma: float | int | None = None
+    rate: float | int | None = None
+    pooling: Literal["cls", "mean", "pooler"] = "mean"
+    latent_injection: Literal["both", "memory", "embedding"] = "memory"
+    encoder_dropout: float | int = 0
+    chunk_size: int | None = None
+    checkpoint_chunks: bool = False
+    pack_sentences: bool = True
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    decoder_start_token_id: int | None = None
+    is_encoder_decoder: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        # A caller's own configuration objects stay as they are: the dropouts below are set on copies.
+        for name in self.sub_configs_defaults:
+            if isinstance(getattr(self, name), PreTrainedConfig):
+                setattr(self, name, copy.deepcopy(getattr(self, name)))
+        if not __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
+            # Where the package is installed it has registered its pipelines itself, and nobody is asked to trust the
+            # copy of them that a checkpoint brings.
+            kwargs.pop("custom_pipelines", None)
+        super().__post_init__(**kwargs)
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            if getattr(self, name) is None:
+                setattr(self, name, _first_id(getattr(self.decoder, name, None)))
+        if self.pad_token_id is None:
+            self.pad_token_id = self.eos_token_id
+        if self.decoder_start_token_id is None:
+            self.decoder_start_token_id = self.bos_token_id if self.bos_token_id is not None else self.eos_token_id
+        self._set_scale()
+        # `strict` runs the validators too, but wraps what they raise; called here, a user sees the plain ValueError.
+        self.validate_sizes()
+        self.validate_posterior_scale()
+        self.validate_encoder()
+        self.validate_decoder()
+        self.apply_encoder_dropout()
+
+    @classmethod
+    def from_encoder_decoder_configs(
+        cls, encoder: PreTrainedConfig, decoder: PreTrainedConfig, **fields: Any
+    ) -> "BNVAEConfig":
+        """A configuration from those of an encoder and a decoder (copied), and any of this class' own fields."""
+        return cls(encoder=encoder, decoder=decoder, **fields)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """As [`~PreTrainedConfig.save_pretrained`]. Of networks that came from folders of this machine the paths are
+        forgotten: what is saved is shared, and nobody else has them."""
+        for network in (self.encoder, self.decoder):
+            if os.path.isabs(network.name_or_path) or os.path.isdir(network.name_or_path):
+                network.name_or_path = ""
+        super().save_pretrained(save_directory, **kwargs)
+
+    def _set_scale(self) -> None:
+        """Write down the scale that was not given."""
+        if self.rate is not None:
+            return
+        if self.posterior in DEFAULT_GAMMA:
+            if self.bn_gamma is None:
+                self.bn_gamma = DEFAULT_GAMMA[self.posterior]
+        elif self.posterior == "delta":
+            self.rate = DEFAULT_DELTA * self.latent_size
+        elif self.posterior != "gaussian" and self.bn_tau is None and self.bn_theta_init is None:
+            self.rate = DEFAULT_RATE
+
+    @property
+    def kl_floor(self) -> float:
+        """The mean KL, in nats per sentence, below which no training batch can fall whatever is learnt.
+
+        In a batch, with gamma_mu^2 + gamma_sigma^2 = 1, Jensen's inequality gives mean KL >= -1/2 sum_j log
+        gamma_sigma,j^2, and gamma_sigma^2 <= 1 - tau; with `bn_mean` and `du` mean KL >= 1/2 sum_j (gamma^2 +
+        beta_j^2). In evaluation the moments are the data's own, so a measured KL may lie somewhat below.
+        """
+        if self.posterior == "gaussian":
+            return 0.0
+        if self.rate is not None:
+            return float(self.rate)
+        if self.posterior in DEFAULT_GAMMA:
+            return 0.5 * self.latent_size * self.bn_gamma**2
+        return -0.5 * self.latent_size * math.log1p(-self.bn_tau)
+
+    def apply_encoder_dropout(self) -> None:
+        """Write `encoder_dropout` over every dropout of the encoder's configuration.
+
+        Architectures name them differently (`hidden_dropout_prob`, `attention_dropout`, `resid_pdrop`, ...), so every
+        numeric field with "drop" in its name counts. Layer drop and stochastic depth are noise as well, though no
+        dropout: they are switched off with a dropout of 0 and left alone otherwise.
+        """
+        for name, value in self.encoder.to_dict().items():
+            if "drop" not in name or isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
+            is_dropout = "dropout" in name or "pdrop" in name
+            if is_dropout or self.encoder_dropout == 0:
+                setattr(self.encoder, name, float(self.encoder_dropout))
+
+    def validate_sizes(self) -> None:
+        if self.latent_size < 1:
+            raise ValueError(f"latent_size must be at least 1, got {self.latent_size}.")
+        if not 0 <= self.encoder_dropout < 1:
+            raise ValueError(f"encoder_dropout must lie in [0, 1), got {self.encoder_dropout}.")
+        check_chunk_size(self.chunk_size)
+
+    def validate_posterior_scale(self) -> None:
+        """tau, gamma and rate lie in their ranges, and the head can hold them."""
+        if self.bn_tau is not None and not 0 < self.bn_tau < 1:
+            raise ValueError(
+                f"bn_tau must lie strictly between 0 and 1, got {self.bn_tau}: at 0 the KL has no floor, at 1 no "
+                "variance is left for the posterior."
+            )
+        if self.bn_gamma is not None and not 0 < self.bn_gamma < 1:
+            raise ValueError(
+                f"bn_gamma must lie strictly between 0 and 1, got {self.bn_gamma}: at 0 the KL has no floor, and "
+                "from 1 on gamma^2 + E[sigma^2] > 1, an aggregated posterior wider than the prior, so that a sample "
+                "of the prior decodes from a posterior hole."
+            )
+        if self.rate is not None:
+            self._validate_rate()
+        if self.bn_theta_init is not None and not math.isfinite(self.bn_theta_init):
+            raise ValueError(f"bn_theta_init must be a finite number, got {self.bn_theta_init}.")
+        if self.rate is None and self.bn_tau is None and self.posterior in ("bn", "bn_rms", "ln"):
+            raise ValueError(
+                f"posterior={self.posterior!r} needs rate, in nats, or bn_tau to set its scale"
+                f"{'' if self.bn_theta_init is None else '; bn_theta_init says where the theta of bn_tau starts'}."
+            )
+        for name in ("bn_tau", "bn_theta_init", "bn_gamma"):
+            if getattr(self, name) is not None and name not in _SCALE_FIELDS[self.posterior]:
+                logger.warning_once(f"{name}={getattr(self, name)} has no effect with posterior={self.posterior!r}.")
+        if self.posterior == "ln" and self.latent_size == 1:
+            raise ValueError(
+                "posterior='ln' normalises over the latent dimensions of a sentence, so latent_size=1 leaves nothing: "
+                "every mean would be 0. Choose latent_size >= 2 or posterior='bn_rms'."
+            )
+
+    def _validate_rate(self) -> None:
+        if not (self.rate > 0 and math.isfinite(self.rate)):
+            raise ValueError(f"rate must be a positive number of nats per sentence, got {self.rate}.")
+        for name in ("bn_tau", "bn_theta_init", "bn_gamma"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"rate={self.rate} and {name}={getattr(self, name)} both set the posterior's scale: give only "
+                    "one, and None for the other."
+                )
+        if self.posterior == "gaussian":
+            raise ValueError(
+                f"posterior='gaussian' has no floor, so it cannot hold rate={self.rate}. Choose one of "
+                "'bn', 'bn_rms', 'bn_mean', 'ln', 'du', 'delta', or leave rate out."
+            )
+        if self.posterior in DEFAULT_GAMMA and self.rate >= self.latent_size / 2:
+            raise ValueError(
+                f"posterior={self.posterior!r} holds a rate below latent_size / 2 = {self.latent_size / 2} nats "
+                f"(gamma = sqrt(2 rate / latent_size) must stay below 1), got rate={self.rate}. Lower the rate, raise "
+                "latent_size, or choose posterior='bn_rms'."
+            )
+
+    def validate_encoder(self) -> None:
+        """The encoder gives one hidden state per token, and its first one sees the whole sentence."""
+        config = self.encoder
+        if config.is_encoder_decoder or not isinstance(getattr(config, "hidden_size", None), int):
+            raise ValueError(
+                f"The encoder must be a model with one hidden state per token (BERT, RoBERTa, DistilBERT, ModernBERT, "
+                f"...), got model type {config.model_type!r}, which is not."
+            )
+        is_causal = getattr(config, "is_decoder", False) or (
+            config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+            and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        )
+        if is_causal and self.pooling == "cls":
+            raise ValueError(
+                f"pooling='cls' takes the first token's hidden state, which in the causal encoder "
+                f"{config.model_type!r} sees nothing of the sentence. Use pooling='mean' or a bidirectional encoder."
+            )
+
+    def validate_decoder(self) -> None:
+        """The decoder predicts each token from those before it only."""
+        config = self.decoder
+        allowed = "Use a causal language model (GPT-2, OPT, Llama, Qwen, ...)."
+        if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            raise ValueError(f"The decoder {config.model_type!r} is not a causal language model. {allowed}")
+        if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+            raise ValueError(
+                f"The decoder {config.model_type!r} attends in both directions, so it would see the token that it "
+                f"predicts. {allowed} Some encoders can be made causal: decoder={{'is_decoder': True}}."
+            )
+
+
+def _first_id(token_id: int | list[int] | None) -> int | None:
+    """Some decoders (Llama 3) list several EOS ids; the first is the one that ends a text."""
+    return token_id[0] if isinstance(token_id, (list, tuple)) else token_id
+
+
+def check_chunk_size(chunk_size: Any) -> None:
+    """Refuse a chunk size that is neither `None` nor a positive number of sentences.
+
+    Raises:
+        ValueError: with what was given.
+    """
+    if chunk_size is not None and (isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1):
+        raise ValueError(
+            f"chunk_size must be a positive number of sentences, or None for the whole batch at once, got "
+            f"{chunk_size!r}."
+        )
+
+
+__all__ = ["BNVAEConfig"]

@@ -1,0 +1,58 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""-log p(x | z) of tokens and of sentences, in nats."""
+
+from typing import Any
+
+import torch
+
+IGNORE_INDEX = -100
+
+
+def token_nll(scored_logits: torch.Tensor, labels: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """-log p of each label in nats, 0 where none is scored, `(batch, length)`, from the logits `(scored,
+    vocab_size)` of the scored labels."""
+    nll, _ = _TokenNLL.apply(scored_logits, labels[scored])
+    return nll.new_zeros(labels.shape).masked_scatter(scored, nll)
+
+
+def sentence_nll(scored_logits: torch.Tensor, labels: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """-log p of each sentence in nats, `(batch,)`, from the logits `(scored, vocab_size)` of the scored labels."""
+    return token_nll(scored_logits, labels, scored).sum(-1)
+
+
+class _TokenNLL(torch.autograd.Function):
+    """What `F.cross_entropy(logits, labels, reduction="none")` gives, in single precision at least, and the
+    log-softmax. Its backward pass makes one tensor of the logits' size where that of PyTorch makes two, and fills one
+    of them with zeros."""
+
+    @staticmethod
+    def forward(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        log_probs = torch.log_softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        return -log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1), log_probs
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: tuple[torch.Tensor, ...]) -> None:
+        logits, labels = inputs
+        # The log-softmax is an output so that a second derivative goes through it; a first one leaves it out.
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(output[1], labels.unsqueeze(-1))
+        ctx.dtype = logits.dtype
+
+    @staticmethod
+    def backward(
+        ctx: Any, of_nll: torch.Tensor | None, of_log_probs: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, None]:
+        log_probs, labels = ctx.saved_tensors
+        gradient = None
+        if of_nll is not None:
+            of_nll, probs = of_nll.unsqueeze(-1), log_probs.exp()
+            # What is to be differentiated again needs its factors.
+            gradient = probs * of_nll if torch.is_grad_enabled() else probs.mul_(of_nll)
+            gradient.scatter_add_(-1, labels, -of_nll)
+        if of_log_probs is not None:
+            through = of_log_probs - log_probs.exp() * of_log_probs.sum(-1, keepdim=True)
+            gradient = through if gradient is None else gradient + through
+        return None if gradient is None else gradient.to(ctx.dtype), None
+
+
+__all__ = ["IGNORE_INDEX", "sentence_nll", "token_nll"]

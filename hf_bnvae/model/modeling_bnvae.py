@@ -1,0 +1,902 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The BN-VAE: encoder, posterior head, latent injection, decoder."""
+
+import inspect
+import os
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.dynamic_module_utils import custom_object_save
+from transformers.masking_utils import create_masks_for_generate
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import ModelOutput, logging
+from transformers.utils.generic import is_flash_attention_requested
+
+from .batch_statistics_bnvae import BatchRootMeanSquare, BatchStandardization, posterior_batch_mean
+from .chunking_bnvae import count_chunks, cut_into_chunks, real_lengths, run_in_chunks
+from .configuration_bnvae import BNVAEConfig, check_chunk_size
+from .gaussian_bnvae import DiagonalGaussian
+from .generation_bnvae import LatentGenerationMixin, positions_of
+from .injection_bnvae import LatentInjection
+from .latent_space_bnvae import LatentSpaceMixin
+from .loss_bnvae import IGNORE_INDEX, sentence_nll, token_nll
+from .packing_bnvae import Packing, decoder_can_pack, encoder_can_pack, encoder_positions, pack_sentences
+from .posterior_bnvae import (
+    BatchNormMeanPosterior,
+    DiversityUncertaintyPosterior,
+    PosteriorHead,
+    RateScale,
+    TauScale,
+    build_posterior_head,
+)
+
+logger = logging.get_logger(__name__)
+
+
+FreezablePart = Literal["encoder", "decoder", "both"]
+
+# What `from_encoder_decoder_pretrained` hands on to the loading of both networks.
+_LOADING_KWARGS = (
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "token",
+    "revision",
+    "trust_remote_code",
+    "attn_implementation",
+)
+
+
+@dataclass
+class BNVAEOutput(ModelOutput):
+    """
+    Output of [`BNVAEModel`].
+
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is given):
+            The negative ELBO in nats per sentence: `reconstruction_nll + kl.sum(-1)`, averaged over the sentences, in
+            a distributed training over those of all processes.
+        reconstruction_nll (`torch.FloatTensor` of shape `(batch,)`, *optional*, returned when `labels` is given):
+            -log p(x | z) in nats, summed over the labels of each sentence, EOS included.
+        kl (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*):
+            KL divergence of each posterior from the prior in nats, per dimension.
+        mean (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*): Means of the posteriors.
+        logvar (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*): Their log variances.
+        latents (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*): The latents that were decoded.
+        logits (`torch.FloatTensor`, *optional*, returned when `output_logits=True`, and always without `labels` when
+            something was decoded): `(batch, target_length, vocab_size)`.
+        past_key_values (`Cache`, *optional*, returned when one was passed in): The decoder's cache.
+    """
+
+    loss: torch.FloatTensor | None = None
+    reconstruction_nll: torch.FloatTensor | None = None
+    kl: torch.FloatTensor | None = None
+    mean: torch.FloatTensor | None = None
+    logvar: torch.FloatTensor | None = None
+    latents: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    past_key_values: Cache | None = None
+
+    @property
+    def posterior(self) -> DiagonalGaussian:
+        """The posteriors as distributions."""
+        return DiagonalGaussian(self.mean, self.logvar)
+
+
+class BNVAEPreTrainedModel(PreTrainedModel):
+    """Base class: initialisation, loading and saving."""
+
+    config: BNVAEConfig
+    config_class = BNVAEConfig
+    base_model_prefix = "bnvae"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    # All of the posterior but its counters of batches, which are integers: loading would turn them into floats.
+    _keep_in_fp32_modules_strict = [
+        "posterior.*projection",
+        "posterior.*running",
+        "posterior.scale.theta",
+        "posterior.scale.allocation",
+        "posterior.shift",
+        "posterior.spread",
+    ]
+    # The trainer must not scale the loss by label tokens: it is a mean over sentences.
+    accepts_loss_kwargs = False
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> "BNVAEPreTrainedModel":
+        """As [`~transformers.PreTrainedModel.from_pretrained`].
+
+        Raises:
+            OSError: also for a weights file that is damaged or was cut off.
+        """
+        _refuse_encoder_dropouts(kwargs.get("encoder"))
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except Exception as error:
+            if type(error).__name__ != "SafetensorError":
+                raise
+            raise OSError(
+                f"The weights file of {pretrained_model_name_or_path} is damaged or was cut off ({error}). Copy or "
+                "download it again (force_download=True), or use an earlier checkpoint."
+            ) from error
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As [`~transformers.PreTrainedModel.save_pretrained`].
+
+        Raises:
+            ValueError: for a model in which a part has adapters of PEFT, whose weights loading would not find.
+        """
+        if not self._hf_peft_config_loaded and has_adapters(self):
+            raise ValueError(
+                "Adapters of PEFT are inside this model, and it could not be loaded as it would be saved. Give the "
+                "whole model its adapters, model = peft.get_peft_model(model, config), and save what that returns; or "
+                "save the model without them, after merge_and_unload() of what has them."
+            )
+        super().save_pretrained(*args, **kwargs)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # Called for every module of ours that holds a tensor, but not for this container and not inside the two
+        # networks, which bring their own initialisation.
+        super()._init_weights(module)
+        if isinstance(module, TauScale):
+            init.constant_(module.theta, module.theta_init)
+        elif isinstance(module, RateScale):
+            init.zeros_(module.allocation)
+        elif isinstance(module, BatchNormMeanPosterior):
+            init.zeros_(module.shift)
+        elif isinstance(module, DiversityUncertaintyPosterior):
+            init.ones_(module.spread)
+            init.zeros_(module.shift)
+        elif isinstance(module, BatchStandardization):
+            init.zeros_(module.running_mean)
+            init.ones_(module.running_var)
+            init.zeros_(module.num_batches_tracked)
+        elif isinstance(module, BatchRootMeanSquare):
+            init.ones_(module.running_mean_square)
+            init.zeros_(module.num_batches_tracked)
+
+
+class BNVAEEncoderSide(BNVAEPreTrainedModel):
+    """What a whole model and one without a decoder have in common: `self.encoder` and `self.posterior`."""
+
+    encoder: PreTrainedModel
+    posterior: PosteriorHead
+
+    def _build_posterior(self) -> PosteriorHead:
+        config = self.config
+        return build_posterior_head(
+            config.posterior,
+            config.encoder.hidden_size,
+            config.latent_size,
+            tau=config.bn_tau,
+            gamma=config.bn_gamma,
+            rate=config.rate,
+            theta_init=config.bn_theta_init,
+        )
+
+    def _prepare_pooler(self) -> None:
+        """Demand the pooler where it is used, drop it where it is not: a parameter without a gradient keeps DDP from
+        synchronising."""
+        pooler = getattr(self.encoder, "pooler", None)
+        if self.config.pooling == "pooler":
+            if pooler is None:
+                raise ValueError(
+                    f"pooling='pooler' needs an encoder with a pooler, which {type(self.encoder).__name__} does not "
+                    "have. Use pooling='cls' or pooling='mean'."
+                )
+        elif pooler is not None and "add_pooling_layer" in inspect.signature(type(self.encoder)).parameters:
+            self.encoder.pooler = None
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_input_embeddings(value)
+
+    def encode(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        chunk_size: int | None = None,
+        checkpoint_chunks: bool | None = None,
+        **kwargs: Any,
+    ) -> DiagonalGaussian:
+        """
+        The posteriors of sentences.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids of the encoder's vocabulary.
+            attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
+            chunk_size, checkpoint_chunks (*optional*): As in [`~BNVAEModel.forward`].
+            **kwargs: Further arguments of the encoder (`token_type_ids`, ...).
+
+        Returns:
+            [`DiagonalGaussian`]: with `mean` and `logvar`, each `(batch, latent_size)`, `sample()`, `mode()`, `kl()`.
+        """
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}
+        if len(input_ids) == 0:
+            raise ValueError(
+                f"input_ids of shape {tuple(input_ids.shape)} hold no sentence. In a distributed training every "
+                "process needs one at least in each batch: drop a last batch that is too small to share out."
+            )
+        _check_length(input_ids.shape[1], self.config.encoder, "encoder")
+
+        lengths = real_lengths(torch.ones_like(input_ids) if attention_mask is None else attention_mask)
+        parts, order = cut_into_chunks(
+            {"input_ids": input_ids, "attention_mask": attention_mask, **kwargs},
+            lengths,
+            self._count_chunks(lengths, chunk_size),
+        )
+        if not kwargs and self._packs_encoder(attention_mask, lengths):
+            for part in parts:
+                part["packing"] = pack_sentences(real_lengths(part["attention_mask"]))
+        (features,) = run_in_chunks(self._features, parts, order, self._checkpoints_chunks(checkpoint_chunks))
+        return self.posterior(features)
+
+    def _packs_encoder(self, attention_mask: torch.Tensor | None, lengths: torch.Tensor) -> bool:
+        """Whether sentences share rows of the encoder: where it can, a sentence's vector is made of its own positions'
+        hidden states, and padding is on the right."""
+        if attention_mask is None or not self._may_pack or self.config.pooling == "pooler":
+            return False
+        if not encoder_can_pack(self.encoder):
+            return False
+        return torch.equal(attention_mask.ne(0).sum(1), lengths) and bool(lengths.all())
+
+    @property
+    def _may_pack(self) -> bool:
+        # The rows depend on the lengths, which a traced graph must not.
+        return self.config.pack_sentences and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+
+    def _features(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        packing: Packing | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor]:
+        """One vector of each sentence, `(batch, hidden_size)`."""
+        if packing is None:
+            outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+            return (self._pool(outputs, attention_mask),)
+        outputs = self.encoder(
+            input_ids=packing.pack(input_ids, fill=self.config.encoder.pad_token_id or 0),
+            attention_mask=packing.attention_mask(),
+            position_ids=encoder_positions(self.encoder, input_ids, packing),
+            return_dict=True,
+        )
+        outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)
+        return (self._pool(outputs, attention_mask[:, : packing.length]),)
+
+    def _count_chunks(self, lengths: torch.Tensor, chunk_size: int | None) -> int:
+        """Into how many chunks a batch is cut, by what the call says or else the configuration."""
+        chunk_size = self.config.chunk_size if chunk_size is None else chunk_size
+        check_chunk_size(chunk_size)
+        return count_chunks(lengths, chunk_size, self)
+
+    def _checkpoints_chunks(self, checkpoint_chunks: bool | None) -> bool:
+        """Whether chunks are computed twice, by what the call says or else the configuration."""
+        return self.config.checkpoint_chunks if checkpoint_chunks is None else checkpoint_chunks
+
+    def _pool(self, outputs: ModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """One vector per sentence, `(batch, hidden_size)`."""
+        if self.config.pooling == "pooler":
+            return outputs.pooler_output
+        hidden_states = getattr(outputs, "last_hidden_state", None)
+        if hidden_states is None:
+            raise ValueError(f"The encoder {type(self.encoder).__name__} returns no hidden states to pool.")
+        if attention_mask is None:
+            return hidden_states[:, 0] if self.config.pooling == "cls" else hidden_states.mean(1)
+        if self.config.pooling == "cls":
+            # The first real token, wherever the padding is.
+            first = attention_mask.long().argmax(1)
+            return hidden_states[torch.arange(first.shape[0], device=first.device), first]
+        weights = attention_mask.to(hidden_states.dtype).unsqueeze(-1)
+        return (hidden_states * weights).sum(1) / weights.sum(1)
+
+
+class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
+    """
+    A variational autoencoder for text: a BERT-style encoder, a posterior head, and a causal decoder into which the
+    latent is injected as a memory slot and an embedding.
+
+    Args:
+        config ([`BNVAEConfig`]): The configuration.
+        encoder, decoder (`PreTrainedModel`, *optional*): Networks to use as they are, built from `config.encoder` and
+            `config.decoder` if not given. [`~BNVAEModel.from_encoder_decoder_pretrained`] passes pretrained ones.
+
+    Example:
+
+    ```python
+    >>> from hf_bnvae import BNVAEModel, BNVAEProcessor
+
+    >>> model = BNVAEModel.from_encoder_decoder_pretrained("google-bert/bert-base-cased", "openai-community/gpt2")
+    >>> processor = BNVAEProcessor.from_encoder_decoder_pretrained(
+    ...     "google-bert/bert-base-cased", "openai-community/gpt2", config=model.config
+    ... )
+    >>> batch = processor(["The food was great .", "I will not come back ."], return_tensors="pt")
+    >>> loss = model(**batch).loss  # negative ELBO, nats per sentence
+    ```
+    """
+
+    def __init__(
+        self,
+        config: BNVAEConfig,
+        encoder: PreTrainedModel | None = None,
+        decoder: PreTrainedModel | None = None,
+    ) -> None:
+        # `from_pretrained(path, posterior=...)` assigns fields one by one, past the configuration's own checks.
+        config.validate()
+        config.apply_encoder_dropout()
+        super().__init__(config)
+        self.encoder = AutoModel.from_config(config.encoder) if encoder is None else encoder
+        self.decoder = AutoModelForCausalLM.from_config(config.decoder) if decoder is None else decoder
+        drops = {k: v for k, v in config.encoder.to_dict().items() if "drop" in k}
+        if {k: v for k, v in self.encoder.config.to_dict().items() if "drop" in k} != drops:
+            raise ValueError(
+                f"The encoder that was passed was built with other dropouts than encoder_dropout="
+                f"{config.encoder_dropout} means ({drops}). Build it from config.encoder, or use "
+                "from_encoder_decoder_pretrained."
+            )
+        # Theirs, which all their layers look at: `from_pretrained` copies the one that it is given.
+        config.encoder, config.decoder = self.encoder.config, self.decoder.config
+        self._prepare_pooler()
+        self.posterior = self._build_posterior()
+        embedding_size = self.decoder.get_input_embeddings().embedding_dim
+        self.injection = LatentInjection(config.decoder, embedding_size, config.latent_size, config.latent_injection)
+        self.post_init()
+        # FSDP shards these modules and the input embeddings each by itself, so one must not contain the other, as
+        # BERT's do.
+        embeddings = self.get_input_embeddings()
+        around = {type(m).__name__ for m in self.modules() if m is not embeddings and embeddings in m.modules()}
+        self._no_split_modules = [name for name in self._no_split_modules or () if name not in around]
+
+    @classmethod
+    def from_encoder_decoder_pretrained(
+        cls,
+        encoder_name_or_path: str,
+        decoder_name_or_path: str,
+        *,
+        encoder: dict[str, Any] | None = None,
+        decoder: dict[str, Any] | None = None,
+        dtype: torch.dtype | str = torch.float32,
+        **fields: Any,
+    ) -> "BNVAEModel":
+        r"""
+        A BN-VAE from a pretrained encoder and a pretrained decoder; the posterior head and the injection are new.
+
+        Args:
+            encoder_name_or_path (`str`): Hub name or folder of a bidirectional `AutoModel` (BERT, RoBERTa, ...).
+            decoder_name_or_path (`str`): Hub name or folder of an `AutoModelForCausalLM` (GPT-2, ...).
+            encoder, decoder (`dict`, *optional*): Overrides for the one configuration or its loading, for example
+                `decoder={"resid_pdrop": 0.0}`, `encoder={"revision": "v1.0"}` or, for weights in llama.cpp's format,
+                `decoder={"gguf_file": "model.Q4_1.gguf"}` (needs `gguf`; they are dequantised, and saved as such).
+            dtype (`torch.dtype` or `str`, *optional*, defaults to `torch.float32`): Of all weights but the posterior
+                head's, which stay in float32. Training wants float32 weights, with autocast for speed.
+            **fields: Fields of [`BNVAEConfig`] (`latent_size=32`, `posterior="bn_rms"`, `rate=8`, ...), and arguments
+                of the loading of both (`token`, `cache_dir`, `attn_implementation`, ...).
+
+        Returns:
+            [`BNVAEModel`]: in evaluation mode, as `from_pretrained` leaves a model.
+
+        Raises:
+            ValueError: for an unknown field, a prefixed keyword (`encoder_hidden_size=...`), or a configuration that
+                [`BNVAEConfig`] refuses.
+        """
+        config_class = cls.config_class
+        loading = {name: fields.pop(name) for name in _LOADING_KWARGS if name in fields}
+        if isinstance(dtype, str):
+            if not isinstance(getattr(torch, dtype, None), torch.dtype):
+                raise ValueError(f"dtype must name a floating-point type of torch, like 'bfloat16', got {dtype!r}.")
+            dtype = getattr(torch, dtype)
+        own_fields = set(config_class.__dataclass_fields__) - {"encoder", "decoder"}
+        for name in fields:
+            if name not in own_fields:
+                half, _, rest = name.partition("_")
+                hint = f" Write {half}={{{rest!r}: ...}}." if half in ("encoder", "decoder") and rest else ""
+                raise ValueError(
+                    f"{name!r} is no field of {config_class.__name__}.{hint} Its fields: "
+                    f"{', '.join(sorted(own_fields))}."
+                )
+        encoder, decoder = dict(encoder or {}), dict(decoder or {})
+        _refuse_encoder_dropouts(encoder)
+        encoder_config, encoder_kwargs = AutoConfig.from_pretrained(
+            encoder_name_or_path, **loading, **encoder, return_unused_kwargs=True
+        )
+        decoder_config, decoder_kwargs = AutoConfig.from_pretrained(
+            decoder_name_or_path, **loading, **decoder, return_unused_kwargs=True
+        )
+        config = config_class.from_encoder_decoder_configs(encoder_config, decoder_config, **fields)
+        # Loading arguments that the configuration's loading consumed are wanted again for the weights.
+        encoder_kwargs |= {k: v for k, v in {**loading, **encoder}.items() if not hasattr(encoder_config, k)}
+        decoder_kwargs |= {k: v for k, v in {**loading, **decoder}.items() if not hasattr(decoder_config, k)}
+        model = cls(
+            config,
+            encoder=AutoModel.from_pretrained(
+                encoder_name_or_path, config=config.encoder, dtype=dtype, **encoder_kwargs
+            ),
+            decoder=AutoModelForCausalLM.from_pretrained(
+                decoder_name_or_path, config=config.decoder, dtype=dtype, **decoder_kwargs
+            ),
+        )
+        model.injection.to(dtype)
+        if dtype == torch.float64:
+            model.posterior.to(dtype)
+        return model.eval()
+
+    def save_pretrained(
+        self, save_directory: Any, is_main_process: bool = True, push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
+        """As [`~BNVAEPreTrainedModel.save_pretrained`], and with the code that loads the model and its pipelines where
+        this package is not installed (`trust_remote_code=True`)."""
+        self.refer_to_code()
+        names = ("repo_id", "private", "revision", "commit_message", "commit_description", "create_pr", "tags")
+        pushing = {name: kwargs.pop(name) for name in names if name in kwargs}
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        # Adapters are saved without the configuration that would refer to it.
+        if is_main_process and not self._hf_peft_config_loaded:
+            self.save_code(save_directory)
+        if is_main_process and push_to_hub:
+            # Not by the base class' saving, which would upload before the code is there.
+            pushing |= {name: kwargs[name] for name in ("token", "max_shard_size") if name in kwargs}
+            self.push_to_hub(**{"repo_id": os.path.basename(os.path.normpath(save_directory)), **pushing})
+
+    def refer_to_code(self) -> None:
+        """Name in the configuration the files that [`~BNVAEModel.save_code`] writes beside it, and what is in them."""
+        # Here and not above: few need it, and it takes its time. Transformers' copier reads this line, too.
+        from .pipeline_bnvae import PIPELINES
+
+        self.config.auto_map = {
+            auto_class: f"{own_class.__module__.rpartition('.')[2]}.{own_class.__name__}"
+            for auto_class, own_class in (("AutoConfig", BNVAEConfig), ("AutoModel", BNVAEModel))
+        }
+        self.config.custom_pipelines = {
+            task: {"impl": f"{own_class.__module__.rpartition('.')[2]}.{own_class.__name__}", "pt": ["AutoModel"]}
+            for task, own_class in PIPELINES.items()
+        }
+
+    def save_code(self, folder: Any) -> None:
+        """Write the files of this package that a checkpoint needs where the package is not installed.
+
+        Args:
+            folder (`str`): The folder of the configuration that refers to them.
+        """
+        # By the class: a subclass of somebody's own is loaded as a BNVAEModel there.
+        custom_object_save(BNVAEModel, folder)
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The decoder's, or `None` where they share their weights with its input embeddings: FSDP asks for the two to
+        shard each by itself, would take the encoder's for their partner, and cut the shared tensor twice."""
+        output_embeddings = self.decoder.get_output_embeddings()
+        is_tied = getattr(output_embeddings, "weight", None) is self.decoder.get_input_embeddings().weight
+        return None if is_tied else output_embeddings
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.decoder.set_output_embeddings(new_embeddings)
+
+    def get_encoder(self, modality: str | None = None) -> PreTrainedModel:
+        return self.encoder
+
+    def get_decoder(self) -> PreTrainedModel:
+        return self.decoder
+
+    def freeze(self, part: FreezablePart) -> None:
+        """
+        Leave a network out of training: from now on its parameters take no gradients. They still reach posterior head
+        and injection through it, and its dropout acts in training as before.
+
+        Loading makes all parameters trainable, so freeze a model after `from_pretrained`, and before it is given to
+        an optimiser or to `DistributedDataParallel`.
+
+        Args:
+            part (`str`): `"encoder"`, `"decoder"` or `"both"`.
+        """
+        if part not in get_args(FreezablePart):
+            raise ValueError(f"part must be one of {', '.join(get_args(FreezablePart))}, got {part!r}.")
+        for name in ("encoder", "decoder"):
+            if part in (name, "both"):
+                getattr(self, name).requires_grad_(False)
+
+    def load_encoder_side(self, source: "BNVAEModel") -> "BNVAEModel":
+        """
+        Take encoder and posterior head from another model, with their running statistics, and leave decoder and
+        injection as they are. Trained as an autoencoder first (beta = 0), the encoder says something of a text before
+        a decoder that has not adapted to it is trained with the KL: Li et al., "A Surprisingly Effective Fix for Deep
+        Latent Variable Modeling of Text", EMNLP 2019.
+
+        Args:
+            source ([`BNVAEModel`]): A model with the same encoder, pooling and posterior head.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ValueError: if one of the two does not fit.
+        """
+        if not isinstance(source, BNVAEModel):
+            raise ValueError(f"source must be a BNVAEModel, got {type(source).__name__}.")
+        for name in ("posterior", "pooling", "latent_size", "bn_tau", "bn_gamma", "rate"):
+            own, other = getattr(self.config, name), getattr(source.config, name)
+            if own != other:
+                raise ValueError(
+                    f"The other model's encoder side is of another kind: its {name} is {other!r}, this one's {own!r}."
+                )
+        shapes = [
+            {name: tuple(value.shape) for name, value in model.encoder.state_dict().items()}
+            for model in (self, source)
+        ]
+        if self.config.encoder.model_type != source.config.encoder.model_type or shapes[0] != shapes[1]:
+            raise ValueError(
+                f"The other model's encoder ({source.config.encoder.model_type!r}) is another one than this model's "
+                f"({self.config.encoder.model_type!r}), or of other sizes."
+            )
+        for name in ("encoder", "posterior"):
+            getattr(self, name).load_state_dict(getattr(source, name).state_dict())
+        return self
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError(
+            "A BNVAEModel has two vocabularies. Resize the one that changed: "
+            "model.encoder.resize_token_embeddings(...) or model.decoder.resize_token_embeddings(...)."
+        )
+
+    def _set_gradient_checkpointing(self, enable: bool = True, **kwargs: Any) -> None:
+        function = kwargs.get("gradient_checkpointing_func")
+        if enable and getattr(function, "keywords", {}).get("use_reentrant"):
+            raise ValueError(
+                "Reentrant activation checkpointing (use_reentrant=True) would lose the gradient of the latent's "
+                "memory slot, which reaches the decoder's layers through their cache. Use use_reentrant=False, the "
+                "default."
+            )
+        layers = [m for m in self.decoder.modules() if isinstance(m, GradientCheckpointingLayer)]
+        if enable and not layers:
+            raise ValueError(
+                f"The layers of {type(self.decoder).__name__} cannot be checkpointed one by one with the latent's "
+                "memory slot in their cache. Use checkpoint_chunks=True, which checkpoints whole chunks of the batch."
+            )
+        super()._set_gradient_checkpointing(enable, **kwargs)
+        for module in self.decoder.modules():
+            if not isinstance(module, GradientCheckpointingLayer) and hasattr(module, "gradient_checkpointing"):
+                # A flag of the whole network makes it drop its cache; the layers have theirs.
+                module.gradient_checkpointing = False
+        for layer in layers:
+            # Prefix caches are only read, so a second pass over a layer finds what the first one found.
+            layer._can_checkpoint_with_cache = True
+
+    def kl_floor(self) -> torch.Tensor:
+        """The least mean KL of a training batch at the current parameters, in nats per sentence (0-dimensional)."""
+        return self.posterior.kl_floor()
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        noise: torch.FloatTensor | None = None,
+        latents: torch.FloatTensor | None = None,
+        output_logits: bool = False,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        chunk_size: int | None = None,
+        checkpoint_chunks: bool | None = None,
+        **kwargs: Any,
+    ) -> BNVAEOutput:
+        r"""
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
+                Token ids of the encoder's vocabulary. Not needed where `latents` are given.
+            attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
+            labels (`torch.LongTensor` of shape `(batch, target_length)`, *optional*):
+                Token ids of the decoder's vocabulary, ending in EOS, without BOS, padded on the right with -100.
+                `decoder_start_token_id` is prepended for the decoder's input, and every label is scored.
+            noise (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*):
+                Standard normal noise of the reparameterisation; drawn if not given, in training and in evaluation.
+            latents (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*):
+                Latents to decode in place of a sample of the posterior.
+            output_logits (`bool`, *optional*, defaults to `False`): Return logits although `labels` are given.
+            decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values, use_cache, logits_to_keep:
+                What [`~transformers.GenerationMixin.generate`] passes; `encoder_outputs.last_hidden_state` holds the
+                latents as a sequence of length one.
+            chunk_size (`int`, *optional*, defaults to `config.chunk_size`):
+                How many of the longest sentences encoder and decoder take at once; of shorter ones they take as many
+                as have no more positions. The batch remains one posterior batch: it goes through the encoder in chunks
+                sorted by length, once through the head, and through the decoder in chunks, and all outputs are in the
+                order of the inputs. Less padding is computed, which is worth more the more lengths differ, while small
+                chunks keep a device less busy.
+            checkpoint_chunks (`bool`, *optional*, defaults to `config.checkpoint_chunks`):
+                Keep no activations of a chunk for the backward pass and compute it twice, so that training needs the
+                memory of one chunk only.
+            **kwargs: Further arguments of the encoder, or with the prefix `decoder_` of the decoder.
+
+        Returns:
+            [`BNVAEOutput`]
+        """
+        # PEFT names what it was not given: `decoder_inputs_embeds=None`.
+        kwargs = {k: v for k, v in kwargs.items() if v is not None and k != "return_dict"}
+        decoder_kwargs = {k.removeprefix("decoder_"): v for k, v in kwargs.items() if k.startswith("decoder_")}
+        encoder_kwargs = {k: v for k, v in kwargs.items() if not k.startswith("decoder_")}
+        posterior = None
+        if encoder_outputs is not None:
+            latents = encoder_outputs[0].squeeze(1)
+        if input_ids is not None:
+            self._warn_about_accumulation()
+            posterior = self.encode(input_ids, attention_mask, chunk_size, checkpoint_chunks, **encoder_kwargs)
+            if latents is None:
+                latents = posterior.sample(noise)
+        if latents is None:
+            raise ValueError("Pass the sentences as input_ids, or the latents to decode as latents.")
+
+        kl = None if posterior is None else posterior.kl()
+        loss = reconstruction_nll = logits = cache = None
+        if labels is not None:
+            self._check_latents(latents, len(labels))
+            lengths = real_lengths(labels.ne(IGNORE_INDEX))
+            parts, order = cut_into_chunks(
+                {"labels": labels, **decoder_kwargs},
+                lengths,
+                self._count_chunks(lengths, chunk_size),
+                latents=latents,
+            )
+            packs = self._may_pack and not (output_logits or decoder_kwargs) and decoder_can_pack(self.decoder)
+            self._prepare_inputs(parts, packs)
+            reconstruction_nll, *rest = run_in_chunks(
+                partial(self._reconstruct, padded_length=labels.shape[1] if output_logits else None),
+                parts,
+                order,
+                self._checkpoints_chunks(checkpoint_chunks),
+            )
+            logits = rest[0] if rest else None
+            if kl is not None:
+                # Only in training do the processes of a distributed training make the same calls.
+                loss, _ = posterior_batch_mean(reconstruction_nll + kl.sum(-1), across_processes=self.training)
+        elif decoder_input_ids is not None:
+            logits, cache = self.decode(
+                latents,
+                decoder_input_ids,
+                attention_mask=decoder_attention_mask,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+                logits_to_keep=logits_to_keep,
+                **decoder_kwargs,
+            )
+        return BNVAEOutput(
+            loss=loss,
+            reconstruction_nll=reconstruction_nll,
+            kl=kl,
+            mean=None if posterior is None else posterior.mean,
+            logvar=None if posterior is None else posterior.logvar,
+            latents=latents,
+            logits=logits,
+            past_key_values=cache,
+        )
+
+    def _prepare_inputs(self, parts: list[dict[str, Any]], packs: bool) -> None:
+        """Let sentences of each chunk share rows where that is worth it, and add the embeddings of the decoder's
+        tokens to its arguments: all of them in one lookup, whose gradient is as large as the vocabulary."""
+        all_ids = []
+        for part in parts:
+            labels = part["labels"]
+            ids = self.prepare_decoder_input_ids_from_labels(labels)
+            packing = pack_sentences(real_lengths(labels.ne(IGNORE_INDEX))) if packs else None
+            if packing is not None:
+                ids = packing.pack(ids, fill=self.config.decoder_start_token_id)
+                part |= {"labels": packing.pack(labels, fill=IGNORE_INDEX), "packing": packing}
+            all_ids.append(ids)
+        flat = torch.cat([ids.flatten() for ids in all_ids]).unsqueeze(0)
+        embeddings = self.decoder.get_input_embeddings()(flat)
+        own_embeddings = embeddings[0].split([ids.numel() for ids in all_ids])
+        for part, ids, own in zip(parts, all_ids, own_embeddings, strict=True):
+            part["inputs_embeds"] = own.view(*ids.shape, -1)
+
+    def _reconstruct(
+        self,
+        latents: torch.FloatTensor,
+        labels: torch.LongTensor,
+        inputs_embeds: torch.FloatTensor,
+        padded_length: int | None,
+        packing: Packing | None = None,
+        **decoder_kwargs: Any,
+    ) -> tuple[torch.Tensor, ...]:
+        """-log p(x | z) of each sentence, `(batch,)`, and with a `padded_length` the logits too, 0 where nothing is
+        scored: `(batch, padded_length, vocab_size)`."""
+        scored = labels.ne(IGNORE_INDEX)
+        scored_logits, _ = self._decode(
+            latents, inputs_embeds, logits_to_keep=scored, packing=packing, **decoder_kwargs
+        )
+        if packing is not None:
+            return (packing.sum(token_nll(scored_logits, labels, scored)),)
+        nll = sentence_nll(scored_logits, labels, scored)
+        if padded_length is None:
+            return (nll,)
+        scored = F.pad(scored, (0, padded_length - scored.shape[1]))
+        logits = scored_logits.new_zeros(*scored.shape, scored_logits.shape[-1])
+        return nll, logits.masked_scatter(scored.unsqueeze(-1), scored_logits)
+
+    def _warn_about_accumulation(self) -> None:
+        """Say that the batch is cut where a loop accumulates gradients over batches with statistics of their own.
+
+        Accelerate, and with it the plain `Trainer`, knows when it accumulates; were it not imported, nobody would.
+        """
+        accelerate = sys.modules.get("accelerate.state")
+        if accelerate is None or not (self.training and self.posterior.uses_batch and torch.is_grad_enabled()):
+            return
+        if not accelerate.GradientState().sync_gradients:
+            logger.warning_once(
+                "Gradients are being accumulated, and every micro-batch is normalised by its own statistics: that is "
+                "not the training with one large batch. BNVAETrainer accumulates exactly. In a loop of your own give "
+                "the model the whole batch at once, with chunk_size=<micro-batch size> and checkpoint_chunks=True: it "
+                "takes the memory of one micro-batch."
+            )
+
+    def decode(
+        self,
+        latents: torch.FloatTensor,
+        decoder_input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> tuple[torch.FloatTensor, Cache | None]:
+        """
+        Logits of the decoder under given latents.
+
+        Args:
+            latents (`torch.FloatTensor` of shape `(batch, latent_size)`): The latents.
+            decoder_input_ids (`torch.LongTensor` of shape `(batch, target_length)`):
+                Token ids of the decoder's vocabulary, from `decoder_start_token_id` on.
+            attention_mask (`torch.Tensor` of shape `(batch, target_length)`, *optional*): 1 for tokens, 0 for padding;
+                with a cache, or if one likes, a column for the memory slot ahead of them. Not needed for padding on
+                the right, which a causal decoder does not see.
+            past_key_values (`Cache`, *optional*): A cache that already holds the memory slot.
+            use_cache (`bool`, *optional*): Whether the decoder returns the cache.
+            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Which positions' logits to compute;
+                0 for all, a boolean `(batch, target_length)` mask for those it marks.
+
+        Returns:
+            `tuple`: logits, `(batch, target_length, vocab_size)` or `(marked, vocab_size)`, and the cache or `None`.
+        """
+        self._check_latents(latents, len(decoder_input_ids))
+        inputs_embeds = self.decoder.get_input_embeddings()(decoder_input_ids)
+        return self._decode(
+            latents, inputs_embeds, attention_mask, past_key_values, use_cache, logits_to_keep, **kwargs
+        )
+
+    def _decode(
+        self,
+        latents: torch.FloatTensor,
+        inputs_embeds: torch.FloatTensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        packing: Packing | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.FloatTensor, Cache | None]:
+        """As `decode`, from the tokens' embeddings, `(batch, target_length, embedding_size)`, or where sentences share
+        rows `(rows, width, embedding_size)`."""
+        inputs_embeds = self.injection.add_embedding(inputs_embeds, latents, packing)
+        if past_key_values is None:
+            slots = self.injection.num_slots
+            length = inputs_embeds.shape[1] if packing is None else packing.length
+            _check_length(length + slots, self.config.decoder, "decoder")
+            self.injection.check_length(length + slots)
+            if attention_mask is not None and attention_mask.shape[-1] == length:
+                attention_mask = F.pad(attention_mask, (slots, 0), value=1)
+            past_key_values, use_cache = self.injection.prefix_cache(latents, packing), False
+        if packing is not None:
+            # A sentence's slot takes the position ahead of its first token, wherever that is.
+            kwargs["position_ids"] = packing.positions + self.injection.num_slots
+            attention_mask = packing.attention_mask(is_causal=True, has_slots=self.injection.num_slots > 0)
+        elif attention_mask is None or (isinstance(attention_mask, torch.Tensor) and attention_mask.dim() == 2):
+            if attention_mask is not None and self.takes_position_ids:
+                kwargs.setdefault("position_ids", positions_of(attention_mask)[:, -inputs_embeds.shape[1] :])
+            attention_mask = self._keep_slots_visible(attention_mask, inputs_embeds, past_key_values)
+        outputs = self.decoder(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
+            **kwargs,
+        )
+        return outputs.logits, outputs.past_key_values if use_cache else None
+
+    @property
+    def takes_position_ids(self) -> bool:
+        """Whether the decoder can be told positions, which padding on the left shifts."""
+        return "position_ids" in inspect.signature(self.decoder.forward).parameters
+
+    def _keep_slots_visible(
+        self, attention_mask: torch.Tensor | None, inputs_embeds: torch.Tensor, past_key_values: Cache | None
+    ) -> Any:
+        """The decoder's masks with the memory slot in sight of every token, where its windows are shorter than the
+        texts; else `attention_mask` as it is."""
+        window = self.injection.window
+        if window is None or past_key_values.get_seq_length() + inputs_embeds.shape[1] <= window:
+            return attention_mask
+        if is_flash_attention_requested(self.decoder.config):
+            raise ValueError(
+                f"Texts are longer than the decoder's window of {window} positions, and flash attention cannot keep "
+                "the latent's memory slot in sight there. Load the model with attn_implementation={'decoder': "
+                "'sdpa'}, or build it with latent_injection='embedding'."
+            )
+        return create_masks_for_generate(
+            self.decoder.config,
+            inputs_embeds,
+            attention_mask,
+            past_key_values,
+            or_mask_function=self.injection.slots_stay_visible,
+        )
+
+    def _check_latents(self, latents: torch.Tensor, batch_size: int) -> None:
+        expected = (batch_size, self.config.latent_size)
+        if tuple(latents.shape) != expected:
+            raise ValueError(
+                f"latents must have the shape (batch, latent_size) = {expected}, got {tuple(latents.shape)}."
+            )
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
+        """The decoder's input for `labels`, both `(batch, target_length)`: `decoder_start_token_id`, then all labels
+        but the last one.
+
+        Raises:
+            ValueError: for labels with -100 ahead of a token, or if no `decoder_start_token_id` is known.
+        """
+        if self.config.decoder_start_token_id is None:
+            raise ValueError(
+                "decoder_start_token_id is not set and the decoder's configuration has neither BOS nor EOS. Set "
+                "config.decoder_start_token_id to the token that starts every text."
+            )
+        scored = labels.ne(IGNORE_INDEX)
+        if bool((scored[:, 1:] & ~scored[:, :-1]).any()):
+            raise ValueError("labels must be padded with -100 on the right only; a -100 stands ahead of a token.")
+        # What stands in the place of padding is never scored and never seen by what is.
+        inputs = labels.masked_fill(~scored, self.config.decoder_start_token_id).roll(1, dims=1)
+        inputs[:, 0] = self.config.decoder_start_token_id
+        return inputs
+
+
+def has_adapters(model: nn.Module) -> bool:
+    """Whether PEFT has put modules of its own into `model`, or around it."""
+    return any(type(module).__module__.partition(".")[0] == "peft" for module in model.modules())
+
+
+def _refuse_encoder_dropouts(overrides: Any) -> None:
+    """The encoder's dropouts are set by one field; an override of one of them would be overwritten silently."""
+    for name in overrides if isinstance(overrides, dict) else ():
+        if "drop" in name:
+            raise ValueError(
+                f"encoder={{{name!r}: {overrides[name]}}} would be overwritten: all dropouts of the encoder follow "
+                f"encoder_dropout. Write encoder_dropout={overrides[name]}."
+            )
+
+
+def _check_length(length: int, config: Any, name: str) -> None:
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and length > positions:
+        raise ValueError(
+            f"A text takes {length} positions of the {name}, which has {positions}. Cut texts to fit: the processor "
+            "does, once processor.limit_lengths(config.encoder, config.decoder) has told it how many there are."
+        )
+
+
+__all__ = ["BNVAEModel", "BNVAEOutput", "BNVAEPreTrainedModel"]

@@ -1,0 +1,652 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Posterior heads: from a batch of feature vectors to a diagonal Gaussian whose KL has a floor.
+
+The heads need no language model. Any VAE, of images or of tables, can put one behind its encoder:
+
+```python
+>>> import torch
+>>> from hf_bnvae import BatchNormRMSPosterior
+
+>>> head = BatchNormRMSPosterior(input_size=64, latent_size=8, rate=6)
+>>> posterior = head(torch.randn(128, 64))
+>>> latents = posterior.sample()  # (128, 8)
+>>> bool(posterior.kl().sum(-1).mean() >= head.kl_floor() - 1e-4)
+True
+```
+
+All head arithmetic is in float32 whatever autocast says, and in float64 where the head or its features are float64.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers.utils import logging
+
+from .batch_statistics_bnvae import (
+    BatchRootMeanSquare,
+    BatchStandardization,
+    BatchStatistics,
+    num_processes,
+)
+from .configuration_bnvae import DEFAULT_DELTA, DEFAULT_GAMMA, DEFAULT_RATE
+from .gaussian_bnvae import DiagonalGaussian
+
+logger = logging.get_logger(__name__)
+
+SMALL_BATCH = 8
+MAX_DELTA = 40  # nats a dimension: a standard deviation of e^-40
+
+
+class PromisedMoments(NamedTuple):
+    """What a head promises of the aggregated posterior, each `(latent_size,)` or `None` where it promises nothing.
+
+    `shift` is E[mu], `mean_square` is E[(mu - shift)^2], `variance` is E[sigma^2], expectations over the data.
+    """
+
+    shift: torch.Tensor | None = None
+    mean_square: torch.Tensor | None = None
+    variance: torch.Tensor | None = None
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Scales: how much of the prior's unit second moment goes to the means
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class TauScale(nn.Module):
+    """Su's shared scale: gamma_sigma^2 = (1 - tau) sigmoid(-theta), gamma_mu^2 = 1 - gamma_sigma^2.
+
+    (kexue.fm/archives/7381.) theta is trainable, one per dimension. Above the floor that tau sets, each dimension
+    stands at least at 1/2 log(1 + e^theta) nats.
+
+    Args:
+        size (`int`): Number of thetas.
+        tau (`float`): In (0, 1).
+        theta_init (`float`, *optional*, defaults to 0): Where theta starts.
+    """
+
+    def __init__(self, size: int, tau: float, theta_init: float = 0.0) -> None:
+        super().__init__()
+        if not 0 < tau < 1:
+            raise ValueError(f"tau must lie strictly between 0 and 1, got {tau}.")
+        self.log_remainder = math.log1p(-tau)
+        if not math.isfinite(theta_init):
+            raise ValueError(f"theta_init must be a finite number, got {theta_init}.")
+        self.theta_init = float(theta_init)
+        self.theta = nn.Parameter(torch.full((size,), self.theta_init))
+
+    def forward(self, dtype: torch.dtype) -> torch.Tensor:
+        """log gamma_sigma^2, `(size,)`."""
+        return self.log_remainder + F.logsigmoid(-_whole(self.theta).to(dtype))
+
+
+class RateScale(nn.Module):
+    """A rate of R nats per sentence, shared out among the dimensions: R_j = R softmax(a)_j, gamma_sigma,j^2 =
+    exp(-2 R_j), gamma_mu,j^2 = 1 - exp(-2 R_j).
+
+    Su's constraint gamma_mu^2 + gamma_sigma^2 = 1 holds, and the floor is R whatever is learnt. The allocation a is
+    trainable and starts at 0, an equal share for each dimension.
+
+    Args:
+        size (`int`): Number of dimensions.
+        rate (`float`): R > 0, in nats per sentence.
+    """
+
+    def __init__(self, size: int, rate: float) -> None:
+        super().__init__()
+        _require_positive_rate(rate)
+        self.rate = float(rate)
+        self.allocation = nn.Parameter(torch.zeros(size))
+
+    def forward(self, dtype: torch.dtype) -> torch.Tensor:
+        """log gamma_sigma^2, `(size,)`."""
+        # A share that underflows would give gamma_mu = sqrt(0), whose gradient is infinite.
+        shares = torch.softmax(_whole(self.allocation).to(dtype), 0).clamp_min(torch.finfo(dtype).tiny)
+        return -2 * self.rate * shares
+
+
+class ConstantScale(nn.Module):
+    """A fixed gamma_sigma^2 = exp(-2 r), r nats for each dimension.
+
+    Args:
+        rate_per_dimension (`float`): r > 0, in nats.
+    """
+
+    def __init__(self, rate_per_dimension: float) -> None:
+        super().__init__()
+        _require_positive_rate(rate_per_dimension)
+        self.rate_per_dimension = float(rate_per_dimension)
+
+    def forward(self, dtype: torch.dtype) -> torch.Tensor:
+        """log gamma_sigma^2, `(1,)`."""
+        return torch.tensor([-2 * self.rate_per_dimension], dtype=dtype)
+
+
+def _whole(parameter: torch.Tensor) -> torch.Tensor:
+    """A parameter that FSDP has sharded, gathered from all processes; outside of a forward pass it is in parts."""
+    return parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
+
+
+def _rate_without(tau: float | None, rate: float | None, theta_init: float | None) -> float | None:
+    """The rate of a head, `None` where tau sets its scale."""
+    if tau is not None and rate is not None:
+        raise ValueError(f"tau={tau} and rate={rate} both set the posterior's scale: give only one.")
+    if tau is None and theta_init is not None:
+        raise ValueError(f"theta_init={theta_init} says where the theta of tau starts: give tau.")
+    return DEFAULT_RATE if tau is None and rate is None else rate
+
+
+def _require_positive_rate(rate: float) -> None:
+    if not 0 < rate < float("inf"):
+        raise ValueError(f"rate must be a positive number of nats per sentence, got {rate}.")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Heads
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class PosteriorHead(nn.Module):
+    """Base of all posterior heads: two linear maps, from features to the two pre-activations of each dimension.
+
+    Class attributes:
+        uses_batch (`bool`): Whether the statistics of the batch enter the result. Such a head refuses a training
+            batch of one sentence and warns below eight.
+        scale_arguments (`tuple[str, ...]`): The keyword arguments that set its scale: "tau", "theta_init", "gamma",
+            "rate".
+
+    Args:
+        input_size (`int`): Width of the features.
+        latent_size (`int`): Number of latent dimensions, d.
+        mean_bias, scale_bias (`bool`): Whether the maps have a bias; behind a centring batch norm it has no effect.
+    """
+
+    uses_batch = True
+    scale_arguments: tuple[str, ...] = ("tau", "theta_init", "rate")
+
+    def __init__(self, input_size: int, latent_size: int, mean_bias: bool, scale_bias: bool) -> None:
+        super().__init__()
+        if latent_size < 1:
+            raise ValueError(f"latent_size must be at least 1, got {latent_size}.")
+        self.latent_size = latent_size
+        self.mean_projection = nn.Linear(input_size, latent_size, bias=mean_bias)
+        self.scale_projection = nn.Linear(input_size, latent_size, bias=scale_bias)
+
+    def forward(self, features: torch.Tensor) -> DiagonalGaussian:
+        """
+        Args:
+            features (`torch.Tensor` of shape `(batch, input_size)`): One vector for each sentence of the posterior
+                batch, that is of all the sentences that share statistics.
+
+        Returns:
+            [`DiagonalGaussian`]: The posteriors, in float32, or float64 where features or weights are.
+
+        Raises:
+            ValueError: in training with batch statistics, for a batch of one sentence or under `nn.DataParallel`.
+        """
+        if self.uses_batch and not torch.compiler.is_exporting():
+            self._check_batch(len(features))
+        dtype = torch.promote_types(self.mean_projection.weight.dtype, features.dtype)
+        dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.to(dtype)
+            mean = _linear(self.mean_projection, features)
+            scale = _linear(self.scale_projection, features)
+            return self.normalise(mean, scale)
+
+    def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
+        """From the two pre-activations, each `(batch, latent_size)`, to the posteriors."""
+        raise NotImplementedError
+
+    def kl_floor(self) -> torch.Tensor:
+        """The least mean KL of a training batch at the current parameters, in nats per sentence (0-dimensional)."""
+        return self.kl_floor_per_dimension().sum()
+
+    def kl_floor_per_dimension(self) -> torch.Tensor:
+        """What each dimension adds to that, in nats, `(latent_size,)`. In a training batch each stays above its own,
+        but with `ln`, which normalises over the dimensions of a sentence and promises their sum."""
+        raise NotImplementedError
+
+    def promised_moments(self) -> PromisedMoments:
+        """The moments of the aggregated posterior that this head promises at the current parameters."""
+        raise NotImplementedError
+
+    def set_parameters(self) -> list[nn.Parameter]:
+        """Scale and shift parameters: they take no weight decay, which would pull them to an arbitrary value."""
+        projections = {id(p) for m in (self.mean_projection, self.scale_projection) for p in m.parameters()}
+        return [p for p in self.parameters() if id(p) not in projections]
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether evaluation has statistics to use: always so without batch statistics."""
+        return all(m.is_estimated for m in self.modules() if isinstance(m, BatchStatistics))
+
+    def require_estimated(self) -> None:
+        """Refuse to evaluate with running statistics that were never estimated.
+
+        Raises:
+            ValueError: with the way out.
+        """
+        if not self.is_estimated:
+            raise ValueError(
+                "The posterior's running statistics were never estimated, so its latents, and every figure of an "
+                "evaluation, would be arbitrary. Train the model, or call hf_bnvae.recalibrate_posterior(model, "
+                "batches) with training batches."
+            )
+
+    def _check_batch(self, batch_size: int) -> None:
+        if getattr(self, "_is_replica", False):
+            raise ValueError(
+                "This model runs under nn.DataParallel, which splits the batch among the GPUs of one process, so that "
+                "each would normalise by the statistics of its part. Start one process per GPU instead: "
+                "torchrun --nproc_per_node=<GPUs> <script>, or let one GPU be seen (CUDA_VISIBLE_DEVICES=0)."
+            )
+        if self.training:
+            accumulating = any(m._population is not None for m in self.modules() if isinstance(m, BatchStatistics))
+            batch_size *= num_processes()
+            if batch_size == 1 and not accumulating:
+                raise ValueError(
+                    "A batch-normalised posterior needs at least two sentences in a training batch, got one: its "
+                    "variance would be 0. Use a larger batch (32 or more; chunk_size=1 with checkpoint_chunks=True "
+                    "holds one sentence of it in memory at once), drop the last incomplete batch of an epoch, or take "
+                    "posterior='ln' or 'gaussian', which need no batch."
+                )
+            if batch_size < SMALL_BATCH and not accumulating:
+                logger.warning_once(
+                    f"A training batch has only {batch_size} sentences. The posterior is normalised by the statistics "
+                    f"of its batch, which say little below {SMALL_BATCH}; at two, every mean is +gamma or -gamma and "
+                    "has no gradient. Use a batch of 32 or more."
+                )
+        elif not self.is_estimated:
+            logger.warning_once(
+                "The posterior's running statistics were never estimated (no training step was made with this head), "
+                "so in evaluation its means and variances are arbitrary. Train the model, or call "
+                "hf_bnvae.recalibrate_posterior(model, batches) first."
+            )
+
+    def extra_repr(self) -> str:
+        return f"latent_size={self.latent_size}"
+
+
+class _ScaledPosterior(PosteriorHead):
+    """A head whose two second moments add to 1 in each dimension: gamma_mu^2 + gamma_sigma^2 = 1."""
+
+    scale: nn.Module
+
+    def kl_floor_per_dimension(self) -> torch.Tensor:
+        """-1/2 log gamma_sigma,j^2: by Jensen E[-log sigma^2] >= -log E[sigma^2], and the second moments add to 1.
+        Sharper than Su's own bound, 1/2 gamma_mu,j^2."""
+        return -0.5 * self._log_gamma_sigma_squared()
+
+    def promised_moments(self) -> PromisedMoments:
+        log_gamma_sigma_squared = self._log_gamma_sigma_squared().detach()
+        gamma_mu_squared = -torch.expm1(log_gamma_sigma_squared)
+        return PromisedMoments(torch.zeros_like(gamma_mu_squared), gamma_mu_squared, log_gamma_sigma_squared.exp())
+
+    def _log_gamma_sigma_squared(self, dtype: torch.dtype | None = None) -> torch.Tensor:
+        weight = self.mean_projection.weight
+        if dtype is None:
+            dtype = weight.dtype if weight.dtype == torch.float64 else torch.float32
+        return self.scale(dtype).to(weight.device).expand(self.latent_size)
+
+
+def _gamma_mu(log_gamma_sigma_squared: torch.Tensor) -> torch.Tensor:
+    return torch.sqrt(-torch.expm1(log_gamma_sigma_squared))
+
+
+class BatchNormPosterior(_ScaledPosterior):
+    """`bn`: mean and *signed* standard deviation are batch-normalised, then scaled by gamma_mu and gamma_sigma.
+
+    Su 2020 (kexue.fm/archives/7381; arXiv 2004.12585v2). Over a training batch E[mu] = 0 and E[mu^2 + sigma^2] = 1 in
+    each dimension, to rounding.
+
+    Args:
+        input_size (`int`): Width of the features.
+        latent_size (`int`): Number of latent dimensions.
+        tau (`float`, *optional*): Instead of the rate, the least second moment of the means, in (0, 1).
+        rate (`float`, *optional*, defaults to 4): The floor in nats per sentence.
+        theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        latent_size: int,
+        tau: float | None = None,
+        rate: float | None = None,
+        theta_init: float | None = None,
+    ) -> None:
+        super().__init__(input_size, latent_size, mean_bias=False, scale_bias=False)
+        rate = _rate_without(tau, rate, theta_init)
+        self.scale = TauScale(latent_size, tau, theta_init or 0.0) if rate is None else RateScale(latent_size, rate)
+        self.mean_norm = BatchStandardization(latent_size)
+        self.scale_norm = BatchStandardization(latent_size)
+
+    def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
+        log_gamma_sigma_squared = self._log_gamma_sigma_squared(mean.dtype)
+        # Where the standard deviation crosses 0 its logarithm needs a guard. The least normal number leaves the
+        # second moment, and with it the floor, as they are; an absolute one would not.
+        tiny = torch.finfo(mean.dtype).tiny
+        log_square = self.scale_norm(scale).square().clamp_min(tiny).log()
+        return DiagonalGaussian(
+            self.mean_norm(mean) * _gamma_mu(log_gamma_sigma_squared), log_gamma_sigma_squared + log_square
+        )
+
+
+class BatchNormRMSPosterior(_ScaledPosterior):
+    """`bn_rms`: the mean as in `bn`; the standard deviation softplus(.) > 0 is scaled by its batch root mean square.
+
+    Ours. Su's condition is on second moments, so the standard deviation need not be centred: scaled without centring
+    it stays positive, meets E[mu^2 + sigma^2] = 1 exactly, and starts near the floor. The mean KL over a batch is
+    -1/2 sum_j E[log sigma_j^2].
+
+    Args:
+        input_size (`int`): Width of the features.
+        latent_size (`int`): Number of latent dimensions.
+        tau (`float`, *optional*): Instead of the rate, the least second moment of the means, in (0, 1).
+        rate (`float`, *optional*, defaults to 4): The floor in nats per sentence.
+        theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        latent_size: int,
+        tau: float | None = None,
+        rate: float | None = None,
+        theta_init: float | None = None,
+    ) -> None:
+        super().__init__(input_size, latent_size, mean_bias=False, scale_bias=True)
+        rate = _rate_without(tau, rate, theta_init)
+        self.scale = TauScale(latent_size, tau, theta_init or 0.0) if rate is None else RateScale(latent_size, rate)
+        self.mean_norm = BatchStandardization(latent_size)
+        self.scale_norm = BatchRootMeanSquare(latent_size)
+
+    def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
+        log_gamma_sigma_squared = self._log_gamma_sigma_squared(mean.dtype)
+        logvar = log_gamma_sigma_squared + 2 * self.scale_norm(_log_softplus(scale))
+        return DiagonalGaussian(self.mean_norm(mean) * _gamma_mu(log_gamma_sigma_squared), logvar)
+
+
+def _log_softplus(values: torch.Tensor) -> torch.Tensor:
+    """log(softplus(x)), by its series log(log(1 + e^x)) = x - e^x / 2 + O(e^2x) where softplus would underflow."""
+    is_small = values < -15
+    series = values - 0.5 * values.clamp_max(-15).exp()
+    return torch.where(is_small, series, F.softplus(values.clamp_min(-15)).log())
+
+
+class BatchNormMeanPosterior(PosteriorHead):
+    """`bn_mean`: the mean is batch-normalised with a fixed gamma and a trainable shift beta; the variance is free.
+
+    Zhu et al., "A Batch Normalized Inference Network Keeps the KL Vanishing Away", ACL 2020. In each dimension
+    E[mu] = beta and Var[mu] = gamma^2 over a training batch.
+
+    Args:
+        input_size (`int`): Width of the features.
+        latent_size (`int`): Number of latent dimensions, d.
+        gamma (`float`, *optional*, defaults to 0.6): Standard deviation of the means, in (0, 1).
+        rate (`float`, *optional*): Instead of gamma, the floor in nats per sentence, below d/2: gamma = sqrt(2R/d).
+    """
+
+    scale_arguments = ("gamma", "rate")
+
+    def __init__(
+        self, input_size: int, latent_size: int, gamma: float = DEFAULT_GAMMA["bn_mean"], rate: float | None = None
+    ) -> None:
+        super().__init__(input_size, latent_size, mean_bias=False, scale_bias=True)
+        self.gamma = _gamma(latent_size, gamma, rate)
+        self.shift = nn.Parameter(torch.zeros(latent_size))
+        self.mean_norm = BatchStandardization(latent_size)
+
+    def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
+        return DiagonalGaussian(self.mean_norm(mean) * self.gamma + self.shift.to(mean.dtype), scale)
+
+    def kl_floor_per_dimension(self) -> torch.Tensor:
+        """1/2 (gamma^2 + beta_j^2): the variance's part of the KL is never negative (Zhu et al., eq. 7)."""
+        shift = _whole(self.shift)
+        return 0.5 * (self.gamma**2 + shift.to(torch.promote_types(shift.dtype, torch.float32)).square())
+
+    def promised_moments(self) -> PromisedMoments:
+        shift = _whole(self.shift).detach()
+        return PromisedMoments(shift, torch.full_like(shift, self.gamma**2), None)
+
+
+def _gamma(latent_size: int, gamma: float, rate: float | None) -> float:
+    if rate is not None:
+        _require_positive_rate(rate)
+        gamma = (2 * rate / latent_size) ** 0.5
+    if not 0 < gamma < 1:
+        raise ValueError(
+            f"gamma must lie strictly between 0 and 1, got {gamma}{'' if rate is None else f' from rate={rate}'}: "
+            "from 1 on, gamma^2 + E[sigma^2] > 1, an aggregated posterior wider than the prior (a posterior hole)."
+        )
+    return gamma
+
+
+class DiversityUncertaintyPosterior(PosteriorHead):
+    """`du`: a remedy to compare with. The mean is batch-normalised with a trainable scale, renormalised so that its
+    root mean square over the dimensions is gamma, and a trainable shift; the variance has a floor of its own and loses
+    its free part at random in training.
+
+    DU-VAE: Shen et al., "Regularizing Variational Autoencoder with Diversity and Uncertainty Awareness", IJCAI 2021.
+    sigma^2 = 1 / (2 pi e) + dropout(exp(.)), with p = 0.2 in training; 1 / (2 pi e) is the variance of a Gaussian
+    whose entropy is 0.
+
+    Args:
+        input_size (`int`): Width of the features.
+        latent_size (`int`): Number of latent dimensions, d.
+        gamma (`float`, *optional*, defaults to 0.5): Root mean square of the means' standard deviations, in (0, 1).
+        rate (`float`, *optional*): Instead of gamma, the floor in nats per sentence, below d/2: gamma = sqrt(2R/d).
+    """
+
+    scale_arguments = ("gamma", "rate")
+    least_variance = 1 / (2 * math.pi * math.e)
+    variance_dropout = 0.2
+
+    def __init__(
+        self, input_size: int, latent_size: int, gamma: float = DEFAULT_GAMMA["du"], rate: float | None = None
+    ) -> None:
+        super().__init__(input_size, latent_size, mean_bias=False, scale_bias=True)
+        self.gamma = _gamma(latent_size, gamma, rate)
+        self.spread = nn.Parameter(torch.ones(latent_size))
+        self.shift = nn.Parameter(torch.zeros(latent_size))
+        self.mean_norm = BatchStandardization(latent_size)
+
+    def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
+        mean = self.mean_norm(mean) * self._gammas(mean.dtype) + self.shift.to(mean.dtype)
+        # In log space, where nothing overflows: dropout takes a variance to 0, whose logarithm is -infinity.
+        free = scale + F.dropout(torch.ones_like(scale), self.variance_dropout, self.training).log()
+        return DiagonalGaussian(mean, torch.logaddexp(free, torch.full_like(free, math.log(self.least_variance))))
+
+    def _gammas(self, dtype: torch.dtype) -> torch.Tensor:
+        """The standard deviation of the means in each dimension, `(latent_size,)`."""
+        spread = _whole(self.spread).to(dtype)
+        return self.gamma * spread * spread.square().mean().rsqrt()
+
+    def kl_floor_per_dimension(self) -> torch.Tensor:
+        """1/2 (gamma_j^2 + beta_j^2), where the gamma_j^2 add to d gamma^2: the variance's part is never negative."""
+        dtype = torch.promote_types(self.shift.dtype, torch.float32)
+        return 0.5 * (self._gammas(dtype).square() + _whole(self.shift).to(dtype).square())
+
+    def promised_moments(self) -> PromisedMoments:
+        shift = _whole(self.shift).detach()
+        return PromisedMoments(shift, self._gammas(shift.dtype).detach().square(), None)
+
+
+class DeltaPosterior(PosteriorHead):
+    """`delta`: a remedy to compare with. Mean and variance are confined to where the KL is delta nats or more in every
+    dimension of every sentence.
+
+    delta-VAE: Razavi et al., "Preventing Posterior Collapse with delta-VAEs", ICLR 2019. With l < u the two solutions
+    of log x - x + 1 + 2 delta = 0, sigma lies between sqrt(l) and sqrt(u), and mu^2 = 2 delta + 1 + log sigma^2 -
+    sigma^2 + max(0, .), so that the KL is delta + max(0, .) / 2. No mean is negative.
+
+    Args:
+        input_size (`int`): Width of the features.
+        latent_size (`int`): Number of latent dimensions, d.
+        rate (`float`, *optional*): The floor in nats per sentence, d delta; `None` means delta = 0.1.
+    """
+
+    uses_batch = False
+    scale_arguments = ("rate",)
+    # Guards the square root's gradient where the variance is at an end of its range and nothing is added.
+    least_square = 1e-8
+
+    def __init__(self, input_size: int, latent_size: int, rate: float | None = None) -> None:
+        super().__init__(input_size, latent_size, mean_bias=True, scale_bias=True)
+        if rate is not None:
+            _require_positive_rate(rate)
+        self.delta = DEFAULT_DELTA if rate is None else rate / latent_size
+        if self.delta > MAX_DELTA:
+            raise ValueError(
+                f"rate={rate} is {self.delta:g} nats for each of {latent_size} dimensions, and the delta head holds "
+                f"{MAX_DELTA} at most."
+            )
+        least, greatest = _variances_of_kl(self.delta)
+        self.least_std, self.greatest_std = math.sqrt(least), math.sqrt(greatest)
+
+    def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
+        std = self.least_std + (self.greatest_std - self.least_std) * torch.sigmoid(scale)
+        logvar = 2 * std.log()
+        square = 2 * self.delta + 1 + logvar - std.square() + mean.clamp_min(0)
+        return DiagonalGaussian(square.clamp_min(self.least_square).sqrt(), logvar)
+
+    def kl_floor_per_dimension(self) -> torch.Tensor:
+        return torch.full((self.latent_size,), self.delta, device=self.mean_projection.weight.device)
+
+    def promised_moments(self) -> PromisedMoments:
+        return PromisedMoments()
+
+
+def _variances_of_kl(delta: float) -> tuple[float, float]:
+    """The two variances x at which a Gaussian of mean 0 has a KL of delta > 0 nats: log x - x + 1 + 2 delta = 0."""
+    # Newton's method on a concave function, from a point beyond each root, approaches it from that side only.
+    roots = []
+    for x in (math.exp(-1 - 2 * delta), 1 + 2 * math.sqrt(delta) + 2 * delta):
+        for _ in range(100):
+            if x == 1:  # both roots, to rounding
+                break
+            x -= (math.log(x) - x + 1 + 2 * delta) / (1 / x - 1)
+        roots.append(x)
+    return roots[0], roots[1]
+
+
+class LayerNormPosterior(_ScaledPosterior):
+    """`ln`: mean and signed standard deviation are standardised over the latent dimensions within each sentence.
+
+    The variant that Su argues against (kexue.fm/archives/7381): it needs no batch, holds the floor for every sentence
+    by itself, but leaves each dimension's aggregated posterior free. One theta for all dimensions.
+
+    Args:
+        input_size (`int`): Width of the features.
+        latent_size (`int`): Number of latent dimensions, at least 2.
+        tau (`float`, *optional*): Instead of the rate, the least second moment of the means, in (0, 1).
+        rate (`float`, *optional*, defaults to 4): The floor in nats per sentence.
+        theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
+    """
+
+    uses_batch = False
+
+    def __init__(
+        self,
+        input_size: int,
+        latent_size: int,
+        tau: float | None = None,
+        rate: float | None = None,
+        theta_init: float | None = None,
+    ) -> None:
+        super().__init__(input_size, latent_size, mean_bias=True, scale_bias=True)
+        if latent_size == 1:
+            raise ValueError("LayerNormPosterior needs latent_size >= 2, got 1: it normalises over the dimensions.")
+        rate = _rate_without(tau, rate, theta_init)
+        self.scale = TauScale(1, tau, theta_init or 0.0) if rate is None else ConstantScale(rate / latent_size)
+
+    def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
+        log_gamma_sigma_squared = self._log_gamma_sigma_squared(mean.dtype)
+        tiny = torch.finfo(mean.dtype).tiny
+        log_square = F.layer_norm(scale, scale.shape[-1:], eps=tiny).square().clamp_min(tiny).log()
+        standardised = F.layer_norm(mean, mean.shape[-1:], eps=tiny)
+        return DiagonalGaussian(
+            standardised * _gamma_mu(log_gamma_sigma_squared), log_gamma_sigma_squared + log_square
+        )
+
+
+class GaussianPosterior(PosteriorHead):
+    """`gaussian`: mean and log variance are free (Kingma & Welling, 2014): the baseline that collapses.
+
+    Args:
+        input_size (`int`): Width of the features.
+        latent_size (`int`): Number of latent dimensions.
+    """
+
+    uses_batch = False
+    scale_arguments = ()
+
+    def __init__(self, input_size: int, latent_size: int) -> None:
+        super().__init__(input_size, latent_size, mean_bias=True, scale_bias=True)
+
+    def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
+        return DiagonalGaussian(mean, scale)
+
+    def kl_floor_per_dimension(self) -> torch.Tensor:
+        return torch.zeros(self.latent_size, device=self.mean_projection.weight.device)
+
+    def promised_moments(self) -> PromisedMoments:
+        return PromisedMoments()
+
+
+def _linear(layer: nn.Linear, features: torch.Tensor) -> torch.Tensor:
+    bias = None if layer.bias is None else layer.bias.to(features.dtype)
+    return F.linear(features, layer.weight.to(features.dtype), bias)
+
+
+POSTERIOR_HEADS: dict[str, type[PosteriorHead]] = {
+    "bn": BatchNormPosterior,
+    "bn_rms": BatchNormRMSPosterior,
+    "bn_mean": BatchNormMeanPosterior,
+    "ln": LayerNormPosterior,
+    "du": DiversityUncertaintyPosterior,
+    "delta": DeltaPosterior,
+    "gaussian": GaussianPosterior,
+}
+
+
+def build_posterior_head(
+    posterior: str,
+    input_size: int,
+    latent_size: int,
+    tau: float | None = None,
+    gamma: float | None = None,
+    rate: float | None = None,
+    theta_init: float | None = None,
+) -> PosteriorHead:
+    """The head of that name, with those of the scale settings that are given and that it has.
+
+    Args:
+        posterior (`str`): A key of `POSTERIOR_HEADS`.
+        input_size (`int`): Width of the features.
+        latent_size (`int`): Number of latent dimensions.
+        tau, gamma, rate, theta_init (`float`, *optional*): Scale settings; `None` leaves the head's default.
+    """
+    head_class = POSTERIOR_HEADS[posterior]
+    scales = {"tau": tau, "gamma": gamma, "rate": rate, "theta_init": theta_init}
+    given = {name: scales[name] for name in head_class.scale_arguments if scales[name] is not None}
+    return head_class(input_size, latent_size, **given)
+
+
+__all__ = [
+    "POSTERIOR_HEADS",
+    "BatchNormMeanPosterior",
+    "BatchNormPosterior",
+    "BatchNormRMSPosterior",
+    "DeltaPosterior",
+    "DiversityUncertaintyPosterior",
+    "GaussianPosterior",
+    "LayerNormPosterior",
+    "PosteriorHead",
+    "PromisedMoments",
+    "build_posterior_head",
+]

@@ -1,0 +1,570 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Model cards: what a model is and what it is worth, rendered from what its training and its evaluation left."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.constants import REPOCARD_NAME
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
+from transformers import CONFIG_NAME
+from transformers.utils import logging
+
+from ..evaluation.diagnosis import diagnose
+from ..evaluation.information import is_near_log_n
+from ..evaluation.result import EvaluationResult, figure_rows
+from ..model.configuration_bnvae import BNVAEConfig
+from ..utils.file_names import EXAMPLES_FILE, RESULTS_FILE, RUN_FILE
+from ..utils.json_files import read_json, write_json
+from .evaluation_report import PICTURES, probe_table
+from .markdown import fenced, inline, markdown_table
+from .provenance import is_hub_name
+from .report import Examples, loading_lines, render_examples
+
+logger = logging.get_logger(__name__)
+
+TEMPLATE_FILE = Path(__file__).with_name("model_card_template.md")
+CARD_JSON = "model_card.json"
+
+# The default corpus.
+DOCSTRINGS = "first sentences of the docstrings of Python and of the packages that hf_bnvae needs"
+TAGS = ("bnvae", "vae", "text-vae", "latent-space", "posterior-collapse")
+# The Hub's task that is nearest: a text to its place in the latent space.
+PIPELINE_TAG = "feature-extraction"
+
+# The last line of a card that nobody has changed since it was written.
+_SEAL = re.compile(r"\n<!-- hf_bnvae wrote this card: ([0-9a-f]{64}) -->\n?$")
+
+# What that form says of a model; metadata aside, all others' are the same.
+_BLANK = (
+    "This is the model card of a 🤗 transformers model that has been pushed on the Hub. This model card has been "
+    "automatically generated."
+)
+
+# What of a training's settings a card shows: most of them are Trainer's defaults and say nothing.
+_SHOWN_SETTINGS = (
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "processes",
+    "learning_rate",
+    "latent_learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "optim",
+    "freeze",
+    "freeze_steps",
+    "regularizer",
+    "beta",
+    "beta_schedule",
+    "free_bits",
+    "free_bits_mode",
+    "mixed_precision",
+    "seed",
+)
+_HASHES = {"corpus_train_sha256": "training texts", "corpus_validation_sha256": "held-out texts"}
+_INJECTIONS = {
+    "both": "a memory slot in each layer and its embeddings",
+    "memory": "a memory slot in each layer",
+    "embedding": "its embeddings",
+}
+# Fields of the configuration that set a posterior's scale.
+_SCALES = ("bn_tau", "bn_theta_init", "bn_gamma", "rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BNVAEModelCard:
+    """
+    Everything that a model card says, as JSON can hold it. [`~BNVAEModelCard.render`] makes the card of it.
+
+    Args:
+        model_name (`str`): The title.
+        repo_id (`str`): What to load the model by: a name on the Hub, or a folder.
+        config (`dict`): Of the model's configuration: posterior, latent size, pooling, injection, scale, floor.
+        encoder, decoder (`str`): What they are, in words or by their names on the Hub.
+        base_models (`list[str]`): Those of them that are on the Hub.
+        num_parameters (`int`, *optional*): Of the whole model.
+        texts (`str`): The training texts, in words.
+        datasets (`list[str]`): Those of them that are on the Hub.
+        num_train_texts (`int`, *optional*): How many there were.
+        hashes (`dict`): SHA-256 of training and held-out texts.
+        license, language (`str`, *optional*): As the Hub spells them.
+        figures (`dict`): Figures of an evaluation, named as the fields of [`~evaluation.EvaluationResult`].
+        evaluated_on (`str`): The texts of that evaluation, in words.
+        probe (`dict`, *optional*): What a linear classifier read off the latents, as in an evaluation's report.
+        examples (`dict`, *optional*): Texts that the model makes, the fields of [`~report.Examples`]; without those
+            that were encoded, where they come from somebody's own file.
+        pictures (`list[str]`): File names of pictures that stand beside the card.
+        settings (`dict`): Of the training.
+        command (`str`, *optional*): What repeats the training.
+        versions (`dict`): Of the libraries.
+        hardware (`str`): What it was trained on.
+        tags (`list[str]`): Beside the library's own.
+        weights_sha256 (`str`, *optional*): Of the files of weights that all this is about.
+    """
+
+    model_name: str
+    repo_id: str
+    config: dict[str, Any]
+    encoder: str = "unknown"
+    decoder: str = "unknown"
+    base_models: list[str] = field(default_factory=list)
+    num_parameters: int | None = None
+    texts: str = "texts of which nothing is recorded"
+    datasets: list[str] = field(default_factory=list)
+    num_train_texts: int | None = None
+    hashes: dict[str, str] = field(default_factory=dict)
+    license: str | None = None
+    language: str | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+    evaluated_on: str = "held-out texts"
+    probe: dict[str, Any] | None = None
+    examples: dict[str, Any] | None = None
+    pictures: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    command: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: str = ""
+    tags: list[str] = field(default_factory=list)
+    weights_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        check_card_fields(self.license, self.language)
+
+    # -- from what there is ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, **known: Any) -> "BNVAEModelCard":
+        """
+        The card of a saved model, from what stands in its folder: of a run of the training scripts all of it, of any
+        other saved model its configuration.
+
+        Args:
+            folder (`str` or `Path`): Where the model was saved.
+            known: Any of the card's own fields, in place of what the folder says.
+
+        Raises:
+            ValueError: for a folder without a BNVAE, or with a damaged file.
+        """
+        path = Path(folder)
+        config = _read(path / CONFIG_NAME)
+        if config.get("model_type") != BNVAEConfig.model_type:
+            found = f"its model_type is {config.get('model_type')!r}" if config else "there is none"
+            raise ValueError(
+                f"{path} holds no BNVAE: it needs a {CONFIG_NAME} of model_type {BNVAEConfig.model_type!r}, and "
+                f"{found}."
+            )
+        name = path.resolve().name
+        record = {"model_name": name, "repo_id": name, "config": latent_space(BNVAEConfig.from_dict(config))}
+        record |= _networks(config)
+        run = _read(path / RUN_FILE)
+        if run:
+            record |= _training(run, _read(path / RESULTS_FILE))
+        if (path / EXAMPLES_FILE).is_file():
+            # Whoever trains on files of their own has not said that these may be shown.
+            has_own_texts = not run or _is_local(run["settings"])
+            record["examples"] = _without_texts(_read(path / EXAMPLES_FILE), has_own_texts)
+        record["pictures"] = [picture for picture in PICTURES if (path / picture).is_file()]
+        record["weights_sha256"] = _weights_digest(path)
+        return cls(**record | known)
+
+    @classmethod
+    def of_weights(cls, folder: str | Path) -> "BNVAEModelCard":
+        """
+        The card that stands in a saved model's folder or, where its weights are none of that card's, what the folder
+        says with the old card's license, language and tags, and without figures; the latter is said.
+
+        Args:
+            folder (`str` or `Path`): Where the model was saved.
+
+        Raises:
+            ValueError: as [`~BNVAEModelCard.from_folder`].
+        """
+        stored = Path(folder, CARD_JSON)
+        card = cls.from_folder(folder)
+        if not stored.is_file():
+            return card
+        old = cls.from_json_file(stored)
+        if old.weights_sha256 == card.weights_sha256:
+            return old
+        if old.figures:
+            logger.warning(
+                f"The weights in {folder} are not those that the card was of, so the card that is written has no "
+                "figures. scripts/run_evaluation.py --update_card makes new ones."
+            )
+        said = {name: getattr(old, name) for name in ("license", "language", "tags")}
+        return replace(card, **said, figures={}, examples=None, pictures=[])
+
+    def with_evaluation(self, report: Mapping[str, Any]) -> "BNVAEModelCard":
+        """The same card with the figures of an evaluation in place of its own.
+
+        Args:
+            report (mapping): What `report.json` of `scripts/run_evaluation.py` holds.
+        """
+        file, dataset = (report["settings"][name] for name in ("file", "dataset_name"))
+        if file is None and dataset is None:
+            are_private = not self.datasets and self.texts != DOCSTRINGS
+            where = "the texts that its training held out"
+        else:
+            are_private = file is not None or not is_hub_name(dataset)
+            where = Path(file or dataset).name if are_private else report["data"]["source"]
+        probe = report.get("probe")
+        return replace(
+            self,
+            figures={name: value for name, value in report["figures"].items() if value is not None},
+            evaluated_on=f"{where}, {report['data']['num_texts']} texts",
+            hashes={**self.hashes, "corpus_validation_sha256": report["data"]["sha256"]},
+            # Without the description, which names files.
+            probe=probe and {name: probe[name] for name in ("labels", "results")},
+            examples=_without_texts(report["examples"], are_private),
+            pictures=[name for name in report["files"] if name in PICTURES],
+        )
+
+    @classmethod
+    def from_json_file(cls, path: str | Path) -> "BNVAEModelCard":
+        """What [`~BNVAEModelCard.to_json_file`] wrote.
+
+        Raises:
+            ValueError: for a file that holds something else.
+        """
+        record = _read(Path(path))
+        names = {f.name for f in fields(cls)}
+        odd = sorted({"model_name", "repo_id", "config"} - record.keys() | record.keys() - names)
+        if odd:
+            raise ValueError(f"{path} is not the JSON of a model card: it lacks, or has too much, {', '.join(odd)}.")
+        return cls(**record)
+
+    def to_json_file(self, path: str | Path) -> None:
+        """Write everything that the card says, to render it again from."""
+        write_json(path, asdict(self))
+
+    # -- the card ----------------------------------------------------------------------------------------------------
+
+    @property
+    def diagnosis(self) -> str | None:
+        """What is wrong with the latent space; `None` where it is alive, or nothing was measured."""
+        return diagnose(self.figures) if "kl" in self.figures and "kl_floor" in self.figures else None
+
+    def render(self) -> str:
+        """The card, in Markdown with the metadata that the Hub reads."""
+        text = ModelCard.from_template(
+            self._metadata(),
+            template_path=str(TEMPLATE_FILE),
+            title=inline(self.model_name),
+            verdict=self._verdict(),
+            description=self._description(),
+            loading=fenced(loading_lines(self.repo_id), "python"),
+            loading_remotely=fenced(remote_loading_lines(self.repo_id), "python"),
+            evaluated_on=f"On {inline(self.evaluated_on)}:",
+            figures=self._figures(),
+            probe=self._probe(),
+            pictures=[(name, *PICTURES[name]) for name in self.pictures],
+            examples=self._examples(),
+            training=self._training(),
+            limits=self._limits(),
+        )
+        return seal(str(text))
+
+    def save(self, folder: str | Path) -> Path | None:
+        """
+        Write the card to a folder, and what it was rendered from beside it. A card that somebody wrote or changed is
+        left alone, and that is said.
+
+        Returns:
+            `Path`: the card's file; `None` if it was left alone.
+        """
+        folder = Path(folder)
+        path = folder / REPOCARD_NAME
+        self.to_json_file(folder / CARD_JSON)
+        if path.is_file() and not is_sealed(path.read_text(encoding="utf-8")):
+            logger.warning(f"{path} was written or changed by hand, and is left as it is. Delete it to get a new one.")
+            return None
+        path.write_text(self.render(), encoding="utf-8")
+        return path
+
+    def _metadata(self) -> ModelCardData:
+        return ModelCardData(
+            language=self.language,
+            license=self.license,
+            library_name="transformers",
+            pipeline_tag=PIPELINE_TAG,
+            tags=[*TAGS, *(tag for tag in self.tags if tag not in TAGS)],
+            base_model=self.base_models or None,
+            datasets=self.datasets or None,
+            model_name=self.model_name,
+            eval_results=[
+                EvalResult(
+                    task_type=PIPELINE_TAG,
+                    dataset_type=self.datasets[0] if self.datasets else "text",
+                    dataset_name=self.evaluated_on,
+                    metric_type=name,
+                    metric_name=label,
+                    metric_value=self.figures[name],
+                )
+                for name, label in _figure_names()
+                if self.figures.get(name) is not None
+            ],
+        )
+
+    def _verdict(self) -> str:
+        figures = self.figures
+        if "kl" not in figures:
+            return (
+                "> **Nobody knows whether this latent space is alive:** no evaluation came with the model. "
+                "`scripts/run_evaluation.py --update_card` makes one."
+            )
+        facts = [f"KL {figures['kl']:.2f} nats per sentence (floor {figures['kl_floor']:.2f})"]
+        if "mutual_information" in figures:
+            facts.append(
+                f"of which {figures['mutual_information']:.2f} are information about the text (mutual information; "
+                f"log N = {figures['log_num_sentences']:.2f})"
+            )
+        if "active_units" in figures:
+            facts.append(f"{figures['active_units']} of {self.config['latent_size']} units active")
+        if "aggregate_second_moment" in figures:
+            facts.append(f"E[mu² + sigma²] = {figures['aggregate_second_moment']:.3f} (the prior's is 1)")
+        if self.diagnosis is None:
+            return f"> **The latent space is alive.** {', '.join(facts)}."
+        return f"> **Do not rely on this model's latents.** {self.diagnosis}\n>\n> Measured: {', '.join(facts)}."
+
+    def _description(self) -> str:
+        config = self.config
+        scale = ", ".join(f"{name} {value:g}" for name, value in config["scale"].items())
+        size = "" if self.num_parameters is None else f" ({self.num_parameters / 1e6:.1f} million parameters)"
+        way = _INJECTIONS[config["latent_injection"]]
+        floor = (
+            "Its KL has no floor, so that nothing but the training's settings keeps the latents alive."
+            if not config["kl_floor"]
+            else f"The mean KL of a training batch cannot fall below {config['kl_floor']:.2f} nats per sentence."
+        )
+        return (
+            f"A variational autoencoder for text{size}: a sentence is encoded to a Gaussian over "
+            f"{config['latent_size']} dimensions, and decoded from a point of them. Encoder: {inline(self.encoder)}. "
+            f"Decoder: {inline(self.decoder)}. Posterior: `{config['posterior']}`{f' ({scale})' if scale else ''}, "
+            f"pooling `{config['pooling']}`; the latent enters the decoder by {way}. {floor}"
+        )
+
+    def _figures(self) -> str:
+        rows = figure_rows({"latent_size": self.config["latent_size"], **self.figures})
+        return "\n".join(markdown_table(("figure", "value", "unit", "estimator"), rows)) if rows else ""
+
+    def _probe(self) -> str:
+        if self.probe is None:
+            return ""
+        first = self.probe["results"]["means"]
+        about = (
+            f"Labels: {inline(self.probe['labels'])}, {first['num_classes']} classes, {first['num_test']} test texts."
+        )
+        return "\n".join([*probe_table(self.probe["results"]), "", about])
+
+    def _examples(self) -> str:
+        if self.examples is None:
+            return ""
+        return fenced(render_examples(Examples(**self.examples)))
+
+    def _training(self) -> str:
+        count = "" if self.num_train_texts is None else f"{self.num_train_texts} of "
+        lines = [f"- Texts: {count}{inline(self.texts)}"]
+        lines += [f"- SHA-256 of the {_HASHES[name]}: {inline(value)}" for name, value in self.hashes.items()]
+        if self.hardware:
+            lines.append(f"- Hardware: {inline(self.hardware)}")
+        if self.versions:
+            versions = (f"{name.removesuffix('_version')} {value}" for name, value in self.versions.items())
+            lines.append(f"- Versions: {inline(', '.join(versions))}")
+        if self.settings:
+            settings = "; ".join(f"{name} {value}" for name, value in self.settings.items())
+            lines.append(f"- Settings: {inline(settings)}")
+        if self.command:
+            lines += ["", fenced(self.command, "bash")]
+        return "\n".join(lines)
+
+    def _limits(self) -> list[str]:
+        limits = []
+        bleu = self.figures.get("reconstruction_bleu")
+        if bleu is not None:
+            limits.append(
+                "A text does not survive encoding and decoding word for word: reconstructions have a BLEU of "
+                f"{bleu:.1f} of 100."
+            )
+        if self.figures.get("mutual_information") is not None and is_near_log_n(
+            self.figures["mutual_information"], self.figures["log_num_sentences"]
+        ):
+            limits.append("The mutual information is within 1 nat of the most that could be measured: a lower bound.")
+        limits.append(
+            f"Trained on {inline(self.texts)}: texts of another kind, length or language are encoded and decoded "
+            "worse, and the figures say nothing about them."
+        )
+        limits.append("What is wrong with its training texts and with the pretrained networks is in its texts, too.")
+        return limits
+
+
+def check_card_fields(license: str | None, language: str | None) -> None:
+    """Refuse what the Hub would not take.
+
+    Raises:
+        ValueError: for a license or a language that is spelt otherwise than there.
+    """
+    if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license):
+        raise ValueError(
+            f"license is an identifier as the Hub's (apache-2.0, mit, cc-by-4.0, other), got {license!r}."
+        )
+    if language is not None and not re.fullmatch(r"[a-z]{2,3}|multilingual|code", language):
+        raise ValueError(f"language is an ISO 639 code (en, de, ...) or 'multilingual', got {language!r}.")
+
+
+def write_card(folder: str | Path, repo_id: str) -> Path | None:
+    """
+    Write the card of a folder that is to be pushed ([`BNVAEModelCard.of_weights`]), with the name that the model is to
+    have. A card that was written or changed by hand stays.
+
+    Args:
+        folder (`str` or `Path`): Where the model was saved.
+        repo_id (`str`): Its whole name on the Hub.
+
+    Returns:
+        `Path`: the card's file; `None` if it was left alone.
+    """
+    name = repo_id.rpartition("/")[2]
+    card = BNVAEModelCard.of_weights(folder)
+    title = name if card.model_name == card.repo_id.rpartition("/")[2] else card.model_name
+    return replace(card, repo_id=repo_id, model_name=title).save(folder)
+
+
+def seal(card: str) -> str:
+    """A card with a last line that tells whether it was changed since."""
+    text = card.rstrip("\n")
+    return f"{text}\n<!-- hf_bnvae wrote this card: {_digest(text)} -->\n"
+
+
+def is_sealed(card: str) -> bool:
+    """Whether a card is as [`seal`] left it, so that nobody's words are lost with it."""
+    card = card.replace("\r\n", "\n")
+    mark = _SEAL.search(card)
+    return mark is not None and mark.group(1) == _digest(card[: mark.start()])
+
+
+def is_blank(card: str) -> bool:
+    """Whether a card is the form that Transformers' own `push_to_hub` leaves, with nothing filled in."""
+    form = ModelCard.from_template(ModelCardData(), model_description=_BLANK).text
+    # Not parsed: somebody's own metadata may be damaged.
+    return REGEX_YAML_BLOCK.sub("", card, count=1).strip() == form.strip()
+
+
+def _weights_digest(folder: Path) -> str | None:
+    """SHA-256 of a folder's weights, `None` where it has none."""
+    files = sorted(folder.glob("*.safetensors"))
+    digest = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest() if files else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def latent_space(config: BNVAEConfig) -> dict[str, Any]:
+    """What a card says of a configuration."""
+    names = ("posterior", "latent_size", "pooling", "latent_injection", "encoder_dropout")
+    scale = {name: getattr(config, name) for name in _SCALES if getattr(config, name) is not None}
+    return {name: getattr(config, name) for name in names} | {"scale": scale, "kl_floor": config.kl_floor}
+
+
+def known_figures(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some values that are figures of an evaluation, by their names."""
+    names = {f.name for f in fields(EvaluationResult)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def shown_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a training's settings that a card shows."""
+    return {name: settings[name] for name in _SHOWN_SETTINGS if settings.get(name) not in (None, -1)}
+
+
+def remote_loading_lines(repo_id: str) -> str:
+    """Python that loads a model from the Hub where this package is not installed."""
+    return "\n".join(
+        [
+            "from transformers import AutoModel, AutoProcessor",
+            f"model = AutoModel.from_pretrained({repo_id!r}, trust_remote_code=True)",
+            f"processor = AutoProcessor.from_pretrained({repo_id!r}, trust_remote_code=True)",
+            "model.eval().attach_processor(processor)",
+        ]
+    )
+
+
+def _figure_names() -> list[tuple[str, str]]:
+    """Each figure that a table shows, with what it is called there and its unit; but for the number of sentences."""
+    shown = [f for f in fields(EvaluationResult) if f.metadata["label"] and f.metadata["unit"] != "count"]
+    units = {f.name: "" if f.metadata["unit"] == "1" else f" ({f.metadata['unit']})" for f in shown}
+    return [(f.name, f.metadata["label"] + units[f.name]) for f in shown]
+
+
+def _networks(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's fields that say what encoder and decoder are, from a saved configuration."""
+    names = {part: config[part].get("_name_or_path") for part in ("encoder", "decoder")}
+    words = {part: name if is_hub_name(name) else _sizes(config[part]) for part, name in names.items()}
+    return words | {"base_models": [name for name in names.values() if is_hub_name(name)]}
+
+
+def _sizes(config: Mapping[str, Any]) -> str:
+    layers = next((config[n] for n in ("num_hidden_layers", "n_layer", "num_layers") if config.get(n)), None)
+    width = next((config[n] for n in ("hidden_size", "n_embd", "d_model") if config.get(n)), None)
+    known = [f"{layers} layers" if layers else "", f"width {width}" if width else ""]
+    return ", ".join([f"{config['model_type']}", *(part for part in known if part)])
+
+
+def _training(run: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's fields that say how a model was trained and what came out, from what a run left."""
+    settings = run["settings"]
+    figures = {name.removeprefix("eval_"): value for name, value in results.items() if name.startswith("eval_")}
+    dataset = settings.get("dataset_name")
+    file = settings.get("train_file")
+    own = Path(file or dataset).name if _is_local(settings) else None
+    texts = own or dataset or DOCSTRINGS
+    held_out = settings.get("validation_file")
+    where = Path(held_out).name if held_out else f"held-out texts of {texts}"
+    known = {
+        "texts": texts,
+        "datasets": [dataset] if is_hub_name(dataset) else [],
+        "num_train_texts": results.get("train_samples"),
+        "hashes": {name: settings[name] for name in _HASHES if name in settings},
+        "figures": known_figures(figures),
+        "evaluated_on": f"{where}, {figures['num_sentences']} texts" if "num_sentences" in figures else where,
+        "settings": shown_settings(settings),
+        "command": run.get("command"),
+        "versions": {n: v for n, v in results.items() if n.endswith("_version")},
+        "hardware": results.get("hardware", ""),
+        "num_parameters": results.get("num_parameters"),
+    }
+    if is_hub_name(settings.get("model_name_or_path")):
+        known["base_models"] = [settings["model_name_or_path"]]
+    if settings.get("dataset_name") is None and file is None:
+        known["language"] = "en"
+    return known
+
+
+def _is_local(settings: Mapping[str, Any]) -> bool:
+    """Whether a run's texts are somebody's own: files, or a data set that is a folder."""
+    dataset = settings.get("dataset_name")
+    return any(settings.get(name) for name in ("train_file", "validation_file")) or not (
+        dataset is None or is_hub_name(dataset)
+    )
+
+
+def _without_texts(examples: dict[str, Any], are_private: bool) -> dict[str, Any]:
+    """Examples without the texts that were encoded, where these are somebody's own."""
+    return {**examples, "reconstructions": []} if are_private else examples
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is no file."""
+    return read_json(file) if file.is_file() else {}

@@ -1,0 +1,125 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The training objective: reconstruction + beta * KL, with a schedule for beta and free bits for the KL, or the
+density gap in place of the KL.
+
+Pure functions. The model's own loss is always the negative ELBO; what a training adds to it is composed here.
+"""
+
+import math
+from typing import Literal
+
+import torch
+
+from ..model.batch_statistics_bnvae import posterior_batch_mean
+from ..model.gaussian_bnvae import DiagonalGaussian, normal_log_density
+
+BetaSchedule = Literal["constant", "linear", "cyclical"]
+FreeBitsMode = Literal["batch", "optimus"]
+Regularizer = Literal["kl", "density_gap"]
+
+# Of each posterior, as in the paper.
+DENSITY_GAP_SAMPLES = 32
+
+
+def beta_at_step(
+    step: int,
+    total_steps: int,
+    schedule: BetaSchedule = "constant",
+    beta: float = 1.0,
+    zero_ratio: float = 0.25,
+    increase_ratio: float = 0.25,
+    num_cycles: int = 1,
+) -> float:
+    """
+    The weight of the KL at an optimiser step.
+
+    Args:
+        step (`int`): The step, from 0.
+        total_steps (`int`): Length of the whole training in steps.
+        schedule (`str`, *optional*, defaults to `"constant"`): `"constant"`; `"linear"`, one cycle over the whole
+            training (Bowman et al., CoNLL 2016); `"cyclical"`, `num_cycles` of them (Fu et al., NAACL 2019).
+        beta (`float`, *optional*, defaults to 1.0): The weight that is held, or reached.
+        zero_ratio, increase_ratio (`float`, *optional*, default to 0.25): In each cycle, the share of steps at 0, and
+            the share over which the weight then rises linearly. The rest stays at `beta`. The defaults are Optimus'.
+        num_cycles (`int`, *optional*, defaults to 1): Number of cycles of `"cyclical"`.
+
+    Returns:
+        `float`: The weight. After the last cycle it stays at `beta`.
+    """
+    if schedule == "constant":
+        return beta
+    if step >= total_steps:
+        return beta
+    period = total_steps / (num_cycles if schedule == "cyclical" else 1)
+    position = math.fmod(step, period) / period
+    if position < zero_ratio:
+        return 0.0
+    if increase_ratio == 0 or position >= zero_ratio + increase_ratio:
+        return beta
+    return beta * (position - zero_ratio) / increase_ratio
+
+
+def free_bits_kl(kl: torch.Tensor, free_bits: float = 0.0, mode: FreeBitsMode = "batch") -> torch.Tensor:
+    """
+    The KL term of the objective in nats per sentence, with a share of each dimension for free.
+
+    Args:
+        kl (`torch.Tensor` of shape `(batch, latent_size)`): KL per sentence and dimension, in nats.
+        free_bits (`float`, *optional*, defaults to 0): lambda, in nats per dimension.
+        mode (`str`, *optional*, defaults to `"batch"`): `"batch"`: sum_j max(mean over the batch of KL_j, lambda),
+            the mean being over the whole posterior batch (Kingma et al., NeurIPS 2016, eq. 15). `"optimus"`: a
+            sentence's dimension counts only if its KL is above lambda, and counts 0 otherwise (the mask of Li et al.,
+            EMNLP 2020).
+
+    Returns:
+        `torch.Tensor`: 0-dimensional.
+    """
+    if mode == "batch":
+        return posterior_batch_mean(kl)[0].clamp_min(free_bits).sum()
+    return posterior_batch_mean((kl * kl.gt(free_bits)).sum(-1))[0]
+
+
+def density_gap(posterior: DiagonalGaussian, noise: torch.Tensor) -> torch.Tensor:
+    """
+    The distance of a batch's aggregated posterior from the prior, dimension by dimension, in nats: sum_j KL(q(z_j) ||
+    p(z_j)), with q(z_j) the mean of the batch's posteriors in dimension j, by Monte Carlo. Sentences may differ for
+    nothing as long as they fill the prior together: in place of the KL it leaves the mutual information free.
+
+    DG-VAE: Zhang et al., "Improving Variational Autoencoders with Density Gap-based Regularization", NeurIPS 2022.
+
+    Args:
+        posterior ([`DiagonalGaussian`]): The posteriors of a whole posterior batch, `(batch, latent_size)`.
+        noise (`torch.Tensor` of shape `(samples, batch, latent_size)`): Standard normal; the paper has 32 samples.
+
+    Returns:
+        `torch.Tensor`: 0-dimensional.
+    """
+    latents = posterior.mean + posterior.std * noise.to(posterior.mean)
+    # Each sample under each posterior of the batch: (samples, batch, batch, latent_size).
+    logvar = posterior.logvar
+    offsets = (latents.unsqueeze(2) - posterior.mean) * torch.exp(-0.5 * logvar)
+    log_aggregate = normal_log_density(offsets, logvar).logsumexp(2) - math.log(len(logvar))
+    return (log_aggregate - normal_log_density(latents, torch.zeros_like(latents))).mean((0, 1)).sum()
+
+
+def training_loss(
+    reconstruction_nll: torch.Tensor,
+    kl: torch.Tensor,
+    beta: float = 1.0,
+    free_bits: float = 0.0,
+    free_bits_mode: FreeBitsMode = "batch",
+) -> torch.Tensor:
+    """
+    What a training minimises: reconstruction + beta * KL with free bits, in nats per sentence of the posterior batch.
+    In a distributed training all processes make this call, as they do the model's.
+
+    Args:
+        reconstruction_nll (`torch.Tensor` of shape `(batch,)`): -log p(x | z) of this process' sentences.
+        kl (`torch.Tensor` of shape `(batch, latent_size)`): Their KL.
+        beta, free_bits, free_bits_mode (*optional*): As above.
+
+    Returns:
+        `torch.Tensor`: 0-dimensional, the same on all processes of a distributed training.
+    """
+    reconstruction, _ = posterior_batch_mean(reconstruction_nll)
+    return reconstruction + beta * free_bits_kl(kl, free_bits, free_bits_mode)

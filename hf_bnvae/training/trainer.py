@@ -1,0 +1,599 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""`Trainer` for a BN-VAE: its objective, its figures, and a word when the latent space dies."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import gather_object, set_seed
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import Trainer
+from transformers.trainer_utils import (
+    PREFIX_CHECKPOINT_DIR,
+    EvalLoopOutput,
+    HubStrategy,
+    PredictionOutput,
+    TrainOutput,
+    has_length,
+    seed_worker,
+)
+from transformers.utils import logging
+
+from ..data.collator import BNVAEDataCollator
+from ..evaluation.diagnosis import diagnose, diagnose_training
+from ..evaluation.moments import PER_SENTENCE, corpus_figures, training_figures
+from ..hub.push import BackgroundPushes, Pushed, prepare_repository, push_folder
+from ..hub.target import HubTarget
+from ..model.modeling_bnvae import has_adapters
+from ..model.posterior_bnvae import PosteriorHead
+from ..model.processing_bnvae import BNVAEProcessor
+from ..reporting.model_card import BNVAEModelCard, known_figures, shown_settings
+from ..reporting.provenance import without_folders
+from ..utils.checkpoints import describe_last_checkpoint, record_contents, unmark_checkpoint
+from ..utils.json_files import write_json
+from ..utils.random_state import preserved_random_state
+from .adapters import require_trainable_adapters
+from .calibration import recalibrate_posterior
+from .optimization import decayed_parameter_names, hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
+from .sampling import join_batches, posterior_noise, statistics_batches, training_sampler
+from .training_args import BNVAETrainingArguments, require_safe_strategy
+
+logger = logging.get_logger(__name__)
+
+# Those that do not choose a batch's sentences by what they are.
+_SAMPLING_STRATEGIES = ("random", "sequential")
+
+
+class BNVAETrainer(Trainer):
+    r"""
+    Trains a [`BNVAEModel`].
+
+    Beyond `Trainer`: the objective `reconstruction + beta * KL` with schedules and free bits; a learning rate of its
+    own for the latent's parameters; gradient accumulation and several processes that train on one posterior batch,
+    however it is cut; reconstruction, KL, floor, beta and moments in the logs; evaluation over the
+    whole corpus with running statistics refreshed from training batches; their exact recalibration at the end; a
+    warning, once, when the latent space is dead or dying; a stop at the first loss that is not finite.
+
+    Args:
+        model ([`BNVAEModel`]): The model, or what `peft.get_peft_model(model, config)` made of it.
+        args ([`BNVAETrainingArguments`]): The settings.
+        processing_class ([`BNVAEProcessor`], *optional*): The processor; it is attached to the model and saved with
+            it, and its collator pads the batches if `data_collator` is not given.
+        **kwargs: All other arguments of `Trainer`.
+
+    Raises:
+        ValueError: for an empty data set; for adapters of PEFT with which something would be lost; and, with a
+            batch-normalised posterior, for length-grouped sampling or several GPUs in one process.
+    """
+
+    args: BNVAETrainingArguments
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: BNVAETrainingArguments | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: BNVAEProcessor | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = BNVAETrainingArguments() if args is None else args
+        if not isinstance(args, BNVAETrainingArguments):
+            raise ValueError(f"args must be BNVAETrainingArguments, got {type(args).__name__}.")
+        for name, is_set in (
+            ("compute_loss_func", kwargs.get("compute_loss_func") is not None),
+            ("label_smoothing_factor", args.label_smoothing_factor != 0),
+            ("neftune_noise_alpha", args.neftune_noise_alpha is not None),
+        ):
+            if is_set:
+                raise ValueError(f"{name} has no meaning here: the objective is that of a VAE. Leave it out.")
+        for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
+            if dataset is not None and has_length(dataset) and len(dataset) == 0:
+                raise ValueError(f"{name} is empty: it holds no sentence.")
+        if data_collator is None and processing_class is not None:
+            data_collator = BNVAEDataCollator(processing_class)
+        if model is not None:
+            _choose_trained_parts(model, args)
+            _attach_processor(model, processing_class)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        if self.head.uses_batch:
+            self._require_random_batches()
+        if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1:
+            raise ValueError("FSDP of version 1 flattens the posterior head's parameters. Set fsdp_version: 2.")
+        if self.is_deepspeed_enabled and args.gradient_accumulation_steps > 1:
+            raise ValueError(
+                "DeepSpeed counts the backward passes of gradient accumulation itself, while here a whole posterior "
+                "batch is one pass. Use per_device_train_batch_size="
+                f"{args.per_device_train_batch_size * args.gradient_accumulation_steps} with "
+                f"chunk_size={args.per_device_train_batch_size} and checkpoint_chunks=True: the same training in the "
+                "same memory."
+            )
+        # A posterior batch gives one loss, which is its mean already.
+        self.loss_is_scaled_for_ga = True
+        # The micro-batches of the posterior batch that is being gathered.
+        self._micro_batches: list[dict[str, torch.Tensor]] = []
+        # What the trainer logs between two log lines, kept on the device until then.
+        self._window: list[dict[str, torch.Tensor]] = []
+        self._last_figures: dict[str, float] = {}
+        # The same of an evaluation, on the CPU.
+        self._evaluated: list[dict[str, torch.Tensor]] = []
+        self._has_warned = False
+        # The step at which the running statistics were refreshed; `None` once the weights have moved on.
+        self._statistics_step: int | None = None
+
+    def _require_random_batches(self) -> None:
+        strategy = self.args.train_sampling_strategy
+        if strategy not in _SAMPLING_STRATEGIES:
+            raise ValueError(
+                f"train_sampling_strategy={strategy!r} puts sentences of like length into one batch. A "
+                "batch-normalised posterior would then be normalised by the statistics of that length, which "
+                "evaluation does not know. Use train_sampling_strategy='random'."
+            )
+        if self.args.n_gpu > 1:
+            raise ValueError(
+                f"{self.args.n_gpu} GPUs are visible to one process, so Trainer would use nn.DataParallel, which "
+                "splits a batch and its statistics among them. Start one process per GPU: torchrun "
+                f"--nproc_per_node={self.args.n_gpu} <script>, or let one GPU be seen (CUDA_VISIBLE_DEVICES=0)."
+            )
+        if self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size == 1:
+            raise ValueError(
+                "A batch-normalised posterior needs at least two sentences in a posterior batch, and "
+                "per_device_train_batch_size=1 makes one. Set gradient_accumulation_steps to 32, for example: that is "
+                "one posterior batch of 32 in the memory of one sentence."
+            )
+        if self.args.auto_find_batch_size:
+            raise ValueError(
+                "auto_find_batch_size would change the batch over which the posterior is normalised, and with it the "
+                "training. Use gradient_accumulation_steps, or chunk_size with checkpoint_chunks=True: they save "
+                "memory and leave the batch as it is."
+            )
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        model = super().call_model_init(trial)
+        _choose_trained_parts(model, self.args)
+        # `Trainer` also makes one while it is being constructed, and another to train.
+        _attach_processor(model, getattr(self, "processing_class", None))
+        return model
+
+    @property
+    def head(self) -> PosteriorHead:
+        """The model's posterior head."""
+        return self.accelerator.unwrap_model(self.model).posterior
+
+    # -- optimiser ---------------------------------------------------------------------------------------------------
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        return decayed_parameter_names(model)
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(
+        args: BNVAETrainingArguments, model: nn.Module | None = None
+    ) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+        """`Trainer`'s, with the latent's parameters in groups of their own learning rate."""
+        return optimizer_class_and_kwargs(args, model)
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """`Trainer`'s, with the first `freeze_steps` steps at 0 for what is frozen in them."""
+        is_new = self.lr_scheduler is None
+        if self.args.freeze_steps is not None and not (is_new or self._created_lr_scheduler):
+            raise ValueError(
+                f"freeze_steps={self.args.freeze_steps} is part of the schedule that the trainer makes, and one was "
+                "given. Leave it to the trainer, or leave freeze_steps out."
+            )
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if is_new:
+            self.lr_scheduler = hold_first_steps(scheduler, self.args)
+        return self.lr_scheduler
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As `Trainer.train`, and then the running statistics are recomputed from the whole training set."""
+        self._window.clear()
+        # Processes begin with one seed, for one model; what they drop out should differ.
+        set_seed(self.args.seed, device_specific=self.args.world_size > 1)
+        output = super().train(*args, **kwargs)
+        # Without an evaluation the last training batches still tell whether the latent space is dead.
+        self._warn_once(diagnose_training(self._last_figures))
+        self.recalibrate(None if has_length(self.train_dataset) else self.args.num_statistics_batches)
+        return output
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # What a stream that has ended left over makes no posterior batch with the next pass' first sentences.
+        self._micro_batches.clear()
+        # A run that was stopped after its last step, in the middle of an epoch, would take one more when resumed.
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of a [`PosteriorBatchSampler`]: without a last one that is too small to normalise by, which is said.
+        Streamed data sets and, where no posterior depends on them, batches by length are `Trainer`'s."""
+        args, dataset = self.args, self.train_dataset
+        is_streamed = isinstance(dataset, IterableDataset) or not has_length(dataset)
+        if is_streamed or args.train_sampling_strategy not in _SAMPLING_STRATEGIES:
+            return super().get_train_dataloader()
+        loader = DataLoader(
+            **self._training_data(),
+            batch_sampler=training_sampler(len(dataset), args, args.gradient_accumulation_steps, self.head.uses_batch),
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            in_order=args.dataloader_in_order,
+            worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
+            # Its own: dropout alone draws from the global one.
+            generator=torch.Generator(),
+        )
+        # The sampler has this process' share already.
+        return prepare_data_loader(
+            loader,
+            self.accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=self.accelerator.device_placement,
+        )
+
+    def _training_data(self) -> dict[str, Any]:
+        """The training set and its collator, both without what the model does not take, for a `DataLoader`."""
+        dataset, collator = self.train_dataset, self.data_collator
+        if isinstance(dataset, datasets.Dataset):
+            dataset = self._remove_unused_columns(dataset, description="Training")
+        else:
+            collator = self._get_collator_with_removed_columns(collator, description="Training")
+        return {"dataset": dataset, "collate_fn": collator}
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """As `Trainer`'s, but `dataloader_drop_last` is about training: every sentence is evaluated."""
+        with self._drop_last(False):
+            return super().get_eval_dataloader(eval_dataset)
+
+    @contextmanager
+    def _drop_last(self, drop_last: bool) -> Iterator[None]:
+        before = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = drop_last
+        try:
+            yield
+        finally:
+            self.args.dataloader_drop_last = before
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """One pass over a posterior batch. With gradient accumulation its micro-batches are gathered first, and the
+        last one brings the pass: in checkpointed chunks of a micro-batch's size, so that it takes as little memory."""
+        self._statistics_step = None
+        self._micro_batches.append(inputs)
+        if not self.accelerator.sync_gradients:
+            return torch.zeros((), device=self.args.device)
+        encoder_config = self.accelerator.unwrap_model(self.model).config.encoder
+        inputs = join_batches(self._micro_batches, getattr(encoder_config, "pad_token_id", None) or 0)
+        self._micro_batches.clear()
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        # The loss is that of all processes, so that all of them stop.
+        require_finite_loss(loss, self.state.global_step + 1, self.args.output_dir)
+        return loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """reconstruction + beta * KL, with free bits, in training; the negative ELBO in evaluation."""
+        args = self.args
+        if not model.training:
+            outputs = model(**inputs)
+            values = {name: getattr(outputs, name).detach() for name in PER_SENTENCE}
+            gathered = self.accelerator.gather_for_metrics(values)
+            self._evaluated.append({name: value.cpu() for name, value in gathered.items()})
+            return (outputs.loss, outputs) if return_outputs else outputs.loss
+        if "noise" not in inputs:
+            config = self.accelerator.unwrap_model(self.model).config
+            noise = posterior_noise(len(inputs["input_ids"]), config.latent_size, args.seed, self.state.global_step)
+            inputs = {**inputs, "noise": noise.to(args.device)}
+        outputs = model(**inputs, **args.chunking())
+        loss = args.loss(outputs, self.state.global_step, self.state.max_steps)
+        if args.logging_strategy != "no":
+            self._window.append({name: getattr(outputs, name).detach() for name in PER_SENTENCE})
+        return (loss, outputs) if return_outputs else loss
+
+    def current_beta(self) -> float:
+        """The KL's weight at the current step."""
+        return self.args.beta_at_step(self.state.global_step, self.state.max_steps)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._window:
+            logs.update(self._window_figures())
+        super().log(logs, start_time)
+
+    def _window_figures(self) -> dict[str, float]:
+        """The figures of the training batches since the last log line, of all processes."""
+        own = {name: torch.cat([entry[name] for entry in self._window]).cpu() for name in PER_SENTENCE}
+        self._window.clear()
+        shares = gather_object([own])
+        tensors = {name: torch.cat([share[name] for share in shares]) for name in PER_SENTENCE}
+        self._last_figures = training_figures(**tensors, head=self.head)
+        return {**self._last_figures, "beta": self.current_beta()}
+
+    # -- running statistics ------------------------------------------------------------------------------------------
+
+    def recalibrate(self, num_batches: int | None = None) -> None:
+        """Recompute the posterior's running statistics from training batches, all of them or `num_batches` drawn at
+        random. The random state is left as it was."""
+        if self.train_dataset is None or not self.head.uses_batch:
+            return
+        with preserved_random_state(self.args.seed):
+            batches = iter(self._statistics_batches(num_batches))
+            model = self.accelerator.unwrap_model(self.model)
+            first = next(batches, None)
+            if first is None:
+                logger.warning("The training set gave no batch to recompute the running statistics from; they stay.")
+                return
+            recalibrate_posterior(model, chain([first], batches))
+        self._statistics_step = self.state.global_step
+
+    def _statistics_batches(self, num_batches: int | None) -> Iterable[dict[str, torch.Tensor]]:
+        """This process' share of the training set, or of the sentences of `num_batches` posterior batches."""
+        args = self.args
+        data = {**self._training_data(), "generator": torch.Generator()}
+        if isinstance(self.train_dataset, IterableDataset):
+            return islice(DataLoader(**data, batch_size=args.train_batch_size), num_batches)
+        return DataLoader(**data, batch_sampler=statistics_batches(len(self.train_dataset), args, num_batches))
+
+    # -- evaluation --------------------------------------------------------------------------------------------------
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As `Trainer.evaluate`, with figures of the whole corpus (see [`~evaluation.corpus_figures`]). Running
+        statistics are first refreshed from `num_statistics_batches` training batches, with dropout as in training,
+        unless that was done at this very step; noise is drawn from `args.seed`, and the random state restored.
+
+        Raises:
+            ValueError: if the running statistics were never estimated and there is no training set to do it from.
+        """
+        self._refresh_statistics()
+        with preserved_random_state(self.args.seed + self.args.process_index):
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """As `Trainer.predict`, with the statistics, the noise and the figures of [`~BNVAETrainer.evaluate`]."""
+        self._refresh_statistics()
+        with preserved_random_state(self.args.seed + self.args.process_index):
+            return super().predict(*args, **kwargs)
+
+    def _refresh_statistics(self) -> None:
+        if self._statistics_step is None:
+            self.recalibrate(self.args.num_statistics_batches)
+        self.head.require_estimated()
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+        self._evaluated.clear()
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if not self._evaluated:
+            return output  # a prediction without labels
+        # In place of Trainer's loss, a mean of batch means in which a short last batch weighs as much as a full one.
+        tensors = {name: torch.cat([entry[name] for entry in self._evaluated]) for name in PER_SENTENCE}
+        self._evaluated.clear()
+        figures = corpus_figures(**tensors, head=self.head)
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in figures.items()})
+        self._warn_once(diagnose(figures))
+        return output
+
+    def _warn_once(self, message: str | None) -> None:
+        if message is not None and not self._has_warned:
+            self._has_warned = True
+            if self.is_world_process_zero():
+                logger.warning(message)
+
+    # -- saving ------------------------------------------------------------------------------------------------------
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer.save_model`, whole also where FSDP saves its checkpoints in parts."""
+        if self.is_fsdp_enabled:
+            self._save(output_dir, state_dict=self.accelerator.get_state_dict(self.model))
+            if self.args.push_to_hub and not _internal_call:
+                self.push_to_hub(commit_message="Model save")
+        else:
+            super().save_model(output_dir, _internal_call)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if not self.args.should_save:
+            return
+        tensors = self.accelerator.unwrap_model(self.model).state_dict() if state_dict is None else state_dict
+        broken = next((n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()), None)
+        if broken is not None:
+            raise FloatingPointError(
+                f"The parameter {broken} is not finite at step {self.state.global_step}, so the model is not saved. "
+                f"The last good checkpoint is {describe_last_checkpoint(self.args.output_dir)}."
+            )
+        super()._save(output_dir, state_dict)
+        # Trainer leaves a pickle of its arguments. Nothing here reads it, and nobody should have to trust it.
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        # It is pushed with the model, and where that was saved is nobody else's business.
+        settings = {name: without_folders(value) for name, value in self.args.to_sanitized_dict().items()}
+        write_json(folder / "training_args.json", settings, sort_keys=True)
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Write the model's card to the output folder: what the folder says of it, and else what this trainer knows. A
+        card that was changed by hand is left alone.
+
+        Args:
+            language, license (`str`, *optional*): As the Hub spells them.
+            tags (`str` or `list[str]`, *optional*): Beside the library's own.
+            model_name (`str`, *optional*): The title.
+            finetuned_from (`str` or `list[str]`, *optional*): The pretrained networks' names on the Hub.
+            dataset_tags (`str` or `list[str]`, *optional*): The training texts' names on the Hub.
+            kwargs: What else `Trainer.create_model_card` takes; a card of a BN-VAE has no use for it.
+        """
+        if not self.is_world_process_zero():
+            return
+        if has_adapters(self.accelerator.unwrap_model(self.model)):
+            # The folder holds adapters, of which PEFT has a card of its own.
+            super().create_model_card(
+                language=language,
+                license=license,
+                tags=tags,
+                model_name=model_name,
+                finetuned_from=finetuned_from,
+                dataset_tags=dataset_tags,
+                **kwargs,
+            )
+            return
+        given = {
+            "language": language,
+            "license": license,
+            "model_name": model_name,
+            "repo_id": self.hub_model_id,
+            "tags": _as_list(tags),
+            "base_models": _as_list(finetuned_from),
+            "datasets": _as_list(dataset_tags),
+        }
+        card = BNVAEModelCard.from_folder(self.args.output_dir, **{n: v for n, v in given.items() if v})
+        if not card.figures:
+            figures = {name.removeprefix("eval_"): value for name, value in self._latest_evaluation().items()}
+            card = replace(card, figures=known_figures(figures), settings=shown_settings(self.args.to_dict()))
+        card.save(self.args.output_dir)
+
+    def _latest_evaluation(self) -> dict[str, Any]:
+        """What was logged of the model as it is. When a training ends its statistics are recomputed, and the best
+        checkpoint may be loaded, so evaluations before that were of another one."""
+        log = self.state.log_history
+        ends = [i for i, entry in enumerate(log) if "train_runtime" in entry]
+        since = log[ends[-1] + 1 :] if ends else log
+        own = [entry for entry in since if "eval_kl" in entry and entry["step"] == self.state.global_step]
+        return own[-1] if own else {}
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.args.should_save:
+            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            unmark_checkpoint(Path(self._get_output_dir(trial=trial), folder))
+        self.accelerator.wait_for_everyone()
+        super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # Next comes the state, which says that the checkpoint is complete: it must wait for all processes' files.
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            record_contents(output_dir)
+
+    # -- the Hub -----------------------------------------------------------------------------------------------------
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make sure that one may push, before anything is trained ([`~hub.prepare_repository`]).
+
+        Args:
+            token, private (*optional*): In place of `hub_token` and `hub_private_repo`.
+        """
+        require_safe_strategy(self.args.hub_strategy)
+        if has_adapters(self.model):
+            raise ValueError(
+                "push_to_hub uploads whole models, and adapters are of no use without the one under them. Push "
+                "model.merge_and_unload() when it is trained."
+            )
+        if not self.is_world_process_zero():
+            return
+        target, _ = prepare_repository(self._target(token, None, private))
+        self.hub_model_id = target.repo_id
+        self._pushes = BackgroundPushes(target, self.args.output_dir, self.args.hub_always_push)
+
+    def push_to_hub(
+        self,
+        commit_message: str = "End of training",
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Pushed | None:
+        """
+        Save the model, write its card and upload both, with all of `output_dir` that belongs to them
+        ([`~hub.push_folder`]); nothing that is a pickle.
+
+        Args:
+            commit_message (`str`, *optional*): The commit's.
+            token, revision, private (*optional*): In place of `hub_token`, `hub_revision` and `hub_private_repo`.
+            kwargs: Of the card, as [`~BNVAETrainer.create_model_card`] takes them.
+
+        Returns:
+            [`~hub.Pushed`] on the main process.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token, private)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        self.create_model_card(**kwargs)
+        self._finish_current_push()
+        return push_folder(self.args.output_dir, self._target(token, revision, private), commit_message)
+
+    def _target(self, token: str | None, revision: str | None, private: bool | None) -> HubTarget:
+        given = {"repo_id": self.hub_model_id, "token": token, "branch": revision, "private": private}
+        given = {name: value for name, value in given.items() if value is not None}
+        return replace(HubTarget.of_training(self.args), **given)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.is_world_process_zero() and self.args.hub_strategy != HubStrategy.END:
+            self.callback_handler.on_push_begin(self.args, self.state, self.control)
+            self._pushes.push(checkpoint_folder, f"Training in progress, step {self.state.global_step}")
+
+    def _finish_current_push(self) -> None:
+        if self.hub_model_id is not None:
+            self._pushes.wait()
+
+
+def _as_list(names: str | list[str] | None) -> list[str] | None:
+    return [names] if isinstance(names, str) else names
+
+
+def _attach_processor(model: nn.Module, processing_class: Any) -> None:
+    """So that the trained model can be asked about texts at once. One that does not fit is no reason not to train."""
+    if isinstance(processing_class, BNVAEProcessor):
+        try:
+            model.attach_processor(processing_class)
+        except ValueError as error:
+            logger.warning(f"The processor is not attached to the model. {error}")
+
+
+def _choose_trained_parts(model: nn.Module, args: BNVAETrainingArguments) -> None:
+    """Freeze what is to be frozen; of a model with adapters these have been chosen already."""
+    if has_adapters(model):
+        require_trainable_adapters(model)
+        if args.freeze is not None:
+            raise ValueError(
+                f"freeze={args.freeze!r} would freeze adapters too, while PEFT has frozen the networks under them "
+                "already. Leave it out, and choose by target_modules what is trained."
+            )
+    elif args.freeze is not None and args.freeze_steps is None:
+        model.freeze(args.freeze)

@@ -1,0 +1,13 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Names of the files in the folders of a run and of a checkpoint."""
+
+# A run's settings, and whether it has finished.
+RUN_FILE = "run.json"
+PARTIAL_RUN_FILE = "run.json.partial"
+# Held by the process that trains in the folder.
+LOCK_FILE = "run.lock"
+# What a finished run leaves.
+RESULTS_FILE = "all_results.json"
+EXAMPLES_FILE = "examples.json"
+# The files of a checkpoint with their sizes.
+CONTENTS_FILE = "contents.json"

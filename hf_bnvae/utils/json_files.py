@@ -1,0 +1,47 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Reading and writing JSON objects: a damaged file is named, and no reader ever sees half of a file."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def read_json(path: str | Path, advice: str = "") -> dict[str, Any]:
+    """
+    The JSON object in a file.
+
+    Args:
+        path (`str` or `Path`): The file.
+        advice (`str`, *optional*): What to do about a damaged file, a sentence for the error's end.
+
+    Raises:
+        ValueError: for a file that holds no JSON object, with the reason.
+        OSError: for a file that cannot be read.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON, or of UTF-8
+        message = f"{path} is damaged or was cut off: it is no JSON ({error}). {advice}"
+        raise ValueError(message.rstrip()) from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} must hold a JSON object, got a {type(record).__name__}. {advice}".rstrip())
+    return record
+
+
+def write_json(path: str | Path, record: Mapping[str, Any], sort_keys: bool = False, indent: int = 2) -> None:
+    """
+    Write a JSON object in one go: whoever reads meanwhile finds the old file or the new one.
+
+    Args:
+        path (`str` or `Path`): The file. A file beside it, with `.partial` at the end of its name, is replaced.
+        record (mapping): What the file is to hold.
+        sort_keys (`bool`, *optional*, defaults to `False`): Sort the names.
+        indent (`int`, *optional*, defaults to 2): Spaces of a level.
+    """
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial")
+    text = json.dumps(record, indent=indent, sort_keys=sort_keys, ensure_ascii=False)
+    partial.write_text(text + "\n", encoding="utf-8")
+    os.replace(partial, path)

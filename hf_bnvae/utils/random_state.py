@@ -1,0 +1,55 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""Random numbers that depend on what they are for, and on nothing that was drawn before."""
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def mix_seeds(*numbers: int) -> int:
+    """One seed from several numbers, without the collisions of their sum."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def seeded_generator(*numbers: int) -> torch.Generator:
+    """A generator on the CPU that is seeded with [`mix_seeds`]."""
+    return torch.Generator().manual_seed(mix_seeds(*numbers))
+
+
+@contextmanager
+def preserved_random_state(seed: int) -> Iterator[None]:
+    """Random numbers from `seed` inside, and every generator as it was afterwards."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+# What a draw is for. The numbers are part of the seed.
+RECONSTRUCTION, IMPORTANCE, INFORMATION, PRIOR = range(4)
+
+
+def sentence_noise(seed: int, purpose: int, indices: Iterable[int], *shape: int) -> torch.Tensor:
+    """
+    Standard normal noise, drawn for each sentence from the seed, the purpose and the sentence's place in the data
+    alone, so that a figure depends neither on batches nor on processes nor on the device. A longer draw begins with
+    the shorter one.
+
+    Args:
+        seed (`int`): Seed of the evaluation, 0 or more.
+        purpose (`int`): `RECONSTRUCTION`, `IMPORTANCE`, `INFORMATION` or `PRIOR`.
+        indices (iterable of `int`): The sentences' places in the data.
+        *shape (`int`): Shape of one sentence's noise.
+
+    Returns:
+        `torch.Tensor` of shape `(sentences, *shape)`: In float64, on the CPU.
+    """
+    draws = [np.random.default_rng((seed, purpose, index)).standard_normal(shape) for index in indices]
+    return torch.from_numpy(np.stack(draws))

@@ -1,0 +1,187 @@
+"""Corpora: files with their faults, the embedded docstrings, tokenizers from scratch."""
+
+import importlib.util
+import json
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from hf_bnvae.data.corpora import corpus_hash, load_texts, tokenize_texts
+from hf_bnvae.data.docstrings import _extract_file, _source_files, first_sentence
+from hf_bnvae.training.from_scratch import small_configs, train_processor
+
+LINES = [f"This is sentence number {i} of the file ." for i in range(20)]
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join(LINES) + "\n", encoding="utf-8")
+    rows = "\n".join(f"{i},{line}" for i, line in enumerate(LINES))
+    (tmp_path / "a.csv").write_text(f"id,review\n{rows}\n", encoding="utf-8")
+    (tmp_path / "a.tsv").write_text("\n".join(["id\ttext", *(f"{i}\t{t}" for i, t in enumerate(LINES))]) + "\n")
+    jsonl = "\n".join(json.dumps({"n": i, "sentence": line}) for i, line in enumerate(LINES))
+    (tmp_path / "a.jsonl").write_text(jsonl + "\n", encoding="utf-8")
+    (tmp_path / "a.json").write_text(jsonl + "\n", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("a.txt", None), ("a.csv", "review"), ("a.tsv", None), ("a.jsonl", "sentence"), ("a.json", "sentence")],
+)
+def test_files_are_read_and_split(files, name, column):
+    texts = load_texts(train_file=str(files / name), text_column=column)
+    assert isinstance(texts, DatasetDict)
+    assert texts["train"].column_names == texts["validation"].column_names == ["text"]
+    assert len(texts["train"]) == 18 and len(texts["validation"]) == 2
+    assert sorted([*texts["train"]["text"], *texts["validation"]["text"]]) == sorted(LINES)
+    again = load_texts(train_file=str(files / name), text_column=column)
+    other = load_texts(train_file=str(files / name), text_column=column, seed=1)
+    assert again["validation"]["text"] == texts["validation"]["text"] != other["validation"]["text"]
+
+
+def test_a_validation_file_is_used_as_it_is(files):
+    texts = load_texts(train_file=str(files / "a.txt"), validation_file=str(files / "a.tsv"))
+    assert list(texts["train"]["text"]) == list(texts["validation"]["text"]) == LINES
+
+
+def test_a_data_set_folder_with_splits_is_read(tmp_path):
+    data = DatasetDict(train=Dataset.from_dict({"text": LINES}), test=Dataset.from_dict({"text": LINES[:3]}))
+    for name, split in data.items():
+        split.to_json(tmp_path / f"{name}.jsonl")
+    texts = load_texts(dataset_name=str(tmp_path))
+    assert len(texts["train"]) == 20 and len(texts["validation"]) == 3
+
+
+def test_empty_texts_are_dropped_counted_and_said(tmp_path, caplog):
+    file = tmp_path / "gaps.txt"
+    file.write_text("\n".join([LINES[0], "", "   ", *LINES[1:], "\t"]) + "\n")
+    texts = load_texts(train_file=str(file))
+    assert len(texts["train"]) + len(texts["validation"]) == 20
+    assert "Dropped 3 of 23 entries of the train set" in caplog.text
+
+
+def test_missing_values_are_dropped(tmp_path):
+    file = tmp_path / "gaps.jsonl"
+    rows = [{"text": line if i % 4 else None} for i, line in enumerate(LINES)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    texts = load_texts(train_file=str(file))
+    assert len(texts["train"]) + len(texts["validation"]) == 15
+
+
+def test_words_that_tables_take_for_missing_values_are_texts(tmp_path):
+    file = tmp_path / "na[1].csv"
+    file.write_text("text\n" + "\n".join(["NA", "null", "None", *LINES]) + "\n")
+    texts = load_texts(train_file=str(file))
+    assert {"NA", "null", "None"} <= {*texts["train"]["text"], *texts["validation"]["text"]}
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text("text\n1\n2\n3\n")
+    with pytest.raises(ValueError, match=r"holds no text: all of its 3 entries are empty or no text \(int\)"):
+        load_texts(train_file=str(numbers))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"train_file": "a.csv"}, "several columns and none is called 'text'. Its columns: id, review"),
+        ({"train_file": "a.csv", "text_column": "body"}, "no column 'body'. Its columns: id, review"),
+        ({"train_file": "nowhere.txt"}, "no such file"),
+        ({"train_file": "a.pdf"}, "must end in one of .txt"),
+        ({"validation_file": "a.txt"}, "without train_file"),
+        ({"train_file": "a.txt", "dataset_name": "yelp"}, "not both"),
+    ],
+)
+def test_wrong_arguments_are_refused(files, monkeypatch, arguments, message):
+    monkeypatch.chdir(files)
+    with pytest.raises(ValueError, match=message):
+        load_texts(**arguments)
+
+
+def test_sets_without_texts_are_refused(tmp_path):
+    empty, blank, few = tmp_path / "empty.txt", tmp_path / "blank.csv", tmp_path / "few.txt"
+    empty.write_text("")
+    blank.write_text('text\n" "\n"  "\n')
+    few.write_text("one\ntwo\nthree\n")
+    with pytest.raises(ValueError, match=r"empty\.txt is empty"):
+        load_texts(train_file=str(empty))
+    with pytest.raises(ValueError, match="holds no text"):
+        load_texts(train_file=str(blank))
+    with pytest.raises(ValueError, match="3 texts are too few"):
+        load_texts(train_file=str(few))
+
+
+def test_a_damaged_file_is_refused_by_name(tmp_path):
+    file = tmp_path / "broken.jsonl"
+    file.write_text('{"text": "fine"}\n{"text": "cut o')
+    with pytest.raises(ValueError, match=r"broken.jsonl could not be read as .jsonl"):
+        load_texts(train_file=str(file))
+
+
+def test_tokenized_texts_are_the_processors(processor, caplog):
+    dataset = Dataset.from_dict({"text": [*LINES[:4], "word " * 100]})
+    with_gaps = Dataset.from_dict({"text": [" ", *dataset["text"], ""]})
+    tokenized = tokenize_texts(with_gaps, processor, "training")
+    assert set(tokenized.column_names) == {"input_ids", "attention_mask", "labels"}
+    expected = processor(list(dataset["text"]))
+    assert all(list(tokenized[name]) == list(expected[name]) for name in tokenized.column_names)
+    assert "1 of 5 texts of the training set are longer" in caplog.text
+
+
+def test_corpus_hash_names_texts_and_order():
+    one, same = Dataset.from_dict({"text": LINES}), Dataset.from_dict({"text": list(LINES)})
+    assert corpus_hash(one) == corpus_hash(same)
+    assert corpus_hash(one) != corpus_hash(Dataset.from_dict({"text": LINES[::-1]}))
+
+
+@pytest.mark.parametrize(
+    ("docstring", "sentence"),
+    [
+        ("Return the value of the field. It may be None.", "Return the value of the field."),
+        ("Return the\n    value of\n    the field.\n\n    More.", "Return the value of the field."),
+        ("Return `value` of the field.", "Return value of the field."),
+        ("Return the value", None),
+        ("Too short.", None),
+        (">>> code = here(1)\n.", None),
+        ("Return __all__ of the module.", None),
+        ("lower case start of a sentence.", None),
+        (" ".join(["Word"] + ["word"] * 30) + ".", None),
+    ],
+)
+def test_first_sentences_of_docstrings(docstring, sentence):
+    assert first_sentence(docstring) == sentence
+
+
+def test_docstrings_are_parsed_and_never_imported(tmp_path):
+    file = tmp_path / "module.py"
+    file.write_text(
+        '"""The module has a docstring here."""\nraise SystemExit\n'
+        'class A:\n    """The class has a docstring here."""\n'
+        '    async def f(self):\n        """The method has a docstring too."""\n'
+    )
+    assert sorted(_extract_file(file)) == [
+        "The class has a docstring here.",
+        "The method has a docstring too.",
+        "The module has a docstring here.",
+    ]
+    file.write_bytes(b"\x00 not python")
+    assert _extract_file(file) == []
+
+
+def test_the_embedded_corpus_has_the_standard_library_and_what_is_required():
+    paths = [str(path) for path, _ in _source_files()]
+    # Required directly, and by what is required.
+    for end in ("/ast.py", "/torch/nn/functional.py", "/sympy/core/basic.py"):
+        assert any(path.endswith(end) for path in paths), end
+    # Of the tests' environment, installed beside it.
+    assert importlib.util.find_spec("_pytest") and importlib.util.find_spec("pip")
+    assert not any("/_pytest/" in p or "/pip/" in p or "/hf_bnvae/" in p or "/tests/" in p for p in paths)
+
+
+def test_tokenizers_from_scratch_round_trip_any_text():
+    processor = train_processor(LINES, vocab_size=300)
+    for text in (LINES[0], "Ünusual – text: 日本語 🙂", "tabs\tand  spaces"):
+        labels = processor(text)["labels"]
+        assert processor.decode(labels, skip_special_tokens=True).removeprefix(" ") == text
+    encoder, decoder = small_configs(processor)
+    assert (encoder.vocab_size, decoder.vocab_size) == (len(processor.encoder_tokenizer), len(processor.tokenizer))
+    assert decoder.eos_token_id == processor.tokenizer.eos_token_id

@@ -1,0 +1,141 @@
+"""One of several gloo processes, started by test_distributed.py: trains on its share of each posterior batch and, on
+the main process, writes what came out for each case."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+from cuts import BATCH, Setting, train_by_hand, train_with_trainer
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from transformers.models.bert.modeling_bert import BertLayer
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+
+from hf_bnvae import recalibrate_posterior
+from hf_bnvae.model import batch_statistics_bnvae
+from hf_bnvae.training.sampling import posterior_noise
+
+EVEN, UNEVEN = 16, 20
+
+
+def share(first: int) -> slice:
+    """The first sentences of a batch for process 0, the others for process 1."""
+    return slice(0, first) if dist.get_rank() == 0 else slice(first, BATCH)
+
+
+def alone():
+    """Inside, a posterior batch is that of this process."""
+    return mock.patch.object(batch_statistics_bnvae, "num_processes", lambda: 1)
+
+
+def shard(model: torch.nn.Module) -> torch.nn.Module:
+    for module in model.modules():
+        if isinstance(module, (BertLayer, GPT2Block)):
+            fully_shard(module)
+    return fully_shard(model)
+
+
+def ddp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str, torch.Tensor]]]:
+    def by_hand(first: int, posterior: str = "bn", **settings):
+        return lambda: train_by_hand(setting, posterior, share=share(first), wrap=DistributedDataParallel, **settings)
+
+    def by_trainer(batch_size: int, posterior: str = "bn", **settings):
+        return lambda: train_with_trainer(
+            setting, posterior, folder, per_device_train_batch_size=batch_size, **settings
+        )
+
+    def unsynchronised():
+        with alone():
+            return by_hand(EVEN)()
+
+    with alone():
+        free_bits = {head: setting.free_bits(head) for head in ("bn", "bn_rms", "bn_mean")}
+    cases = {
+        f"{head} {first} {bool(bits)}": by_hand(first, head, free_bits=bits)
+        for head in free_bits
+        for first in (EVEN, UNEVEN)
+        for bits in (0.0, free_bits[head])
+    }
+    return cases | {
+        "bn uneven chunks": by_hand(UNEVEN, chunk_size=8, checkpoint_chunks=True),
+        "bn trainer": by_trainer(16),
+        "bn trainer accumulating": by_trainer(4, gradient_accumulation_steps=4),
+        "unsynchronised": unsynchronised,
+    }
+
+
+def fsdp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str, torch.Tensor]]]:
+    def by_hand(first: int, **settings):
+        return lambda: train_by_hand(setting, "bn", share=share(first), wrap=shard, **settings)
+
+    def by_trainer(batch_size: int, **settings):
+        def pretend_an_accelerator():
+            # Accelerate has FSDP for accelerators only. This makes it take gloo and the CPU for one.
+            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+        def train():
+            kinds = []
+            found = train_with_trainer(
+                setting,
+                "bn",
+                folder,
+                per_device_train_batch_size=batch_size,
+                fsdp="full_shard",
+                fsdp_config={"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"},
+                before=pretend_an_accelerator,
+                look_at=kinds.append,
+                **settings,
+            )
+            assert isinstance(kinds[0], FSDPModule)
+            return found
+
+        return train
+
+    return {
+        "bn even": by_hand(EVEN),
+        "bn uneven": by_hand(UNEVEN),
+        # Three chunks of 20 sentences and two of 12 make three each, since sharded layers run in step.
+        "bn uneven chunks": by_hand(UNEVEN, chunk_size=8, checkpoint_chunks=True),
+        "bn trainer": by_trainer(16),
+        "bn trainer accumulating": by_trainer(4, gradient_accumulation_steps=4),
+    }
+
+
+def population(setting: Setting) -> dict[str, torch.Tensor]:
+    """Statistics recomputed from uneven shares of the data."""
+    model = setting.model("bn_rms")
+    start, stop = (0, 70) if dist.get_rank() == 0 else (70, 96)
+    batches = [setting.batch(first, min(first + 16, stop)) for first in range(start, stop, 16)]
+    recalibrate_posterior(model, batches)
+    return {name: buffer for name, buffer in model.posterior.named_buffers() if "running" in name}
+
+
+def main(kind: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    PartialState(cpu=True)
+    setting = Setting()
+    if kind == "ddp":
+        found = {name: run() for name, run in ddp_cases(setting, folder).items()}
+        found["population"] = population(setting)
+        noise = [torch.zeros(3, 2) if rank == 0 else torch.zeros(5, 2) for rank in range(2)]
+        mine = posterior_noise(len(noise[dist.get_rank()]), 2, seed=7, step=11)
+        gathered = [None, None]
+        dist.all_gather_object(gathered, mine)
+        found["noise"] = {"noise": torch.cat(gathered)}
+    else:
+        found = {name: run() for name, run in fsdp_cases(setting, folder).items()}
+    if dist.get_rank() == 0:
+        torch.save(found, Path(folder, "found.pt"))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,36 @@
+"""Runs a script that is killed at a chosen moment, as by `kill -9`: python killed_at.py EVENT ENDING COUNT SCRIPT ...
+
+The moment is the COUNT-th time that EVENT, one of Python's audit events (`open`, `os.remove`, ...) or `call`, is about
+something whose name ends in ENDING: a file, or the function that is called. A file that is opened to be written is cut
+off. With several processes it is the last one that dies."""
+
+import os
+import runpy
+import signal
+import sys
+
+# Before every call is watched, which takes its time.
+import hf_bnvae.jobs.training_job
+import hf_bnvae.training.trainer  # noqa: F401
+
+EVENT, ENDING, COUNT = sys.argv[1], sys.argv[2], int(sys.argv[3])
+times = 0
+
+
+def watch(event: str, args: tuple) -> None:
+    global times
+    if event != EVENT or not str(args[0]).endswith(ENDING):
+        return
+    times += 1
+    if times == COUNT:
+        if event == "open" and args[2] & os.O_TRUNC:
+            os.close(os.open(args[0], os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if int(os.environ.get("RANK", 0)) == int(os.environ.get("WORLD_SIZE", 1)) - 1:
+    sys.addaudithook(watch)
+    if EVENT == "call":
+        sys.setprofile(lambda frame, event, _: watch(event, (frame.f_code.co_name,)))
+sys.argv = sys.argv[4:]
+runpy.run_path(sys.argv[0], run_name="__main__")

@@ -1,0 +1,94 @@
+"""Tiny real models and tokenizers, the same in every process that builds them."""
+
+import itertools
+import random
+
+import torch
+from transformers import BertConfig, GPT2Config
+
+from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor, recalibrate_posterior
+from hf_bnvae.training.from_scratch import train_processor
+
+# Of a training script, such that a file of some twenty lines takes seconds.
+SCRIPT_OPTIONS = {
+    "hidden_size": 32,
+    "num_layers": 1,
+    "latent_size": 4,
+    "vocab_size": 300,
+    "num_train_epochs": 3,
+    "num_importance_samples": 2,
+    "warmup_steps": 0,
+    "disable_tqdm": "true",
+    "use_cpu": "true",
+}
+
+
+def make_texts(count: int, seed: int = 0) -> list[str]:
+    """Distinct short sentences whose words depend on one another, so that there is something to learn."""
+    subjects = ["The food", "My sister", "A small dog", "The old waiter", "This place", "Our teacher"]
+    verbs = ["likes", "found", "painted", "will never forget", "sold", "talks about"]
+    objects = ["the red car", "a quiet garden", "fresh bread", "her own house", "the long winter", "two green birds"]
+    endings = [".", "again .", "in the morning .", "with great care .", "for no reason at all ."]
+    texts = [" ".join(parts) for parts in itertools.product(subjects, verbs, objects, endings)]
+    random.Random(seed).shuffle(texts)
+    return texts[:count]
+
+
+def make_processor(texts: list[str]) -> BNVAEProcessor:
+    return train_processor(texts, vocab_size=400, max_length=32)
+
+
+def make_configs(processor: BNVAEProcessor) -> tuple[BertConfig, GPT2Config]:
+    encoder, decoder = processor.encoder_tokenizer, processor.tokenizer
+    return (
+        BertConfig(
+            vocab_size=len(encoder),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=32,
+            pad_token_id=encoder.pad_token_id,
+        ),
+        GPT2Config(
+            vocab_size=len(decoder),
+            n_embd=32,
+            n_layer=2,
+            n_head=2,
+            n_positions=32,
+            bos_token_id=decoder.bos_token_id,
+            eos_token_id=decoder.eos_token_id,
+            pad_token_id=decoder.pad_token_id,
+        ),
+    )
+
+
+def build_model(
+    encoder_config: BertConfig,
+    decoder_config: GPT2Config,
+    seed: int = 0,
+    decoder_dropout: float | None = None,
+    **fields,
+) -> BNVAEModel:
+    """A model from fields of its configuration, the same for the same seed."""
+    decoder = GPT2Config(**decoder_config.to_dict())
+    if decoder_dropout is not None:
+        decoder.resid_pdrop = decoder.embd_pdrop = decoder.attn_pdrop = decoder_dropout
+    torch.manual_seed(seed)
+    fields = {"latent_size": 8, **fields}
+    return BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder_config, decoder, **fields))
+
+
+def train_model(processor: BNVAEProcessor, texts: list[str], steps: int = 200) -> BNVAEModel:
+    """A model that has learnt a little: its latents are of the texts, and other latents give other texts."""
+    model = build_model(*make_configs(processor), posterior="bn_rms", rate=8, decoder_dropout=0.0).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, fused=True)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        rows = torch.randperm(len(texts), generator=generator)[:32].tolist()
+        batch = processor([texts[row] for row in rows], return_tensors="pt")
+        model(**batch, noise=torch.randn(32, 8, generator=generator)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    recalibrate_posterior(model, [dict(processor(texts, return_tensors="pt"))])
+    return model.eval()

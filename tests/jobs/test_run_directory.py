@@ -1,0 +1,128 @@
+"""A run's folder: begun, resumed, finished, foreign, damaged. Nothing in it is ever overwritten silently."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from paths import ROOT
+
+from hf_bnvae.jobs import run_directory
+from hf_bnvae.jobs.run_directory import RunDirectory
+from hf_bnvae.utils.checkpoints import record_contents, unmark_checkpoint
+
+SETTINGS = {"posterior": "bn", "seed": 42}
+
+
+def write_checkpoint(path, step):
+    folder = path / f"checkpoint-{step}"
+    folder.mkdir()
+    for name in ("model.safetensors", "rng_state_0.pth", "rng_state_1.pth"):
+        (folder / name).write_text(name)
+    record_contents(folder)
+    (folder / "trainer_state.json").write_text("{}")
+    return folder
+
+
+def test_a_new_folder_is_begun_and_an_unfinished_run_resumed(tmp_path):
+    path = tmp_path / "run"
+    directory = RunDirectory(path, SETTINGS)
+    assert directory.find_checkpoint() is None and not path.exists()
+    directory.start()
+    assert RunDirectory(path, SETTINGS).find_checkpoint() is None and not RunDirectory(path, SETTINGS).is_finished
+    for step in (5, 20):
+        write_checkpoint(path, step)
+    assert RunDirectory(path, SETTINGS).find_checkpoint() == str(path / "checkpoint-20")
+
+
+def test_a_finished_run_is_known_as_one(tmp_path):
+    directory = RunDirectory(tmp_path / "run", SETTINGS)
+    directory.start()
+    directory.finish()
+    again = RunDirectory(tmp_path / "run", {**SETTINGS, "posterior": "ln"})
+    assert again.is_finished
+    assert again.differences() == ["posterior: 'bn', not 'ln'"]
+
+
+def test_checkpoints_of_other_settings_are_refused_and_the_settings_named(tmp_path):
+    RunDirectory(tmp_path / "run", SETTINGS).start()
+    other = RunDirectory(tmp_path / "run", {**SETTINGS, "posterior": "ln", "latent_size": 8})
+    # Before the first checkpoint there is nothing to lose: a corrected command just begins.
+    assert other.find_checkpoint() is None
+    write_checkpoint(tmp_path / "run", 5)
+    with pytest.raises(ValueError, match=r"latent_size: None, not 8; posterior: 'bn', not 'ln'"):
+        other.find_checkpoint()
+
+
+def test_other_peoples_files_are_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match=r"not made by this script \(it holds thesis\.tex\)"):
+        RunDirectory(tmp_path, SETTINGS).find_checkpoint()
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_empty_folder_is_welcome(tmp_path):
+    assert RunDirectory(tmp_path, SETTINGS).find_checkpoint() is None
+
+
+def test_a_damaged_record_is_refused(tmp_path):
+    directory = RunDirectory(tmp_path / "run", SETTINGS)
+    directory.start()
+    file = tmp_path / "run" / "run.json"
+    assert json.loads(file.read_text())["settings"] == SETTINGS
+    file.write_text(file.read_text()[:20])
+    with pytest.raises(ValueError, match=r"run\.json is damaged"):
+        directory.find_checkpoint()
+
+
+def test_a_run_that_was_killed_before_its_record_was_whole_is_begun_anew(tmp_path):
+    (tmp_path / "run.json.partial").write_text('{"finis')
+    directory = RunDirectory(tmp_path, SETTINGS)
+    assert directory.find_checkpoint() is None
+    directory.start()
+    directory.finish()
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "rng_state_1.pth", "contents.json", "trainer_state.json"])
+@pytest.mark.parametrize("damage", ["missing", "cut off"])
+def test_checkpoints_that_were_cut_off_are_passed_over_and_named(name, damage, tmp_path, caplog):
+    RunDirectory(tmp_path, SETTINGS).start()
+    write_checkpoint(tmp_path, 5)
+    write_checkpoint(tmp_path, "best")
+    file = write_checkpoint(tmp_path, 10) / name
+    assert RunDirectory(tmp_path, SETTINGS).find_checkpoint() == str(tmp_path / "checkpoint-10") and not caplog.text
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_text(file.read_text()[:1])
+    assert RunDirectory(tmp_path, SETTINGS).find_checkpoint() == str(tmp_path / "checkpoint-5")
+    assert "checkpoint-10 was cut off" in caplog.text
+
+
+def test_a_checkpoint_that_is_written_again_does_not_count_until_it_is_whole(tmp_path):
+    RunDirectory(tmp_path, SETTINGS).start()
+    folder = write_checkpoint(tmp_path, 5)
+    (folder / "notes.txt").write_text("mine")
+    unmark_checkpoint(folder)
+    assert RunDirectory(tmp_path, SETTINGS).find_checkpoint() is None
+    assert (folder / "notes.txt").read_text() == "mine" and (folder / "model.safetensors").exists()
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path, monkeypatch):
+    """An orphan that still trains keeps a second run out; the same process may begin anew."""
+    monkeypatch.setattr(run_directory, "LOCK_SECONDS", 0.1)
+    RunDirectory(tmp_path, SETTINGS).start()
+    directory = RunDirectory(tmp_path, SETTINGS)
+    directory.start()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    code = (
+        "import hf_bnvae.jobs.run_directory as r; r.LOCK_SECONDS = 0.1; "
+        f"r.RunDirectory({str(tmp_path)!r}, {{}}).start()"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert other.returncode != 0 and "Another process is training in" in other.stderr
+    directory.finish()
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

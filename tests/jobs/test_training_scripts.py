@@ -1,0 +1,313 @@
+"""The training script as a user runs it: own files, own mistakes, a second time, from a pretrained pair."""
+
+import json
+import math
+import os
+import platform
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from paths import SCRIPTS
+from transformers import AutoModel, AutoProcessor, BertModel, GPT2LMHeadModel
+
+from hf_bnvae import BNVAEModel
+from hf_bnvae.utils.memory import freed_memory_is_kept
+
+BOTH = pytest.mark.parametrize("script", ["run_bnvae", "run_bnvae_no_trainer"])
+LINES = [f"This is sentence number {i} of my own file ." for i in range(20)]
+
+# The file's own 20 lines make one batch an epoch.
+QUICK = tiny.SCRIPT_OPTIONS
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """A function that runs a script in `tmp_path` with options as keywords."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_script(*arguments: str, script: str = "run_bnvae", **options):
+        path = str(SCRIPTS / f"{script}.py")
+        monkeypatch.setattr(sys, "argv", [path, *arguments, *as_flags(options)])
+        runpy.run_path(path, run_name="__main__")
+
+    return run_script
+
+
+@pytest.fixture
+def my_files(tmp_path):
+    (tmp_path / "mine.txt").write_text("\n".join(LINES))
+    (tmp_path / "mine.csv").write_text("id,review\n" + "\n".join(f"{i},{line}" for i, line in enumerate(LINES)))
+    (tmp_path / "mine.jsonl").write_text("\n".join(json.dumps({"sentence": line}) for line in LINES))
+
+
+def as_flags(options: dict) -> list[str]:
+    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+
+def results(folder: str = "out") -> dict:
+    return json.loads(Path(folder, "all_results.json").read_text())
+
+
+@BOTH
+@pytest.mark.parametrize(("file", "column"), [("mine.txt", None), ("mine.csv", "review"), ("mine.jsonl", "sentence")])
+def test_my_own_file_is_trained_on(run, my_files, capsys, monkeypatch, script, file, column):
+    monkeypatch.setattr("hf_bnvae.utils.memory._is_kept", False)
+    run(script=script, train_file=file, output_dir="out", **QUICK, **({"text_column": column} if column else {}))
+    printed = capsys.readouterr().out
+    for piece in (
+        "18 sentences to train on, 2 held out",
+        "| IW-NLL",
+        "Reconstructions",
+        "| reconstruction BLEU",
+        "model = BNVAEModel.from_pretrained('out')",
+    ):
+        assert piece in printed
+    # What it says of loading is Python that works.
+    lines = printed[printed.index("from hf_bnvae import") :].strip()
+    names: dict = {}
+    exec(lines.replace("model.reconstruct", "text = model.reconstruct"), names)
+    assert isinstance(names["text"], str)
+    examples = json.loads(Path("out/examples.json").read_text())
+    assert len(examples["interpolation"]) == 9
+    assert all(text in printed for text in [*examples["interpolation"], *examples["samples"]])
+    # On a processor with glibc, the memory that is freed.
+    assert freed_memory_is_kept() == (platform.libc_ver()[0] == "glibc")
+    figures = results()
+    for name in ("reconstruction_nll", "kl", "kl_floor", "elbo", "iw_nll", "mutual_information", "active_units"):
+        assert math.isfinite(figures[f"eval_{name}"]), name
+    assert len(figures["eval_corpus_train_sha256"]) == 64 and figures["torch_version"] == torch.__version__
+    assert figures["eval_log_num_sentences"] == pytest.approx(math.log(2))
+    assert Path("out/report.md").read_text().strip() in printed
+    model, processor = AutoModel.from_pretrained("out"), AutoProcessor.from_pretrained("out")
+    assert type(model) is BNVAEModel and model.posterior.is_estimated
+    batch = processor(LINES[:3], return_tensors="pt")
+    assert model.encode(batch["input_ids"], batch["attention_mask"]).mean.shape == (3, 4)
+    assert not list(Path("out").rglob("training_args.bin"))
+
+
+@BOTH
+def test_a_second_run_leaves_a_finished_one_alone(run, my_files, capsys, script):
+    run(script=script, train_file="mine.txt", output_dir="out", **QUICK)
+    before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}
+    capsys.readouterr()
+    run(script=script, train_file="mine.txt", output_dir="out", **QUICK)
+    printed = capsys.readouterr().out
+    assert "finished. Nothing was done" in printed
+    assert all(word in printed for word in ("look at it", "go on from it", "train anew"))
+    with pytest.raises(SystemExit, match=r"other settings \(posterior: None, not 'ln'\)"):
+        run(script=script, train_file="mine.txt", output_dir="out", posterior="ln", **QUICK)
+    assert {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")} == before
+
+
+@BOTH
+def test_a_frozen_network_keeps_its_weights(run, my_files, script):
+    options = {"train_file": "mine.txt", "script": script, **QUICK}
+    run(output_dir="first", **options)
+    run(output_dir="second", model_name_or_path="first", freeze="decoder", **options)
+    before, after = (BNVAEModel.from_pretrained(folder).state_dict() for folder in ("first", "second"))
+    changed = {name.split(".")[0] for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed == {"encoder", "posterior", "injection"}
+
+
+@BOTH
+def test_an_encoder_pretrained_as_an_autoencoder_is_taken_over(run, my_files, capsys, script):
+    options = {"train_file": "mine.txt", "script": script, "posterior": "gaussian", **QUICK}
+    run(output_dir="autoencoder", beta=0, **options)
+    run(output_dir="plain", **options)
+    run(output_dir="vae", encoder_side_name_or_path="autoencoder", learning_rate=0, latent_learning_rate=0, **options)
+    first, plain, taken = (BNVAEModel.from_pretrained(name).state_dict() for name in ("autoencoder", "plain", "vae"))
+    changed = {name.split(".")[0] for name, tensor in taken.items() if not torch.equal(tensor, first[name])}
+    assert changed == {"decoder", "injection"}
+    assert not torch.equal(plain["posterior.mean_projection.weight"], first["posterior.mean_projection.weight"])
+    with pytest.raises(ValueError, match="has its own encoder"):
+        run(output_dir="both", encoder_side_name_or_path="plain", model_name_or_path="plain", **options)
+
+
+@BOTH
+@pytest.mark.parametrize(("posterior", "more"), [("delta", {"rate": 2}), ("du", {}), ("gaussian", {})])
+def test_the_remedies_to_compare_with_can_be_trained(run, my_files, script, posterior, more):
+    gap = {"regularizer": "density_gap"} if posterior == "gaussian" else {}
+    run(script=script, train_file="mine.txt", output_dir="out", posterior=posterior, **more, **gap, **QUICK)
+    assert BNVAEModel.from_pretrained("out").config.posterior == posterior
+    assert results()["eval_kl"] >= results()["eval_kl_floor"] - 0.5
+
+
+def test_an_unfinished_run_is_resumed_and_ends_as_if_never_stopped(run, my_files, capsys, monkeypatch):
+    options = {"train_file": "mine.txt", **QUICK}
+    run(output_dir="whole", **options)
+
+    def stop_after_two_epochs(self, *args, **kwargs):
+        if self.state.global_step == 2:
+            raise KeyboardInterrupt
+
+    from hf_bnvae import BNVAETrainer
+
+    original = BNVAETrainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        stop_after_two_epochs(self)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(BNVAETrainer, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(output_dir="stopped", **options)
+    monkeypatch.setattr(BNVAETrainer, "training_step", original)
+    capsys.readouterr()
+    with pytest.raises(ValueError, match=r"unfinished run with other settings \(latent_size: 4, not 5\)"):
+        run(output_dir="stopped", **{**options, "latent_size": 5})
+    run(output_dir="stopped", **options)
+    assert "Resuming the unfinished run in stopped from checkpoint-2" in capsys.readouterr().out
+    whole, resumed = BNVAEModel.from_pretrained("whole"), BNVAEModel.from_pretrained("stopped")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    figures = [{k: v for k, v in results(f).items() if k.startswith("eval_")} for f in ("whole", "stopped")]
+    assert figures[0] == figures[1]
+
+
+def test_both_scripts_make_the_same_model_and_report(run, my_files):
+    options = {**QUICK, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "encoder_dropout": 0.1}
+    for script in ("run_bnvae", "run_bnvae_no_trainer"):
+        run(script=script, train_file="mine.txt", output_dir=script, **options)
+    first, second = BNVAEModel.from_pretrained("run_bnvae"), BNVAEModel.from_pretrained("run_bnvae_no_trainer")
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name]), name
+    assert Path("run_bnvae/report.md").read_text() == Path("run_bnvae_no_trainer/report.md").read_text()
+    # The control: another seed, another model.
+    run(train_file="mine.txt", output_dir="other", seed=1, **options)
+    assert Path("run_bnvae/report.md").read_text() != Path("other/report.md").read_text()
+
+
+def test_checkpoints_of_one_loop_are_none_of_the_others(run, my_files, monkeypatch):
+    from hf_bnvae.jobs.training_job import TrainingJob
+
+    monkeypatch.setattr(TrainingJob, "part", lambda self: False)  # ends before the run is marked as finished
+    run(train_file="mine.txt", output_dir="out", **QUICK)
+    with pytest.raises(ValueError, match=r"other settings \(loop: 'Trainer', not 'Accelerate'\)"):
+        run(script="run_bnvae_no_trainer", train_file="mine.txt", output_dir="out", **QUICK)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"load_best_model_at_end": "true"},
+        {"train_sampling_strategy": "group_by_length"},
+        {"fsdp": "full_shard"},
+        {"lr_scheduler_type": "reduce_lr_on_plateau"},
+    ],
+)
+def test_the_own_loop_passes_over_no_option_in_silence(run, my_files, option):
+    options = {**QUICK, "posterior": "gaussian", "save_strategy": "epoch", "eval_strategy": "epoch", **option}
+    with pytest.raises(ValueError, match=f"does not have {next(iter(option))}"):
+        run(script="run_bnvae_no_trainer", train_file="mine.txt", output_dir="out", **options)
+    assert not Path("out").exists()
+
+
+@BOTH
+def test_two_processes_make_one_run(my_files, tmp_path, script):
+    """Each process has half of every posterior batch, and what is printed is printed once."""
+    options = {**QUICK, "per_device_train_batch_size": 8, "num_train_epochs": 2}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def torchrun(folder, *more, **changed):
+        flags = as_flags({**options, **changed, "train_file": "mine.txt", "output_dir": folder})
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        command += [str(SCRIPTS / f"{script}.py"), *flags, *more]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+
+    ended = torchrun("two")
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    for piece in ("18 sentences to train on", "| IW-NLL", "BNVAEModel.from_pretrained('two')"):
+        assert ended.stdout.count(piece) == 1, piece
+    assert (ended.stdout + ended.stderr).count("The latent space is d") <= 2  # the warning, and the report's verdict
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["finished"]
+    assert math.isfinite(json.loads((tmp_path / "two" / "all_results.json").read_text())["eval_kl"])
+    model = BNVAEModel.from_pretrained(tmp_path / "two")
+    assert model.posterior.is_estimated
+    # On the CPU a process must be told to look for others: otherwise each would write its own model over the other's.
+    if not torch.accelerator.is_available():
+        ended = torchrun("apart", use_cpu="false")
+        assert ended.returncode != 0 and "2 processes were started together" in ended.stderr
+        assert not (tmp_path / "apart").exists()
+
+
+def test_a_trained_model_is_gone_on_with(run, my_files):
+    run(train_file="mine.txt", output_dir="out", **QUICK)
+    run(train_file="mine.txt", model_name_or_path="out", output_dir="more", **{**QUICK, "latent_size": 4})
+    first, second = BNVAEModel.from_pretrained("out"), BNVAEModel.from_pretrained("more")
+    assert not torch.equal(first.decoder.lm_head.weight, second.decoder.lm_head.weight)
+    with pytest.raises(ValueError, match=r"its own latent_size \(4\), which cannot be changed"):
+        run(train_file="mine.txt", model_name_or_path="out", output_dir="wider", **{**QUICK, "latent_size": 6})
+
+
+def test_a_trained_model_is_evaluated_without_training(run, my_files, capsys):
+    run(train_file="mine.txt", output_dir="out", **QUICK)
+    run("--do_eval", train_file="mine.txt", model_name_or_path="out", output_dir="evaluated", **QUICK)
+    assert results("evaluated")["eval_kl"] == results("out")["eval_kl"]
+    assert "train_loss" not in results("evaluated")
+    printed = capsys.readouterr().out
+    assert "The figures are in evaluated" in printed and "Saved to evaluated" not in printed
+
+
+def test_a_pretrained_pair_is_fine_tuned_from_a_file_of_options(
+    run, my_files, processor, encoder_config, decoder_config
+):
+    torch.manual_seed(3)
+    for name, model, tokenizer in (
+        ("encoder", BertModel(encoder_config), processor.encoder_tokenizer),
+        ("decoder", GPT2LMHeadModel(decoder_config), processor.tokenizer),
+    ):
+        model.save_pretrained(name)
+        tokenizer.save_pretrained(name)
+    options = {
+        "encoder_name_or_path": "encoder",
+        "decoder_name_or_path": "decoder",
+        "train_file": "mine.txt",
+        "output_dir": "out",
+        "posterior": "bn_rms",
+        "rate": 3.0,
+        "latent_size": 6,
+        "max_steps": 2,
+        "disable_tqdm": True,
+        "num_importance_samples": 2,
+    }
+    Path("options.json").write_text(json.dumps(options))
+    run("options.json")
+    model = BNVAEModel.from_pretrained("out")
+    assert (model.config.posterior, model.config.kl_floor) == ("bn_rms", 3.0)
+    assert results()["eval_kl_floor"] == pytest.approx(3.0, rel=1e-5)
+    with pytest.raises(ValueError, match="'bert', no BNVAE"):
+        run(train_file="mine.txt", model_name_or_path="encoder", output_dir="other")
+
+
+def test_attention_is_the_one_that_was_asked_for(run, my_files, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("sdpa")
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", refuse)
+    run(train_file="mine.txt", output_dir="out", attn_implementation="eager", **QUICK)
+    with pytest.raises(AssertionError, match="sdpa"):
+        run(train_file="mine.txt", output_dir="other", **QUICK)
+
+
+def test_mistakes_are_told_before_anything_is_written(run, my_files, tmp_path):
+    for options, message in (
+        ({"train_file": "mine.csv"}, "Its columns: id, review"),
+        ({"train_file": "mine.txt", "bn_tau": 3}, "bn_tau must lie strictly between 0 and 1, got 3"),
+        ({"train_file": "mine.txt", "posterior": "gaussian", "rate": 3}, "no floor"),
+        ({"train_file": "mine.txt", "max_train_samples": 1}, "At least two training texts"),
+        ({"train_file": "mine.txt", "attn_implementation": "fast"}, 'attn_implementation="fast"'),
+        ({"train_file": "mine.txt", "gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(output_dir="out", **{**QUICK, **options})
+        assert not (tmp_path / "out").exists()
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="not made by this script"):
+        run(train_file="mine.txt", output_dir="thesis", **QUICK)
+    assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]

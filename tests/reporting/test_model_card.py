@@ -1,0 +1,380 @@
+"""Model cards: what a run left is what they say, the Hub's parser reads them, and no value breaks out of them."""
+
+import json
+import runpy
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import tiny
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+from paths import SCRIPTS
+
+from hf_bnvae.evaluation import evaluate_model
+from hf_bnvae.evaluation.result import EvaluationResult
+from hf_bnvae.reporting.markdown import fenced, inline, markdown_table
+from hf_bnvae.reporting.model_card import BNVAEModelCard, is_sealed, seal
+from hf_bnvae.reporting.provenance import is_hub_name
+
+NASTY = "a: 'b' \"c\"\n---\n# d | <script>e</script> `f` ``` {{ g }} [h](i) *j* <!-- k --> \\ no"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a finished run of the training script."""
+    folder = tmp_path_factory.mktemp("card")
+    lines = [f"This is sentence number {i} of my own file ." for i in range(40)]
+    (folder / "mine.txt").write_text("\n".join(lines))
+    options = {"train_file": folder / "mine.txt", "output_dir": folder / "run", "license": "mit", "language": "en"}
+    options |= {**tiny.SCRIPT_OPTIONS, "posterior": "bn_rms", "rate": 2, "hub_token": "hf_secret"}
+    argv = sys.argv
+    sys.argv = ["run_bnvae.py", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
+    try:
+        runpy.run_path(str(SCRIPTS / "run_bnvae.py"), run_name="__main__")
+    finally:
+        sys.argv = argv
+    return folder / "run"
+
+
+def made(card: BNVAEModelCard) -> str:
+    """All that the model made, which may well be a text of its training."""
+    return "\n".join([*card.examples["samples"], *card.examples["interpolation"]])
+
+
+def html(card: str) -> str:
+    """The body as a browser gets it."""
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(ModelCard(card).text)
+
+
+def test_a_run_leaves_its_card(run):
+    text = (run / "README.md").read_text()
+    results = json.loads((run / "all_results.json").read_text())
+    card = BNVAEModelCard.from_json_file(run / "model_card.json")
+    assert card == BNVAEModelCard.from_folder(run, license="mit", language="en") and card.render() == text
+    assert f"KL {results['eval_kl']:.2f} nats per sentence (floor {results['eval_kl_floor']:.2f})" in text
+    assert "Posterior: `bn_rms` (rate 2), pooling `mean`" in text and "cannot fall below 2.00 nats" in text
+    assert "- Texts: 36 of mine.txt" in text and results["eval_corpus_train_sha256"] in text
+    command = card.command.split()
+    assert command[:2] == ["python", "scripts/run_bnvae.py"] and "--output_dir" not in command
+    assert command[command.index("--train_file") + 1] == "mine.txt" and command[command.index("--rate") + 1] == "2.0"
+    assert "hf_secret" not in text and str(run.parent) not in text
+    for example in card.examples["samples"]:
+        assert example in text
+    # What a user's own file holds is not for everybody.
+    own = json.loads((run / "examples.json").read_text())["reconstructions"]
+    assert len(own) == 4 and card.examples["reconstructions"] == []
+    assert not any(
+        line in text for line in (run.parent / "mine.txt").read_text().splitlines() if line not in made(card)
+    )
+    # Written a second time it is the same, and it is known for what it is.
+    assert is_sealed(text) and card.save(run) == run / "README.md" and (run / "README.md").read_text() == text
+    changed = replace(card, figures={**card.figures, "kl": card.figures["kl"] + 1})
+    assert changed.render() != text
+
+
+def test_the_command_of_a_card_makes_the_same_run(run, monkeypatch, tmp_path):
+    command = BNVAEModelCard.from_json_file(run / "model_card.json").command
+    monkeypatch.chdir(run.parent)
+    monkeypatch.setattr(sys, "argv", [*command.split()[1:], "--output_dir", str(tmp_path / "again")])
+    runpy.run_path(str(SCRIPTS / "run_bnvae.py"), run_name="__main__")
+    first, second = (BNVAEModelCard.from_json_file(path / "model_card.json") for path in (run, tmp_path / "again"))
+    assert first.command == second.command and first.hashes == second.hashes
+    assert first.figures == second.figures and first.settings == second.settings
+
+
+def test_pictures_stand_in_the_card(run):
+    card = BNVAEModelCard.from_json_file(run / "model_card.json")
+    assert {"kl_per_dimension.png", "aggregated_posterior.png"} <= set(card.pictures)
+    page = html(card.render())
+    for name in card.pictures:
+        assert (run / name).stat().st_size > 5_000 and f'<img src="{name}"' in page
+
+
+def test_every_figure_is_metadata_that_the_hub_reads(run):
+    card = BNVAEModelCard.from_json_file(run / "model_card.json")
+    data = ModelCard.load(run / "README.md").data
+    assert (data.license, data.language, data.library_name) == ("mit", "en", "transformers")
+    assert data.pipeline_tag == "feature-extraction" and "bnvae" in data.tags
+    read = {result.metric_type: result.metric_value for result in data.eval_results}
+    assert {name: card.figures[name] for name in read} == read
+    shown = {f.name for f in EvaluationResult.__dataclass_fields__.values() if f.metadata["label"]}
+    assert shown - read.keys() == {"num_sentences"}
+
+
+def test_pretrained_networks_and_data_sets_of_the_hub_are_named(run, tmp_path):
+    config = json.loads((run / "config.json").read_text())
+    record = json.loads((run / "run.json").read_text())
+    assert BNVAEModelCard.from_folder(run).base_models == []
+    (tmp_path / "local").mkdir()
+    config["encoder"]["_name_or_path"] = "google-bert/bert-base-cased"
+    config["decoder"]["_name_or_path"] = str(tmp_path / "local")
+    record["settings"]["dataset_name"] = "community/yelp"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    card = BNVAEModelCard.from_folder(tmp_path)
+    assert card.base_models == ["google-bert/bert-base-cased"] and card.datasets == ["community/yelp"]
+    assert card.encoder == "google-bert/bert-base-cased" and card.decoder == "gpt2, 1 layers, width 32"
+    data = ModelCard(card.render()).data
+    assert data.base_model == ["google-bert/bert-base-cased"] and data.datasets == ["community/yelp"]
+    assert str(tmp_path) not in card.render()
+    # Texts of a data set that everybody can read may be shown.
+    (tmp_path / "examples.json").write_text((run / "examples.json").read_text())
+    assert BNVAEModelCard.from_folder(tmp_path).examples["reconstructions"] == []
+    record["settings"]["train_file"] = None
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert len(BNVAEModelCard.from_folder(tmp_path).examples["reconstructions"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("gpt2", True), ("a/b", True), ("", False), (None, False), ("/a/b", False), ("a b", False), ("a/b/c", False)],
+)
+def test_names_of_the_hub_are_told_from_folders(name, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert is_hub_name(name) is expected
+    if expected:
+        Path(name).mkdir(parents=True)
+        assert not is_hub_name(name)
+
+
+def test_a_collapsed_model_says_so_at_the_top(make_model, processor, texts):
+    model = make_model(posterior="gaussian").eval()
+    figures = asdict(evaluate_model(model, texts[:40], processor, num_importance_samples=2, show_progress=False))
+    card = BNVAEModelCard(model_name="m", repo_id="u/m", config=latent(model), figures=figures)
+    collapsed = replace(card, figures={**figures, "kl": 0.01, "active_units": 0})
+    body = ModelCard(collapsed.render()).text.strip().splitlines()
+    assert body[0] == "# m" and body[2].startswith(
+        "> **Do not rely on this model's latents.** The latent space is dead"
+    )
+    alive = replace(card, figures={**figures, "kl": 5.0, "kl_floor": 4.0, "active_units": 4})
+    body = ModelCard(alive.render()).text.strip().splitlines()
+    assert body[2].startswith("> **The latent space is alive.** KL 5.00 nats per sentence (floor 4.00), of which")
+    noisy = replace(card, figures={**figures, "kl": 5.0, "mean_moment_ratio": 0.01})
+    assert "dropout in the encoder" in ModelCard(noisy.render()).text.strip().splitlines()[2]
+    unknown = ModelCard(replace(card, figures={}).render())
+    assert unknown.text.strip().splitlines()[2].startswith("> **Nobody knows") and not unknown.data.eval_results
+
+
+def latent(model):
+    from hf_bnvae.reporting.model_card import latent_space
+
+    return latent_space(model.config)
+
+
+def test_no_value_breaks_out_of_its_place(make_model):
+    plain = BNVAEModelCard(model_name="m", repo_id="u/m", config=latent(make_model()))
+    examples = {"reconstructions": [[NASTY, NASTY]], "samples": [NASTY], "interpolation": [NASTY]}
+    nasty = replace(
+        plain,
+        model_name=NASTY,
+        texts=NASTY,
+        evaluated_on=NASTY,
+        encoder=NASTY,
+        command=NASTY,
+        hardware=NASTY,
+        versions={"x_version": NASTY},
+        settings={"y": NASTY},
+        tags=[NASTY],
+        examples=examples,
+        figures={"kl": 1.0, "kl_floor": 0.5},
+    )
+    parsed = ModelCard(nasty.render())
+    # The metadata is what it was made of, to the letter.
+    assert parsed.data.tags[-1] == NASTY
+    assert {result.dataset_name for result in parsed.data.eval_results} == {NASTY}
+    assert parsed.data.model_name == NASTY
+    page = html(nasty.render())
+    assert "<script>" not in page and "<!-- k -->" not in page and '<a href="i">' not in page
+    # As many headings as without: none was made, none was swallowed by a block of code.
+    without = html(replace(plain, examples={n: [] for n in examples}, figures=nasty.figures).render())
+    assert page.count("<h2>") == without.count("<h2>") and page.count("<h1>") == 1
+    assert "&lt;script&gt;e&lt;/script&gt;" in page
+    assert BNVAEModelCard(**json.loads(json.dumps(asdict(nasty)))).render() == nasty.render()
+    assert is_sealed(nasty.render())
+
+
+@pytest.fixture
+def saved(run, tmp_path) -> Path:
+    """The finished run's configuration and record, to change, with weights in two files."""
+    for name in ("config.json", "run.json", "all_results.json", "examples.json", "kl_per_dimension.png"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    for number in (1, 2):
+        (tmp_path / f"model-0000{number}-of-00002.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+def test_nothing_that_is_of_other_weights_stays_in_a_card(run, saved):
+    card = BNVAEModelCard.from_json_file(run / "model_card.json")
+    own = BNVAEModelCard.from_folder(saved).weights_sha256
+    replace(card, weights_sha256=own, tags=["mine"]).save(saved)
+    assert BNVAEModelCard.of_weights(saved) == replace(card, weights_sha256=own, tags=["mine"])
+    for number in (1, 2):  # any file of them
+        (saved / f"model-0000{number}-of-00002.safetensors").write_bytes(b"others!")
+        other = BNVAEModelCard.of_weights(saved)
+        assert (other.figures, other.examples, other.pictures) == ({}, None, []), number
+        assert (other.license, other.language, other.tags) == ("mit", "en", ["mine"])
+        (saved / f"model-0000{number}-of-00002.safetensors").write_bytes(b"weights")
+
+
+def test_figures_that_are_zero_are_metadata_too(make_model):
+    figures = {"kl": 0.0, "kl_floor": 0.0, "active_units": 0, "iw_nll": None}
+    card = BNVAEModelCard(model_name="m", repo_id="u/m", config=latent(make_model()), figures=figures)
+    read = {result.metric_type: result.metric_value for result in ModelCard(card.render()).data.eval_results}
+    assert read == {"kl": 0.0, "kl_floor": 0.0, "active_units": 0}
+
+
+def test_mutual_information_near_its_most_is_said_to_be_a_lower_bound(make_model):
+    figures = {"kl": 9.0, "kl_floor": 4.0, "log_num_sentences": 3.0, "mutual_information": 2.5}
+    card = BNVAEModelCard(model_name="m", repo_id="u/m", config=latent(make_model()), figures=figures)
+    said = "- The mutual information is within 1 nat of the most that could be measured"
+    assert said in card.render()
+    assert said not in replace(card, figures={**figures, "mutual_information": 1.5}).render()
+
+
+def test_texts_of_a_folder_without_its_run_are_not_shown(saved):
+    (saved / "run.json").unlink()
+    examples = BNVAEModelCard.from_folder(saved).examples
+    assert examples["reconstructions"] == [] and examples["samples"]
+
+
+def test_the_run_s_settings_name_what_it_comes_from(saved):
+    record = json.loads((saved / "run.json").read_text())
+    for given, expected in (
+        ({"dataset_name": "community/yelp"}, (["community/yelp"], [], None, "community/yelp")),
+        ({"model_name_or_path": "ada/bnvae"}, ([], ["ada/bnvae"], "en", "text")),
+        ({"model_name_or_path": str(saved)}, ([], [], "en", "text")),
+        ({"train_file": "/home/me/mine.txt"}, ([], [], None, "text")),
+        ({}, ([], [], "en", "text")),  # the default corpus
+    ):
+        (saved / "run.json").write_text(
+            json.dumps({**record, "settings": {**record["settings"], "train_file": None, **given}})
+        )
+        card = BNVAEModelCard.from_folder(saved)
+        results = ModelCard(card.render()).data.eval_results
+        assert (card.datasets, card.base_models, card.language, results[0].dataset_type) == expected, given
+        assert "/home/me" not in card.render()
+
+
+def test_values_tables_and_blocks_show_what_they_hold():
+    for value in (NASTY, "*a*", "<b>", "a_b_c", "&amp;", "1 | 2"):
+        text = MarkdownIt().render(inline(value))
+        assert text == f"<p>{escaped(' '.join(value.split()))}</p>\n"
+        block = MarkdownIt().render(fenced(value))
+        assert block == f"<pre><code>{escaped(value)}\n</code></pre>\n"
+        table = MarkdownIt().enable("table").render("\n".join(markdown_table(("x", "y"), [("1 | 2", "3")])))
+        assert table.count("<td>") == 2 and "<td>1 | 2</td>" in table
+    # The control: it is the escaping that does so.
+    assert "<em>" in MarkdownIt().render("*a*")
+
+
+def escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+
+
+def test_a_card_changed_by_hand_is_left_alone(run, tmp_path, caplog):
+    card = BNVAEModelCard.from_json_file(run / "model_card.json")
+    assert card.save(tmp_path) is not None
+    path = tmp_path / "README.md"
+    mine = path.read_text().replace("## Limits", "## My own words\n\n## Limits")
+    path.write_text(mine)
+    assert card.save(tmp_path) is None and path.read_text() == mine
+    assert "changed by hand" in caplog.text and str(path) in caplog.text
+    path.write_text("# All mine\n")
+    assert card.save(tmp_path) is None and path.read_text() == "# All mine\n"
+    assert is_sealed(seal("x\ny").replace("\n", "\r\n"))  # as git may check it out
+    assert is_sealed(seal("x")) and not is_sealed("x") and not is_sealed(seal("x").replace("x", "y", 1))
+
+
+def test_the_figures_of_an_evaluation_take_the_place_of_the_run_s(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{'ab'[i % 2]},This is sentence number {i} ." for i in range(30)]
+    (tmp_path / "test.csv").write_text("\n".join(["label,text", *lines]))
+    options = {"model_name_or_path": run, "file": "test.csv", "text_column": "text", "label_column": "label"}
+    options |= {"num_importance_samples": 2, "device": "cpu"}
+    flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    monkeypatch.setattr(sys, "argv", ["run_evaluation.py", *flags])
+    runpy.run_path(str(SCRIPTS / "run_evaluation.py"), run_name="__main__")
+    report = json.loads((tmp_path / "evaluations/run-test/report.json").read_text())
+    card = BNVAEModelCard.from_folder(run)
+    evaluated = card.with_evaluation(report)
+    assert evaluated.figures["num_sentences"] == 30 != card.figures["num_sentences"]
+    page = html(evaluated.render())
+    assert "On test.csv, 30 texts:" in page and "means of the posteriors" in page and "rate_distortion.png" in page
+    assert evaluated.command == card.command
+    hashes = {"corpus_train_sha256": card.hashes["corpus_train_sha256"]}
+    assert evaluated.hashes == {**hashes, "corpus_validation_sha256": report["data"]["sha256"]} != card.hashes
+    told = json.loads(json.dumps(report))
+    for row in told["probe"]["results"]["draws"]["rows"]:
+        row |= {"accuracy": 0.123, "balanced_accuracy": 0.456}
+    told["probe"]["results"]["means"]["majority_accuracy"] = 0.789
+    rows = [line.split("|")[1:3] for line in card.with_evaluation(told).render().splitlines() if line.startswith("| ")]
+    shown = {title.strip(): share.strip() for title, share in rows}
+    assert shown["draws from the posteriors"] == "12.3" and shown["always the most frequent class"] == "78.9"
+    # Neither where the files are nor what is in them.
+    elsewhere = json.loads(json.dumps(report).replace("test.csv", "/home/me/client/test.csv"))
+    elsewhere["probe"]["description"] = "trained on /home/me/client/train.csv"
+    assert card.with_evaluation(elsewhere) == evaluated and evaluated.examples["reconstructions"] == []
+    held_out = {**report, "settings": {**report["settings"], "file": None}}
+    held_out["data"] = {**report["data"], "source": "held out by the training run, of /home/me/client/mine.txt"}
+    again = card.with_evaluation(held_out)
+    assert "client" not in again.render() and again.examples["reconstructions"] == []
+    # Everybody's data set is named and shown, somebody's folder is not.
+    for name, shown in (("community/yelp", 5), (str(tmp_path), 0)):
+        of_set = {**report, "settings": {**report["settings"], "file": None, "dataset_name": name}}
+        of_set["data"] = {**report["data"], "source": f"{name}, default, test"}
+        again = card.with_evaluation(of_set)
+        assert len(again.examples["reconstructions"]) == shown and str(tmp_path) not in again.evaluated_on
+        assert again.evaluated_on.startswith(name) is bool(shown)
+
+
+def test_what_is_no_model_or_no_card_is_refused(tmp_path, run):
+    with pytest.raises(ValueError, match=r"holds no BNVAE.*and there is none"):
+        BNVAEModelCard.from_folder(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="its model_type is 'bert'"):
+        BNVAEModelCard.from_folder(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="is no JSON"):
+        BNVAEModelCard.from_folder(tmp_path)
+    record = json.loads((run / "model_card.json").read_text())
+    for broken, named in (({**record, "more": 1}, "more"), ({"config": {}}, "model_name, repo_id")):
+        (tmp_path / "card.json").write_text(json.dumps(broken))
+        with pytest.raises(ValueError, match=named):
+            BNVAEModelCard.from_json_file(tmp_path / "card.json")
+    for wrong, named in (({"license": "My Licence"}, "license"), ({"language": "English"}, "language")):
+        with pytest.raises(ValueError, match=named):
+            BNVAEModelCard.from_folder(run, **wrong)
+
+
+def test_the_trainer_writes_a_card_of_what_it_knows(make_trainer, tmp_path):
+    trainer = make_trainer(output_dir=str(tmp_path), max_steps=2)
+    trainer.train()
+    figures = trainer.evaluate()
+    trainer.save_model()
+    trainer.create_model_card(license="mit", language="en", tags="mine", model_name="Mine", finetuned_from="a/b")
+    card = BNVAEModelCard.from_json_file(tmp_path / "model_card.json")
+    assert card.figures["kl"] == figures["eval_kl"] and "iw_nll" not in card.figures
+    assert card.settings["max_steps"] == 2
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert data.base_model == ["a/b"] and data.model_name == "Mine" and "mine" in data.tags
+    assert f"KL {figures['eval_kl']:.2f} nats" in (tmp_path / "README.md").read_text()
+
+
+def test_a_trainer_s_card_has_no_figures_of_weights_that_are_no_more(make_trainer, tmp_path):
+    """Those of an evaluation during training are of other weights or statistics than what is saved after it."""
+    arguments = {"max_steps": 4, "eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 2}
+    trainer = make_trainer(output_dir=str(tmp_path), load_best_model_at_end=True, **arguments)
+    trainer.train()
+    assert sum("eval_kl" in entry for entry in trainer.state.log_history) == 2
+    trainer.save_model()
+    trainer.create_model_card()
+    assert BNVAEModelCard.from_json_file(tmp_path / "model_card.json").figures == {}
+    figures = trainer.evaluate()
+    trainer.create_model_card()
+    assert BNVAEModelCard.from_json_file(tmp_path / "model_card.json").figures["kl"] == figures["eval_kl"]
+    trainer.train()
+    trainer.save_model()
+    trainer.create_model_card()
+    assert BNVAEModelCard.from_json_file(tmp_path / "model_card.json").figures == {}
