@@ -31,7 +31,16 @@ print(json.dumps([module.__file__ for module in modules]))
 
 def test_an_editable_install_works_from_the_folder_that_contains_the_clone(clone, tmp_path):
     """Python looks into the folder where it starts first, and finds a folder `hf_bnvae` there that is no package."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps"]
+    # Without the last one pip would uninstall the package from the environment in which the tests run.
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--no-deps",
+        "--ignore-installed",
+    ]
     command += ["--no-build-isolation", "--prefix", str(tmp_path), "--editable", str(clone)]
     subprocess.run(command, check=True, capture_output=True)
     (path_file,) = tmp_path.rglob("*.pth")
