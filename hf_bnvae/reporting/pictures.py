@@ -2,6 +2,7 @@
 """The pictures of a model's latent space that stand in reports and cards, where matplotlib is installed."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..evaluation.encoding import EncodedTexts
@@ -59,3 +60,8 @@ def draw_pictures(
         except ValueError as error:
             notes.append(f"There are no training curves: {error}")
     return pictures, notes
+
+
+def save_picture(figure: Any, path: str | Path) -> None:
+    """Write a figure of matplotlib as PNG."""
+    figure.savefig(path)
