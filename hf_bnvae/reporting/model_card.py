@@ -543,7 +543,7 @@ def _from_training_report(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "num_train_texts": report["training"]["num_texts"],
         "num_parameters": report["model"]["num_parameters"],
-        "versions": report["versions"],
+        "versions": dict(sorted(report["versions"].items())),
         "hardware": report["hardware"],
     }
 
