@@ -8,32 +8,34 @@ offline.
 """
 
 from hf_bnvae.jobs.arguments import parse_arguments
-from hf_bnvae.jobs.training_job import TrainingJob
+from hf_bnvae.jobs.training_job import TrainingJob, leave_process_group
 from hf_bnvae.training.trainer import BNVAETrainer
 
 
 def main() -> None:
     job = TrainingJob(*parse_arguments(), loop="Trainer")
-    if not job.begin():
+    run = job.begin()
+    if run is None:
         return
     trainer = BNVAETrainer(
-        model=job.model,
+        model=run.model,
         args=job.training_args,
-        train_dataset=job.train_dataset,
-        eval_dataset=job.eval_dataset,
-        processing_class=job.processor,
+        train_dataset=run.train_dataset,
+        eval_dataset=run.eval_dataset,
+        processing_class=run.processor,
     )
     if job.training_args.do_train:
-        output = trainer.train(resume_from_checkpoint=job.checkpoint)
-        trainer.save_model(_internal_call=True)  # the job pushes when there are figures, too
+        output = trainer.train(resume_from_checkpoint=run.checkpoint)
+        trainer.save_model(_internal_call=True)  # the run pushes when there are figures, too
         trainer.log_metrics("train", output.metrics)
         trainer.save_metrics("train", output.metrics)
         trainer.save_state()
-    if not job.part():
+    leave_process_group()
+    if not job.is_main:
         return
     if job.training_args.do_eval:
-        trainer.save_metrics("eval", job.evaluate())
-    job.finish()
+        trainer.save_metrics("eval", run.evaluate())
+    run.finish()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ change the loop. Start it by itself or with `accelerate launch`.
 `--help` lists the options; a JSON or YAML file of them can be given in their place.
 """
 
-import json
 import logging
 import math
 from dataclasses import fields
@@ -27,10 +26,12 @@ from hf_bnvae.evaluation.diagnosis import diagnose, diagnose_training
 from hf_bnvae.evaluation.moments import PER_SENTENCE, corpus_figures, training_figures
 from hf_bnvae.hub.push import BackgroundPushes
 from hf_bnvae.jobs.arguments import ScriptTrainingArguments, parse_arguments
-from hf_bnvae.jobs.training_job import TrainingJob
+from hf_bnvae.jobs.training_job import StartedRun, TrainingJob, leave_process_group
 from hf_bnvae.training.optimization import hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
 from hf_bnvae.training.sampling import posterior_noise, statistics_batches, training_sampler
 from hf_bnvae.utils.checkpoints import record_contents, unmark_checkpoint
+from hf_bnvae.utils.file_names import RESULTS_FILE
+from hf_bnvae.utils.json_files import write_json
 from hf_bnvae.utils.random_state import preserved_random_state
 
 # Options of `Trainer` that this loop does not have.
@@ -72,11 +73,11 @@ def require_known_options(args: ScriptTrainingArguments) -> None:
 
 
 class Loop:
-    """The training of one job."""
+    """The training of one run."""
 
-    def __init__(self, job: TrainingJob) -> None:
-        self.job, self.args = job, job.training_args
-        args = self.args
+    def __init__(self, run: StartedRun) -> None:
+        self.run, self.job, self.args = run, run.job, run.job.training_args
+        job, args = self.job, self.args
         self.accelerator = Accelerator(
             mixed_precision=args.mixed_precision,
             cpu=args.use_cpu,
@@ -88,16 +89,16 @@ class Loop:
         if args.report_to:
             self.accelerator.init_trackers("bnvae", config=job.directory.settings)
         if args.freeze is not None and args.freeze_steps is None:
-            job.model.freeze(args.freeze)
+            run.model.freeze(args.freeze)
         if args.activation_checkpointing:
-            job.model.activation_checkpointing_enable(args.activation_checkpointing_kwargs)
-        self.collator = BNVAEDataCollator(job.processor)
+            run.model.activation_checkpointing_enable(args.activation_checkpointing_kwargs)
+        self.collator = BNVAEDataCollator(run.processor)
         # One pass for a whole posterior batch: gradient accumulation only sets the size of its chunks.
-        sampler = training_sampler(len(job.train_dataset), args, 1, job.model.posterior.uses_batch)
+        sampler = training_sampler(len(run.train_dataset), args, 1, run.model.posterior.uses_batch)
         self.train_loader = prepare_data_loader(
             # Its own generator: the loader must not draw from the one that a resumed run has to find as it was.
             DataLoader(
-                job.train_dataset,
+                run.train_dataset,
                 batch_sampler=sampler,
                 collate_fn=self.collator,
                 num_workers=args.dataloader_num_workers,
@@ -109,11 +110,11 @@ class Loop:
             put_on_device=True,
         )
         eval_loader = DataLoader(
-            job.eval_dataset, batch_size=args.per_device_eval_batch_size, collate_fn=self.collator
+            run.eval_dataset, batch_size=args.per_device_eval_batch_size, collate_fn=self.collator
         )
-        optimizer_class, kwargs = optimizer_class_and_kwargs(args, job.model)
+        optimizer_class, kwargs = optimizer_class_and_kwargs(args, run.model)
         optimizer = optimizer_class(kwargs.pop("params"), **kwargs)
-        self.model, self.optimizer, self.eval_loader = self.accelerator.prepare(job.model, optimizer, eval_loader)
+        self.model, self.optimizer, self.eval_loader = self.accelerator.prepare(run.model, optimizer, eval_loader)
         self.bare_model = self.accelerator.unwrap_model(self.model)
         max_steps = args.max_steps
         if max_steps <= 0:
@@ -137,16 +138,16 @@ class Loop:
         self.has_warned = False
         self.pushes = None
         if args.push_to_hub and args.hub_strategy != HubStrategy.END and self.accelerator.is_main_process:
-            self.pushes = BackgroundPushes(job.hub_target, job.path, args.hub_always_push)
+            self.pushes = BackgroundPushes(run.hub_target, job.path, args.hub_always_push)
 
-    def run(self) -> None:
-        """Train to the end, from the job's checkpoint where there is one."""
+    def train(self) -> None:
+        """Train to the end, from the run's checkpoint if there is one."""
         args, steps_per_epoch = self.args, len(self.train_loader)
         # Processes begin with one seed, for one model; what they drop out should differ.
         set_seed(args.seed, device_specific=self.accelerator.num_processes > 1)
-        if self.job.checkpoint is not None:
-            self.accelerator.load_state(self.job.checkpoint)
-            self.state = TrainerState.load_from_json(Path(self.job.checkpoint, "trainer_state.json"))
+        if self.run.checkpoint is not None:
+            self.accelerator.load_state(self.run.checkpoint)
+            self.state = TrainerState.load_from_json(Path(self.run.checkpoint, "trainer_state.json"))
         if args.eval_on_start and self.state.global_step == 0:
             self.log_evaluate_save(TrainerControl(should_evaluate=True))
         first_epoch, done = divmod(self.state.global_step, steps_per_epoch)
@@ -236,9 +237,9 @@ class Loop:
 
     def recalibrate(self, num_batches: int | None = None) -> None:
         """Recompute the running statistics from the whole training set, or as much as `num_batches` hold."""
-        share = statistics_batches(len(self.job.train_dataset), self.args, num_batches)
+        share = statistics_batches(len(self.run.train_dataset), self.args, num_batches)
         batches = DataLoader(
-            self.job.train_dataset, batch_sampler=share, collate_fn=self.collator, generator=torch.Generator()
+            self.run.train_dataset, batch_sampler=share, collate_fn=self.collator, generator=torch.Generator()
         )
         with preserved_random_state(self.args.seed):
             recalibrate_posterior(self.bare_model, batches)
@@ -257,7 +258,7 @@ class Loop:
             is_main_process=self.accelerator.is_main_process,
         )
         if self.accelerator.is_main_process:
-            self.job.processor.save_pretrained(folder)
+            self.run.processor.save_pretrained(folder)
             self.state.save_to_json(folder / "trainer_state.json")
 
     def save_checkpoint(self) -> None:
@@ -274,7 +275,7 @@ class Loop:
             self.bare_model.refer_to_code()
             self.bare_model.config.save_pretrained(folder)
             self.bare_model.save_code(folder)
-            self.job.processor.save_pretrained(folder)
+            self.run.processor.save_pretrained(folder)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             record_contents(folder)
@@ -291,16 +292,17 @@ def joined(shares: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 def main() -> None:
     job = TrainingJob(*parse_arguments(), loop="Accelerate")
     require_known_options(job.training_args)
-    if not job.begin():
+    run = job.begin()
+    if run is None:
         return
     if job.training_args.do_train:
-        Loop(job).run()
-    if not job.part():
+        Loop(run).train()
+    leave_process_group()
+    if not job.is_main:
         return
     if job.training_args.do_eval:
-        results = job.evaluate()
-        (job.path / "all_results.json").write_text(json.dumps(results, indent=4, sort_keys=True) + "\n")
-    job.finish()
+        write_json(job.path / RESULTS_FILE, run.evaluate(), sort_keys=True, indent=4)
+    run.finish()
 
 
 if __name__ == "__main__":

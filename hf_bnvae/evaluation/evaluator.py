@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """One call on a model and a data set gives every figure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..utils.modes import preserved_modes
 from ..utils.random_state import IMPORTANCE, INFORMATION, PRIOR, RECONSTRUCTION, sentence_noise
 from .batches import SentenceBatch, SentenceBatches
 from .bleu import BLEUCounts, self_bleu
+from .encoding import EncodedTexts
 from .importance import decoder_nll, importance_weighted_nll, rows_of_a_pass, rows_within
 from .information import mutual_information
 from .moments import CorpusSums, RunningMoments
@@ -47,6 +48,7 @@ def evaluate_model(
     memory_budget_gib: float = 1.0,
     seed: int = 0,
     show_progress: bool = True,
+    on_encoded: Callable[[int, EncodedTexts], None] | None = None,
 ) -> EvaluationResult:
     """
     Every figure of a corpus.
@@ -83,6 +85,9 @@ def evaluate_model(
             [`~evaluation.importance.rows_within`]. On the CPU it takes less where less is faster.
         seed (`int`, *optional*, defaults to 0): Seed of all noise; the global random state is left alone.
         show_progress (`bool`, *optional*, defaults to `True`): Whether to draw a progress bar, on the main process.
+        on_encoded (`Callable`, *optional*): Called once for each batch, on the process that encoded the batch: with
+            the place of its first sentence in the data, and with its features and posteriors on the CPU. Whoever needs
+            them later keeps them, so that no text is encoded twice; the evaluation itself does not.
 
     Returns:
         [`EvaluationResult`]: The figures, which say what their units and estimators are.
@@ -117,6 +122,7 @@ def evaluate_model(
         num_self_bleu_samples=num_self_bleu_samples or 0,
         memory_budget_gib=memory_budget_gib,
         seed=seed,
+        on_encoded=on_encoded,
     )
     with preserved_modes(model), torch.no_grad():
         model.eval()
@@ -154,6 +160,7 @@ class _Evaluation:
     num_self_bleu_samples: int
     memory_budget_gib: float
     seed: int
+    on_encoded: Callable[[int, EncodedTexts], None] | None
 
     def work_off(self, batches: SentenceBatches, show_progress: bool) -> _Share:
         """This process' batches, and its samples of the prior."""
@@ -173,7 +180,7 @@ class _Evaluation:
         model = self.model
         tensors = {name: values.to(self._device) for name, values in batch.tensors.items()}
         labels = tensors["labels"]
-        posterior = model.encode(**encoder_inputs(tensors))
+        posterior = self._encode(tensors, batch.first)
         noise = self._noise(RECONSTRUCTION, batch.indices).to(posterior.mean)
         nll = model(
             latents=posterior.sample(noise),
@@ -199,6 +206,19 @@ class _Evaluation:
             share.num_tokens += int(labels.ne(IGNORE_INDEX).sum())
             if texts is not None:
                 share.num_words += sum(len(text.split()) + 1 for text in texts[:wanted])
+
+    def _encode(self, tensors: Mapping[str, torch.Tensor], first: int) -> DiagonalGaussian:
+        """The posteriors of a batch, which are handed on with the features that the head made them of."""
+        if self.on_encoded is None:
+            return self.model.encode(**encoder_inputs(tensors))
+        features: list[torch.Tensor] = []
+        hook = self.model.posterior.register_forward_pre_hook(lambda head, inputs: features.append(inputs[0]))
+        try:
+            posterior = self.model.encode(**encoder_inputs(tensors))
+        finally:
+            hook.remove()
+        self.on_encoded(first, EncodedTexts(features[0].cpu(), posterior.mean.cpu(), posterior.logvar.cpu()))
+        return posterior
 
     def _iw_nll(self, posterior: DiagonalGaussian, labels: torch.LongTensor, indices: range) -> torch.Tensor:
         """-log p(x) of the first sentences of a batch, in any order."""

@@ -97,7 +97,7 @@ def plot_kl_per_dimension(kl: Any, floor: Any = None, floor_label: str = "floor 
         )
     _number_dimensions(axes, order, "the greatest KL first")
     axes.set_ylabel("KL from the prior (nats per sentence)")
-    axes.set_title(f"KL of each of {count} latent dimensions")
+    _set_title(axes, f"KL of each of {count} latent dimensions")
     _legend_below(figure, handles)
     return figure
 
@@ -183,7 +183,7 @@ def plot_rate_distortion(points: Sequence[RateDistortionPoint]) -> Figure:
     _draw_elbo_lines(axes)
     axes.set_xlabel("rate: KL from the prior (nats per sentence)")
     axes.set_ylabel("distortion: -log p(x | z) (nats per sentence)")
-    axes.set_title("Rate and distortion, with lines of constant -ELBO")
+    _set_title(axes, "Rate and distortion, with lines of constant -ELBO")
     _legend_below(figure, axes.get_legend_handles_labels()[0])
     return figure
 
@@ -221,16 +221,16 @@ def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
     for axes in (*chosen[:1], grids):
         axes.set_ylabel("IW-NLL, -log p(x) (nats per sentence)")
     if chosen:
-        chosen[0].set_title("Chosen settings, texts held out", fontsize=11)
+        _set_title(chosen[0], "Chosen settings, texts held out", fontsize=11)
         chosen[1].set_ylabel("marginal KL: aggregated posterior to prior (nats)")
-        chosen[1].set_title("Chosen settings: what of the KL is no information", fontsize=11)
+        _set_title(chosen[1], "Chosen settings: what of the KL is no information", fontsize=11)
     title = "All settings tried, texts for tuning, one seed"
     # One that is far off would press all others together.
     least, most = grids.get_ylim()
     if most - least > MOST_SPAN:
         grids.set_ylim(least, least + MOST_SPAN)
         title += f"\n(some lie above {least + MOST_SPAN:.0f})"
-    grids.set_title(title, fontsize=11)
+    _set_title(grids, title, fontsize=11)
     figure.suptitle("The better, the lower and the more to the right\nfilled: this library's heads", fontsize=11)
     figure.legend(handles=grids.lines, loc="outside lower center", frameon=False, fontsize=9, ncols=2 * count + 1)
     return figure
@@ -337,7 +337,7 @@ def plot_training_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
         lacking = max(0.05 * max(abs(least), abs(greatest)), 1e-3) - (greatest - least)
         if lacking > 0:
             axes.set_ylim(least - lacking / 2, greatest + lacking / 2)
-        axes.set_title(title, fontsize=11)
+        _set_title(axes, title, fontsize=11)
         axes.set_xlabel("optimiser step")
         axes.set_ylabel(unit)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -383,7 +383,7 @@ def _draw_plane(axes: Axes, latents: np.ndarray) -> None:
     axes.set_aspect("equal")
     axes.set_xlabel(f"first principal direction ({shares[0]:.0%} of the variance)")
     axes.set_ylabel(f"second principal direction ({shares[1]:.0%})")
-    axes.set_title("The widest plane", fontsize=11)
+    _set_title(axes, "The widest plane", fontsize=11)
 
 
 def _draw_histogram(axes: Axes, values: np.ndarray) -> None:
@@ -399,7 +399,7 @@ def _draw_histogram(axes: Axes, values: np.ndarray) -> None:
     axes.plot(grid, density, color=VERMILION, linewidth=2, label="prior N(0, 1)")
     axes.set_xlabel("latent")
     axes.set_ylabel("density")
-    axes.set_title("The only dimension", fontsize=11)
+    _set_title(axes, "The only dimension", fontsize=11)
 
 
 def _draw_quantiles(axes: Axes, latents: np.ndarray, order: np.ndarray, is_sorted: bool) -> None:
@@ -419,7 +419,7 @@ def _draw_quantiles(axes: Axes, latents: np.ndarray, order: np.ndarray, is_sorte
     axes.set_ylim(-reach, reach)
     _number_dimensions(axes, order, "the greatest KL first" if is_sorted else "in their order")
     axes.set_ylabel("latent")
-    axes.set_title("Quantiles of each dimension", fontsize=11)
+    _set_title(axes, "Quantiles of each dimension", fontsize=11)
 
 
 def _draw_elbo_lines(axes: Axes) -> None:
@@ -456,6 +456,11 @@ def _series(log_history: Sequence[Mapping[str, float]], name: str) -> tuple[np.n
 
 def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=130, layout="constrained")
+
+
+def _set_title(axes: Axes, title: str, fontsize: float | None = None) -> None:
+    """A title above the axes. Without a height matplotlib would look, in each of its passes, for labels there."""
+    axes.set_title(title, fontsize=fontsize, y=1.0)
 
 
 def _legend_below(figure: Figure, handles: Sequence[Any]) -> None:

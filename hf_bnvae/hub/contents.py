@@ -21,6 +21,8 @@ from ..utils.file_names import (
     EXAMPLES_FILE,
     LOCK_FILE,
     PARTIAL_RUN_FILE,
+    REPORT_JSON,
+    REPORT_MARKDOWN,
     RESULTS_FILE,
     RUN_FILE,
 )
@@ -87,7 +89,7 @@ _LEFT_OUT = (
     (f"{PREFIX_CHECKPOINT_DIR}-*", _CHECKPOINT),
     *((f"*.{ending}", _PICKLE) for ending in ("bin", "pt", "pth", "pkl", "pickle", "ckpt", "joblib")),
     *((name, _RECORD) for name in (RUN_FILE, PARTIAL_RUN_FILE, LOCK_FILE, CONTENTS_FILE, TRAINER_STATE_NAME)),
-    *((name, _TEXTS) for name in (EXAMPLES_FILE, "report.md")),
+    *((name, _TEXTS) for name in (EXAMPLES_FILE, REPORT_JSON, REPORT_MARKDOWN)),
     *((name, f"{RESULTS_FILE} holds its figures") for name in ("train_results.json", "eval_results.json")),
 )
 

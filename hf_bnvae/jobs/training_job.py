@@ -1,47 +1,42 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """What the training scripts share: everything but the training loop itself."""
 
-import json
 import os
 import shlex
-from dataclasses import asdict
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch.distributed as dist
 from accelerate import PartialState
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from torch.distributed.fsdp import FSDPModule
-from transformers import AutoModel, AutoProcessor, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers import AutoModel, AutoProcessor, PretrainedConfig, set_seed
 from transformers.utils import logging
 
 from ..data.corpora import TEXT, corpus_hash, first_texts, load_texts, tokenize_texts
-from ..evaluation.encoding import encode_corpus
-from ..evaluation.evaluator import evaluate_model
 from ..hub.push import prepare_repository, push_folder, render_pushed
 from ..hub.target import HubError, HubTarget
 from ..model.configuration_bnvae import BNVAEConfig
 from ..model.modeling_bnvae import BNVAEModel
 from ..model.processing_bnvae import BNVAEProcessor
+from ..reporting.evaluate_and_report import EvaluatedTexts, evaluate_and_report
 from ..reporting.model_card import BNVAEModelCard
-from ..reporting.pictures import draw_pictures
-from ..reporting.provenance import hardware, library_versions
-from ..reporting.report import loading_lines, make_examples, render_examples, render_figures
+from ..reporting.provenance import TextSource
+from ..reporting.report import loading_lines
+from ..reporting.report_files import TRAINING
 from ..training.from_scratch import small_configs, train_processor
-from ..utils.file_names import EXAMPLES_FILE, RESULTS_FILE
+from ..utils.file_names import EXAMPLES_FILE, REPORT_JSON, REPORT_MARKDOWN, RESULTS_FILE
+from ..utils.json_files import write_json
 from ..utils.memory import keep_freed_memory
 from .arguments import DataArguments, ModelArguments, ReportArguments, ScriptTrainingArguments, command_line
 from .run_directory import RunDirectory
 
 logger = logging.get_logger(__name__)
 
-REPORT_FILE = "report.md"
-
-# Training arguments that change what a run tells, keeps or takes, not what comes out of it. It cannot be resumed with
-# other values of the rest.
+# Training arguments that do not change the trained model: what a run prints, what it saves, how much time or memory it
+# takes. An unfinished run can be resumed with other values of these, and of no others.
 _FREE_SETTINGS = (
     "chunk_size",
     "checkpoint_chunks",
@@ -67,33 +62,24 @@ _FREE_SETTINGS = (
 )
 _FREE_PREFIXES = ("dataloader_num", "dataloader_p", "eval_", "hub_", "logging_", "save_", "torch_empty", "trackio_")
 
+# Settings that hold the hashes of the texts, by the texts' names.
+_HASHES = {"train": "corpus_train_sha256", "validation": "corpus_validation_sha256"}
+
 
 class TrainingJob:
     """
-    One run of a training script: its folder, its data, its model, and the report at its end.
+    One run of a training script, from its options to its folder. [`~TrainingJob.begin`] gives what the training loop
+    needs.
+
+    In a distributed training every process has its job. The main process alone writes, prints, and makes the report.
 
     Args:
         model_args ([`ModelArguments`]): Which networks and which latent space.
         data_args ([`DataArguments`]): Which texts.
         report_args ([`ReportArguments`]): The final evaluation.
         training_args ([`ScriptTrainingArguments`]): The training.
-        loop (`str`): The name of the loop that trains. Checkpoints of one loop are none of the other's.
-
-    In a distributed training every process has its job; the main one alone writes, prints, and makes the report.
-
-    Attributes, once [`~TrainingJob.begin`] has returned `True`:
-        model ([`BNVAEModel`]), processor ([`BNVAEProcessor`]): What to train.
-        train_dataset, eval_dataset (`Dataset`): Tokenised texts.
-        checkpoint (`str` or `None`): The checkpoint to resume from.
-        hub_target ([`HubTarget`] or `None`): Where to push, if that was asked for.
+        loop (`str`): The name of the loop that trains. A loop cannot resume from the checkpoints of another loop.
     """
-
-    model: BNVAEModel
-    processor: BNVAEProcessor
-    train_dataset: Dataset
-    eval_dataset: Dataset
-    checkpoint: str | None
-    hub_target: HubTarget | None
 
     def __init__(
         self,
@@ -108,173 +94,81 @@ class TrainingJob:
         self.path = Path(training_args.output_dir)
         self.is_main = training_args.process_index == 0
         if not self.is_main:
-            # What there is to say is said once.
+            # The main process logs for all.
             logging.set_verbosity_error()
             datasets.disable_progress_bars()
         settings = {**asdict(model_args), **asdict(data_args), **_training_settings(training_args), "loop": loop}
         del settings["token"], settings["preprocessing_num_workers"]
         for name in ("train_file", "validation_file", "dataset_name"):
-            # The same file wherever the command is typed; a data set may be a folder, too.
+            # The same file has the same setting in every working directory. A data set may be a folder, too.
             if settings[name] and (name != "dataset_name" or Path(settings[name]).is_dir()):
                 settings[name] = str(Path(settings[name]).resolve())
         script = "run_bnvae.py" if loop == "Trainer" else "run_bnvae_no_trainer.py"
         command = command_line((model_args, data_args, report_args, training_args), script)
         self.directory = RunDirectory(training_args.output_dir, settings, command)
-        self.hub_target = HubTarget.of_training(training_args) if training_args.push_to_hub else None
 
-    def begin(self) -> bool:
+    def begin(self) -> "StartedRun | None":
         """
         Load the data, build or load the model, and prepare the folder.
 
         Returns:
-            `bool`: Whether there is anything to do; `False` for a finished run, and what can be done with it is
-            printed.
+            [`StartedRun`]: What there is to train and to evaluate; `None` if the folder holds the finished run. The
+            job then prints what can be done with it.
 
         Raises:
-            ValueError: for a folder that holds other files, another run's, or for any bad setting.
+            ValueError: if the folder holds other files or another run, or if a setting is bad.
         """
+        hub_target = HubTarget.of_training(self.training_args) if self.training_args.push_to_hub else None
         if self.directory.is_finished:
             self._explain_finished()
-            return False
+            return None
         if self.training_args.device.type == "cpu":
             keep_freed_memory()
         set_seed(self.training_args.seed)
-        # The main process downloads, reads and tokenises first; the others find it cached.
+        # The main process downloads, reads and tokenises first. The others find everything in the cache.
         with self.training_args.main_process_first(local=False):
-            self._load_texts()
-            # A corpus that has changed under a run, the embedded one by a new package for example, is another run.
-            self.directory.settings |= self._hashes
-            self.checkpoint = self.directory.find_checkpoint()
-            self._load_model_and_processor()
+            texts = self._load_texts()
+            # The same command is another run if its texts have changed, for example by a new version of a package
+            # whose docstrings are trained on.
+            self.directory.settings |= {name: corpus_hash(texts[split]) for split, name in _HASHES.items()}
+            checkpoint = self.directory.find_checkpoint()
+            model, processor = self._load_model_and_processor(texts["train"], checkpoint)
             workers = self.data_args.preprocessing_num_workers
-            self.train_dataset = tokenize_texts(self._texts["train"], self.processor, "training", workers)
-            self.eval_dataset = tokenize_texts(self._texts["validation"], self.processor, "validation", workers)
+            train_dataset = tokenize_texts(texts["train"], processor, "training", workers)
+            eval_dataset = tokenize_texts(texts["validation"], processor, "validation", workers)
         PartialState().wait_for_everyone()  # until all have seen what the folder held
-        if self.is_main and self.hub_target is not None:
-            # What stands in the way of a push is told before anything is trained.
-            self.hub_target, _ = prepare_repository(self.hub_target)
-        if self.checkpoint is not None:
-            self.print(f"Resuming the unfinished run in {self.path} from {Path(self.checkpoint).name}.")
+        if self.is_main and hub_target is not None:
+            # A push that cannot succeed fails here, before the training.
+            hub_target, _ = prepare_repository(hub_target)
+        if checkpoint is not None:
+            self.print(f"Resuming the unfinished run in {self.path} from {Path(checkpoint).name}.")
         if self.is_main:
             self.directory.start()
-            # `Trainer` adds to it, and cannot read one whose writing was cut off.
-            (self.path / RESULTS_FILE).unlink(missing_ok=True)
+            # Of an attempt that was killed. `Trainer` adds to the results, and cannot read a file that was cut off.
+            for name in (RESULTS_FILE, REPORT_JSON):
+                (self.path / name).unlink(missing_ok=True)
         self.print(
-            f"{len(self.train_dataset)} sentences to train on, {len(self.eval_dataset)} held out; "
-            f"{self.model.num_parameters() / 1e6:.1f} million parameters; posterior {self.model.config.posterior!r}, "
-            f"{self.model.config.latent_size} latent dimensions, KL at least {self.model.config.kl_floor:.2f} nats."
+            f"{len(train_dataset)} sentences to train on, {len(eval_dataset)} held out; "
+            f"{model.num_parameters() / 1e6:.1f} million parameters; posterior {model.config.posterior!r}, "
+            f"{model.config.latent_size} latent dimensions, KL at least {model.config.kl_floor:.2f} nats."
         )
-        return True
+        return StartedRun(self, model, processor, train_dataset, eval_dataset, texts, checkpoint, hub_target)
 
     def print(self, text: str) -> None:
         """Print on the main process."""
         if self.is_main:
             print(text)
 
-    def part(self) -> bool:
-        """
-        Leave the group of processes after training: what remains is the main one's to do, by itself, with the model
-        that was saved where the trained one is sharded.
-
-        Returns:
-            `bool`: Whether this is the main process.
-        """
-        if dist.is_available() and dist.is_initialized():
-            dist.destroy_process_group()
-        if self.is_main and isinstance(self.model, FSDPModule):
-            self.model = BNVAEModel.from_pretrained(self.path).to(self.training_args.device)
-            self.model.attach_processor(self.processor)
-        return self.is_main
-
-    def evaluate(self) -> dict[str, Any]:
-        """
-        The final evaluation of `self.model` on the held-out texts: printed, and written to `report.md`, the texts
-        that it makes to `examples.json` too.
-
-        Returns:
-            `dict`: The figures as `eval_...`, with the corpus' hashes and the versions of the libraries.
-        """
-        args = self.report_args
-        self.model.eval()
-        result = evaluate_model(
-            self.model,
-            self.eval_dataset,
-            self.processor,
-            batch_size=self.training_args.per_device_eval_batch_size,
-            num_importance_samples=args.num_importance_samples,
-            max_importance_sentences=args.max_importance_sentences,
-            seed=self.training_args.seed,
-            show_progress=not self.training_args.disable_tqdm,
-        )
-        texts = self._texts["validation"][: max(2, args.num_examples)][TEXT]
-        examples = make_examples(self.model, texts, args.num_examples, seed=self.training_args.seed)
-        report = "\n\n".join([render_figures(result), render_examples(examples)])
-        print(f"\n{report}\n")
-        (self.path / REPORT_FILE).write_text(report + "\n", encoding="utf-8")
-        (self.path / EXAMPLES_FILE).write_text(json.dumps(asdict(examples), indent=2) + "\n", encoding="utf-8")
-        self._draw_pictures()
-        hashes = {f"eval_{name}": value for name, value in self._hashes.items()}
-        run = {
-            "hardware": hardware(),
-            "num_parameters": self.model.num_parameters(),
-            "train_samples": len(self.train_dataset),
-        }
-        return result.to_metrics("eval") | hashes | run | library_versions()
-
-    def _draw_pictures(self) -> None:
-        """Those of the model card, where matplotlib is installed."""
-        if find_spec("matplotlib") is None:
-            return
-        texts, size = self._texts["validation"][TEXT], self.training_args.per_device_eval_batch_size
-        encoded = encode_corpus(self.model, self.processor, texts, size, show_progress=False)
-        state = self.path / TRAINER_STATE_NAME
-        log_history = json.loads(state.read_text(encoding="utf-8"))["log_history"] if state.is_file() else None
-        pictures, notes = draw_pictures(self.model, encoded, log_history, seed=self.training_args.seed)
-        for note in notes:
-            logger.info(note)
-        for name, figure in pictures.items():
-            figure.savefig(self.path / name)
-
-    def finish(self) -> None:
-        """Write the model card, mark the run as finished, say how to load what it saved, and push it where that was
-        asked for.
-
-        Raises:
-            SystemExit: if the push failed, with how to do it later: the run is finished all the same.
-        """
-        if self.training_args.do_train:
-            self._write_card()
-        self.directory.finish()
-        if not self.training_args.do_train:
-            print(f"The figures are in {self.path}.")
-            return
-        print(f"Saved to {self.path}. To load it:\n\n{loading_lines(str(self.path))}\n")
-        if self.hub_target is not None:
-            try:
-                print(render_pushed(push_folder(self.path, self.hub_target, "End of training")))
-            except (HubError, ValueError) as error:
-                raise SystemExit(
-                    f"error: {error}\nThe run is finished and saved in {self.path}. To push it later:\n\n"
-                    f"{self._pushing_command()}"
-                ) from error
-
-    def _write_card(self) -> None:
-        given = {
-            "license": self.report_args.license,
-            "language": self.report_args.language,
-            "repo_id": self.hub_target and self.hub_target.repo_id,
-        }
-        known = {name: value for name, value in given.items() if value is not None}
-        BNVAEModelCard.from_folder(self.path, **known).save(self.path)
-
-    def _pushing_command(self) -> str:
+    def pushing_command(self) -> str:
+        """The command line that pushes the finished run."""
         target = HubTarget.of_training(self.training_args)
         words = ["python", "scripts/push_to_hub.py", str(self.path), "--repo_id", target.repo_id]
         words += [] if target.branch == "main" else ["--branch", target.branch]
         words += ["--private"] if target.private else []
         return shlex.join(words)
 
-    def _load_texts(self) -> None:
+    def _load_texts(self) -> DatasetDict:
+        """The texts to train on, `train`, and the texts held out, `validation`."""
         texts = load_texts(
             dataset_name=self.data_args.dataset_name,
             dataset_config_name=self.data_args.dataset_config_name,
@@ -284,48 +178,49 @@ class TrainingJob:
             validation_split_percentage=self.data_args.validation_split_percentage,
             seed=self.training_args.seed,
         )
-        self._texts = {
-            "train": first_texts(texts["train"], self.data_args.max_train_samples, "training"),
-            "validation": first_texts(texts["validation"], self.data_args.max_eval_samples, "validation"),
-        }
-        self._hashes = {f"corpus_{name}_sha256": corpus_hash(split) for name, split in self._texts.items()}
+        return DatasetDict(
+            train=first_texts(texts["train"], self.data_args.max_train_samples, "training"),
+            validation=first_texts(texts["validation"], self.data_args.max_eval_samples, "validation"),
+        )
 
-    def _load_model_and_processor(self) -> None:
+    def _load_model_and_processor(
+        self, train_texts: Dataset, checkpoint: str | None
+    ) -> tuple[BNVAEModel, BNVAEProcessor]:
         args = self.model_args
         fields = args.config_fields()
         loading = {"token": args.token, "trust_remote_code": args.trust_remote_code}
         if args.model_name_or_path is not None:
             loading["revision"] = args.revision or "main"
-            self.model = AutoModel.from_pretrained(args.model_name_or_path, **loading)
-            self._require_bnvae(fields)
-            self.processor = AutoProcessor.from_pretrained(args.model_name_or_path, **loading)
+            model = AutoModel.from_pretrained(args.model_name_or_path, **loading)
+            self._require_bnvae(model.config, fields)
+            processor = AutoProcessor.from_pretrained(args.model_name_or_path, **loading)
         elif args.encoder_name_or_path is not None:
             names = args.encoder_name_or_path, args.decoder_name_or_path
             decoder = {} if args.decoder_gguf_file is None else {"gguf_file": args.decoder_gguf_file}
-            self.model = BNVAEModel.from_encoder_decoder_pretrained(*names, decoder=decoder, **fields, **loading)
-            self.processor = BNVAEProcessor.from_encoder_decoder_pretrained(
-                *names, config=self.model.config, decoder=decoder, **loading
+            model = BNVAEModel.from_encoder_decoder_pretrained(*names, decoder=decoder, **fields, **loading)
+            processor = BNVAEProcessor.from_encoder_decoder_pretrained(
+                *names, config=model.config, decoder=decoder, **loading
             )
         else:
-            # A resumed run keeps the tokenizers that it was started with, a taken over encoder those of its own.
-            source = self.checkpoint or args.encoder_side_name_or_path
-            self.processor = (
-                train_processor(self._texts["train"][TEXT], args.vocab_size)
+            # A resumed run keeps the tokenizers that it was started with. An encoder that is taken over keeps its own.
+            source = checkpoint or args.encoder_side_name_or_path
+            processor = (
+                train_processor(train_texts[TEXT], args.vocab_size)
                 if source is None
                 else AutoProcessor.from_pretrained(source)
             )
-            encoder, decoder = small_configs(self.processor, args.hidden_size, args.num_layers)
-            self.model = BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder, decoder, **fields))
+            encoder, decoder = small_configs(processor, args.hidden_size, args.num_layers)
+            model = BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder, decoder, **fields))
         if args.attn_implementation is not None:
-            self.model.set_attn_implementation(args.attn_implementation)
+            model.set_attn_implementation(args.attn_implementation)
         if args.encoder_side_name_or_path is not None:
-            self.model.load_encoder_side(BNVAEModel.from_pretrained(args.encoder_side_name_or_path, **loading))
-        # Refused now rather than after the training.
-        self.model.attach_processor(self.processor)
+            model.load_encoder_side(BNVAEModel.from_pretrained(args.encoder_side_name_or_path, **loading))
+        # A processor that does not belong to the model is refused here, before the training.
+        model.attach_processor(processor)
+        return model, processor
 
-    def _require_bnvae(self, fields: dict[str, Any]) -> None:
-        """A model to go on with is a BN-VAE and keeps its latent space."""
-        config = self.model.config
+    def _require_bnvae(self, config: PretrainedConfig, fields: dict[str, Any]) -> None:
+        """Refuse a model to go on with that is no BN-VAE, and options that would change its latent space."""
         if config.model_type != BNVAEConfig.model_type:
             raise ValueError(
                 f"{self.model_args.model_name_or_path} is a {config.model_type!r}, no BNVAE. To build one on it, give "
@@ -341,12 +236,12 @@ class TrainingJob:
     def _explain_finished(self) -> None:
         differences = [line for line in self.directory.differences() if not line.startswith("corpus_")]
         advice = (
-            f"  look at it:     {self.path / REPORT_FILE}, {self.path / RESULTS_FILE}\n"
+            f"  look at it:     {self.path / REPORT_MARKDOWN}, {self.path / RESULTS_FILE}\n"
             f"  go on from it:  --model_name_or_path {self.path} --output_dir {self.path}-continued\n"
             f"  train anew:     --output_dir {self.path}-2, or delete {self.path} first"
         )
         if self.training_args.push_to_hub:
-            advice += f"\n  push it:        {self._pushing_command()}"
+            advice += f"\n  push it:        {self.pushing_command()}"
         if differences:
             raise SystemExit(
                 f"{self.path} holds a finished run with other settings ({'; '.join(differences)}). Nothing was done.\n"
@@ -358,14 +253,128 @@ class TrainingJob:
         )
 
 
+@dataclass(frozen=True)
+class StartedRun:
+    """
+    A run that has begun: what the training loop needs, and what is left to do after the loop.
+
+    Args:
+        job ([`TrainingJob`]): The job that began it.
+        model ([`BNVAEModel`]), processor ([`BNVAEProcessor`]): What to train.
+        train_dataset, eval_dataset (`Dataset`): Tokenised texts.
+        texts (`DatasetDict`): The texts themselves, `train` and `validation`.
+        checkpoint (`str`, *optional*): The checkpoint to resume from.
+        hub_target ([`HubTarget`], *optional*): Where to push; `None` if nothing is to be pushed.
+    """
+
+    job: TrainingJob
+    model: BNVAEModel
+    processor: BNVAEProcessor
+    train_dataset: Dataset
+    eval_dataset: Dataset
+    texts: DatasetDict
+    checkpoint: str | None
+    hub_target: HubTarget | None
+
+    def evaluate(self) -> dict[str, Any]:
+        """
+        Evaluate the trained model on the held-out texts: print the report and write it to the folder. Call this on
+        the main process, after [`leave_process_group`].
+
+        Returns:
+            `dict`: What `all_results.json` gets: the figures as `eval_...`, the hashes of the texts, the versions of
+            the libraries.
+        """
+        job, args = self.job, self.job.training_args
+        settings = job.directory.settings
+        model = self._whole_model().eval()
+        report = evaluate_and_report(
+            model,
+            EvaluatedTexts(
+                self.texts["validation"][TEXT][:],
+                settings[_HASHES["validation"]],
+                TextSource.held_out_by_run(settings),
+                self.eval_dataset,
+            ),
+            kind=TRAINING,
+            name_or_path=str(job.path),
+            command=job.directory.command,
+            settings=settings | asdict(job.report_args) | {"batch_size": args.per_device_eval_batch_size},
+            batch_size=args.per_device_eval_batch_size,
+            num_importance_samples=job.report_args.num_importance_samples,
+            max_importance_sentences=job.report_args.max_importance_sentences,
+            num_examples=job.report_args.num_examples,
+            seed=args.seed,
+            show_progress=not args.disable_tqdm,
+            training={"num_texts": len(self.train_dataset), "sha256": settings[_HASHES["train"]]},
+        )
+        print(f"\n{report.markdown}")
+        report.save(job.path)
+        write_json(job.path / EXAMPLES_FILE, report.record["examples"])
+        hashes = {f"eval_{name}": settings[name] for name in _HASHES.values()}
+        run = {
+            "hardware": report.record["hardware"],
+            "num_parameters": report.record["model"]["num_parameters"],
+            "train_samples": len(self.train_dataset),
+        }
+        return report.result.to_metrics("eval") | hashes | run | report.record["versions"]
+
+    def finish(self) -> None:
+        """Write the model card, mark the run as finished, print how to load the model, and push it if that was asked
+        for.
+
+        Raises:
+            SystemExit: if the push failed, with the command that pushes later. The run is finished all the same.
+        """
+        job = self.job
+        if job.training_args.do_train:
+            self._write_card()
+        job.directory.finish()
+        if not job.training_args.do_train:
+            print(f"The figures are in {job.path}.")
+            return
+        print(f"Saved to {job.path}. To load it:\n\n{loading_lines(str(job.path))}\n")
+        if self.hub_target is not None:
+            try:
+                print(render_pushed(push_folder(job.path, self.hub_target, "End of training")))
+            except (HubError, ValueError) as error:
+                raise SystemExit(
+                    f"error: {error}\nThe run is finished and saved in {job.path}. To push it later:\n\n"
+                    f"{job.pushing_command()}"
+                ) from error
+
+    def _whole_model(self) -> BNVAEModel:
+        """The trained model. If its weights are shared out between processes, it is loaded from the folder, where the
+        training loop has saved it whole."""
+        if not isinstance(self.model, FSDPModule):
+            return self.model
+        model = BNVAEModel.from_pretrained(self.job.path).to(self.job.training_args.device)
+        return model.attach_processor(self.processor)
+
+    def _write_card(self) -> None:
+        given = {
+            "license": self.job.report_args.license,
+            "language": self.job.report_args.language,
+            "repo_id": self.hub_target and self.hub_target.repo_id,
+        }
+        known = {name: value for name, value in given.items() if value is not None}
+        BNVAEModelCard.from_folder(self.job.path, **known).save(self.job.path)
+
+
+def leave_process_group() -> None:
+    """Leave the group of processes, after which this process works by itself. Alone, this does nothing."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def _training_settings(args: ScriptTrainingArguments) -> dict[str, Any]:
-    """What of the training arguments makes a run what it is."""
+    """The training arguments that change the trained model: with other values it is another run."""
     settings = {
         name: value
         for name, value in args.to_dict().items()
         if name not in _FREE_SETTINGS and not name.startswith(_FREE_PREFIXES)
     }
-    # `accelerate launch` says some things in the environment.
+    # `accelerate launch` sets some of these in the environment.
     return settings | {
         "processes": args.world_size,
         "mixed_precision": args.mixed_precision,

@@ -7,6 +7,7 @@ from typing import Any
 from transformers.trainer import TRAINER_STATE_NAME
 
 from .markdown import markdown_table
+from .report import Examples, figures_and_verdict, render_examples
 
 # Pictures by the names of their files, with a title and what they show.
 PICTURES = {
@@ -34,17 +35,15 @@ PROBED = {
 }
 
 
-def render_report(report: Mapping[str, Any], figures: str, examples: str) -> str:
+def render_report(report: Mapping[str, Any]) -> str:
     """
     The report in Markdown.
 
     Args:
         report (mapping): What `report.json` holds.
-        figures (`str`): The figures, by [`~report.render_figures`].
-        examples (`str`): Texts that the model makes, by [`~report.render_examples`].
     """
     lines = [f"# Evaluation of {report['model']['name_or_path']}", "", *(f"> {note}\n" for note in report["notes"])]
-    lines += ["## Figures", "", figures, ""]
+    lines += ["## Figures", "", figures_and_verdict(report["figures"], report["diagnosis"]), ""]
     pictures = [name for name in report["files"] if name in PICTURES]
     if pictures:
         lines += ["## Pictures", ""]
@@ -53,7 +52,8 @@ def render_report(report: Mapping[str, Any], figures: str, examples: str) -> str
             lines += [f"### {title}", "", f"![{title}]({name})", "", explanation, ""]
     if "probe" in report:
         lines += ["## What a linear classifier reads", "", *_probe_lines(report["probe"]), ""]
-    lines += ["## Texts", "", examples, "", "## Settings", "", *_settings_lines(report), ""]
+    lines += ["## Texts", "", render_examples(Examples(**report["examples"])), ""]
+    lines += ["## Settings", "", *_settings_lines(report), ""]
     lines += ["## To repeat it", "", "```bash", report["command"], "```"]
     return "\n".join(lines) + "\n"
 

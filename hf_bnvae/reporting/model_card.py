@@ -18,20 +18,19 @@ from ..evaluation.diagnosis import diagnose
 from ..evaluation.information import is_near_log_n
 from ..evaluation.result import EvaluationResult, figure_rows
 from ..model.configuration_bnvae import BNVAEConfig
-from ..utils.file_names import EXAMPLES_FILE, RESULTS_FILE, RUN_FILE
+from ..utils.file_names import REPORT_JSON, RUN_FILE
 from ..utils.json_files import read_json, write_json
 from .evaluation_report import PICTURES, probe_table
 from .markdown import fenced, inline, markdown_table
-from .provenance import is_hub_name
+from .provenance import TextSource, is_hub_name, training_texts
 from .report import Examples, loading_lines, render_examples
+from .report_files import TRAINING, is_report
 
 logger = logging.get_logger(__name__)
 
 TEMPLATE_FILE = Path(__file__).with_name("model_card_template.md")
 CARD_JSON = "model_card.json"
 
-# The default corpus.
-DOCSTRINGS = "first sentences of the docstrings of Python and of the packages that hf_bnvae needs"
 TAGS = ("bnvae", "vae", "text-vae", "latent-space", "posterior-collapse")
 # The Hub's task that is nearest: a text to its place in the latent space.
 PIPELINE_TAG = "feature-extraction"
@@ -162,18 +161,21 @@ class BNVAEModelCard:
                 f"{found}."
             )
         name = path.resolve().name
-        record = {"model_name": name, "repo_id": name, "config": latent_space(BNVAEConfig.from_dict(config))}
-        record |= _networks(config)
+        card = cls(
+            model_name=name,
+            repo_id=name,
+            config=latent_space(BNVAEConfig.from_dict(config)),
+            **_networks(config),
+            weights_sha256=_weights_digest(path),
+        )
         run = _read(path / RUN_FILE)
         if run:
-            record |= _training(run, _read(path / RESULTS_FILE))
-        if (path / EXAMPLES_FILE).is_file():
-            # Whoever trains on files of their own has not said that these may be shown.
-            has_own_texts = not run or _is_local(run["settings"])
-            record["examples"] = _without_texts(_read(path / EXAMPLES_FILE), has_own_texts)
-        record["pictures"] = [picture for picture in PICTURES if (path / picture).is_file()]
-        record["weights_sha256"] = _weights_digest(path)
-        return cls(**record | known)
+            card = replace(card, **_from_run(run))
+        if is_report(path / REPORT_JSON, TRAINING):
+            report = read_json(path / REPORT_JSON)
+            card = replace(card.with_evaluation(report), **_from_training_report(report))
+        known.setdefault("pictures", [picture for picture in PICTURES if (path / picture).is_file()])
+        return replace(card, **known)
 
     @classmethod
     def of_weights(cls, folder: str | Path) -> "BNVAEModelCard":
@@ -203,27 +205,22 @@ class BNVAEModelCard:
         return replace(card, **said, figures={}, examples=None, pictures=[])
 
     def with_evaluation(self, report: Mapping[str, Any]) -> "BNVAEModelCard":
-        """The same card with the figures of an evaluation in place of its own.
+        """The same card with the figures of a report instead of its own.
 
         Args:
-            report (mapping): What `report.json` of `scripts/run_evaluation.py` holds.
+            report (mapping): What a `report.json` holds, of an evaluation or of a training run.
         """
-        file, dataset = (report["settings"][name] for name in ("file", "dataset_name"))
-        if file is None and dataset is None:
-            are_private = not self.datasets and self.texts != DOCSTRINGS
-            where = "the texts that its training held out"
-        else:
-            are_private = file is not None or not is_hub_name(dataset)
-            where = Path(file or dataset).name if are_private else report["data"]["source"]
-        probe = report.get("probe")
+        data, probe = report["data"], report.get("probe")
+        # The owner of a file has not said that its texts may be shown.
+        examples = report["examples"] if data["is_public"] else {**report["examples"], "reconstructions": []}
         return replace(
             self,
             figures={name: value for name, value in report["figures"].items() if value is not None},
-            evaluated_on=f"{where}, {report['data']['num_texts']} texts",
-            hashes={**self.hashes, "corpus_validation_sha256": report["data"]["sha256"]},
+            evaluated_on=f"{data['public_source']}, {data['num_texts']} texts",
+            hashes={**self.hashes, "corpus_validation_sha256": data["sha256"]},
             # Without the description, which names files.
             probe=probe and {name: probe[name] for name in ("labels", "results")},
-            examples=_without_texts(report["examples"], are_private),
+            examples=examples,
             pictures=[name for name in report["files"] if name in PICTURES],
         )
 
@@ -522,47 +519,33 @@ def _sizes(config: Mapping[str, Any]) -> str:
     return ", ".join([f"{config['model_type']}", *(part for part in known if part)])
 
 
-def _training(run: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
-    """The card's fields that say how a model was trained and what came out, from what a run left."""
+def _from_run(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's fields that say how a model was trained, from what `run.json` holds."""
     settings = run["settings"]
-    figures = {name.removeprefix("eval_"): value for name, value in results.items() if name.startswith("eval_")}
     dataset = settings.get("dataset_name")
-    file = settings.get("train_file")
-    own = Path(file or dataset).name if _is_local(settings) else None
-    texts = own or dataset or DOCSTRINGS
-    held_out = settings.get("validation_file")
-    where = Path(held_out).name if held_out else f"held-out texts of {texts}"
     known = {
-        "texts": texts,
+        "texts": training_texts(settings),
         "datasets": [dataset] if is_hub_name(dataset) else [],
-        "num_train_texts": results.get("train_samples"),
         "hashes": {name: settings[name] for name in _HASHES if name in settings},
-        "figures": known_figures(figures),
-        "evaluated_on": f"{where}, {figures['num_sentences']} texts" if "num_sentences" in figures else where,
+        "evaluated_on": TextSource.held_out_by_run(settings).public_name,
         "settings": shown_settings(settings),
         "command": run.get("command"),
-        "versions": {n: v for n, v in results.items() if n.endswith("_version")},
-        "hardware": results.get("hardware", ""),
-        "num_parameters": results.get("num_parameters"),
     }
     if is_hub_name(settings.get("model_name_or_path")):
         known["base_models"] = [settings["model_name_or_path"]]
-    if settings.get("dataset_name") is None and file is None:
+    if dataset is None and settings.get("train_file") is None:
         known["language"] = "en"
     return known
 
 
-def _is_local(settings: Mapping[str, Any]) -> bool:
-    """Whether a run's texts are somebody's own: files, or a data set that is a folder."""
-    dataset = settings.get("dataset_name")
-    return any(settings.get(name) for name in ("train_file", "validation_file")) or not (
-        dataset is None or is_hub_name(dataset)
-    )
-
-
-def _without_texts(examples: dict[str, Any], are_private: bool) -> dict[str, Any]:
-    """Examples without the texts that were encoded, where these are somebody's own."""
-    return {**examples, "reconstructions": []} if are_private else examples
+def _from_training_report(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's fields that say on what a model was trained, from what a training run's `report.json` holds."""
+    return {
+        "num_train_texts": report["training"]["num_texts"],
+        "num_parameters": report["model"]["num_parameters"],
+        "versions": dict(sorted(report["versions"].items())),
+        "hardware": report["hardware"],
+    }
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 """The pictures of a model's latent space that stand in reports and cards, where matplotlib is installed."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..evaluation.encoding import EncodedTexts
 from ..model.modeling_bnvae import BNVAEModel
@@ -59,3 +62,14 @@ def draw_pictures(
         except ValueError as error:
             notes.append(f"There are no training curves: {error}")
     return pictures, notes
+
+
+def save_picture(figure: Any, path: str | Path) -> None:
+    """Write a figure of matplotlib as PNG: the pixels of `figure.savefig`, which draws the figure twice, in one
+    pass."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(path, dpi=(figure.dpi, figure.dpi))

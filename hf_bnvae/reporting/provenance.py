@@ -3,6 +3,8 @@
 
 import os
 import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from .._version import __version__
+
+# The default corpus.
+DOCSTRINGS = "first sentences of the docstrings of Python and of the packages that hf_bnvae needs"
 
 
 def without_folders(value: Any) -> Any:
@@ -51,3 +56,62 @@ def is_hub_name(name: str | None) -> bool:
     except HFValidationError:
         return False
     return True
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """
+    Where texts come from.
+
+    Args:
+        name (`str`): The source in words, for its owner: the name may hold folders of this machine.
+        public_name (`str`): The source in words, for everybody: without folders.
+        is_public (`bool`): Whether everybody can read the texts already, so that a model card may show some of them.
+            A file or a folder of one's own is not public.
+    """
+
+    name: str
+    public_name: str
+    is_public: bool
+
+    @classmethod
+    def of_file(cls, file: str) -> "TextSource":
+        """A file of texts."""
+        return cls(file, Path(file).name, is_public=False)
+
+    @classmethod
+    def of_dataset(cls, dataset: str, config: str | None, split: str) -> "TextSource":
+        """A split of a data set: of the Hub, or in a folder."""
+        name = f"{dataset}, {config or 'default'}, {split}"
+        is_public = is_hub_name(dataset)
+        return cls(name, name if is_public else Path(dataset).name, is_public)
+
+    @classmethod
+    def held_out_by_run(cls, settings: Mapping[str, Any]) -> "TextSource":
+        """
+        The texts that a training run evaluates with.
+
+        Args:
+            settings (mapping): The settings in the run's `run.json`.
+        """
+        corpus = settings.get("dataset_name") or settings.get("train_file") or "docstrings of Python packages"
+        file = settings.get("validation_file")
+        return cls(
+            file or f"held out by the training run, of {corpus}",
+            Path(file).name if file else f"held-out texts of {training_texts(settings)}",
+            not has_own_texts(settings),
+        )
+
+
+def training_texts(settings: Mapping[str, Any]) -> str:
+    """The texts that a run trained on, in words without folders, from the settings in its `run.json`."""
+    file, dataset = settings.get("train_file"), settings.get("dataset_name")
+    return Path(file or dataset).name if has_own_texts(settings) else dataset or DOCSTRINGS
+
+
+def has_own_texts(settings: Mapping[str, Any]) -> bool:
+    """Whether a run's texts are somebody's own: files, or a data set in a folder."""
+    dataset = settings.get("dataset_name")
+    return any(settings.get(name) for name in ("train_file", "validation_file")) or not (
+        dataset is None or is_hub_name(dataset)
+    )

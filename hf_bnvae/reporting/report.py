@@ -1,10 +1,13 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The report at the end of a run: a table of figures, and texts that show what the latent space does."""
+"""The parts of a report: a table of figures, texts that the model makes, and the Python that loads the model."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from ..evaluation.result import EvaluationResult
+import torch
+
+from ..evaluation.result import EvaluationResult, figure_rows
 from ..model.modeling_bnvae import BNVAEModel
 from .markdown import markdown_table
 
@@ -15,7 +18,7 @@ class Examples:
     Texts that a model makes, all by greedy decoding.
 
     Args:
-        reconstructions (`list[tuple[str, str]]`): Texts and what is decoded from their posteriors' means.
+        reconstructions (`list[tuple[str, str]]`): Texts, each with what is decoded from its posterior's mean.
         samples (`list[str]`): Decoded from draws of the prior.
         interpolation (`list[str]`): Decoded along the line between the first two texts' means, both ends included.
     """
@@ -25,30 +28,43 @@ class Examples:
     interpolation: list[str]
 
 
-def make_examples(model: BNVAEModel, texts: Sequence[str], num_samples: int = 5, seed: int = 0) -> Examples:
+def make_examples(
+    model: BNVAEModel, texts: Sequence[str], means: torch.Tensor, num_samples: int = 5, seed: int = 0
+) -> Examples:
     """
     Reconstructions of `texts`, samples of the prior, and an interpolation in nine steps between the first two texts.
 
     Args:
         model ([`BNVAEModel`]): The model, in evaluation mode, with its processor attached.
         texts (`Sequence[str]`): At least two texts.
-        num_samples (`int`, *optional*, defaults to 5): How many draws of the prior.
+        means (`torch.Tensor` of shape `(texts, latent_size)`): The means of their posteriors.
+        num_samples (`int`, *optional*, defaults to 5): The number of draws of the prior.
         seed (`int`, *optional*, defaults to 0): Seed of the draws.
     """
     greedy = {"show_progress": False, "do_sample": False}
     return Examples(
-        reconstructions=list(zip(texts, model.reconstruct(texts, **greedy), strict=True)),
+        reconstructions=list(zip(texts, model.reconstruct(means, **greedy), strict=True)),
         samples=model.sample(num_samples, seed=seed, **greedy),
-        interpolation=model.interpolate(texts[0], texts[1], steps=9, **greedy),
+        interpolation=model.interpolate(means[0], means[1], steps=9, **greedy),
     )
 
 
 def render_figures(result: EvaluationResult) -> str:
-    """The figures as a table in Markdown, readable as it is in a terminal: each with its unit and its estimator, and
-    the verdict below."""
-    lines = markdown_table(("figure", "value", "unit", "estimator"), result.rows())
-    verdict = result.diagnosis or "The latent space is alive."
-    return "\n".join([*lines, "", verdict])
+    """The figures of an evaluation as a table in Markdown, which can be read in a terminal too: each figure with its
+    unit and its estimator. The verdict stands below."""
+    return figures_and_verdict(asdict(result), result.diagnosis)
+
+
+def figures_and_verdict(figures: Mapping[str, Any], diagnosis: str | None) -> str:
+    """
+    The same, from what a `report.json` holds.
+
+    Args:
+        figures (mapping): Values by the names of [`EvaluationResult`]'s fields.
+        diagnosis (`str`, *optional*): What is wrong with the latent space; `None` if it is alive.
+    """
+    lines = markdown_table(("figure", "value", "unit", "estimator"), figure_rows(figures))
+    return "\n".join([*lines, "", diagnosis or "The latent space is alive."])
 
 
 def render_examples(examples: Examples) -> str:
@@ -64,7 +80,13 @@ def render_examples(examples: Examples) -> str:
 
 
 def loading_lines(path: str, revision: str = "main") -> str:
-    """Python that loads what was saved at `path`, a folder, or pushed there as a `revision`, a name on the Hub."""
+    """
+    Python that loads a saved model.
+
+    Args:
+        path (`str`): A folder, or a name on the Hub.
+        revision (`str`, *optional*, defaults to `"main"`): The branch, tag or commit on the Hub.
+    """
     place = repr(path) if revision == "main" else f"{path!r}, revision={revision!r}"
     return "\n".join(
         [

@@ -9,5 +9,8 @@ LOCK_FILE = "run.lock"
 # What a finished run leaves.
 RESULTS_FILE = "all_results.json"
 EXAMPLES_FILE = "examples.json"
+# What an evaluation leaves, of a run or by itself.
+REPORT_JSON = "report.json"
+REPORT_MARKDOWN = "report.md"
 # The files of a checkpoint with their sizes.
 CONTENTS_FILE = "contents.json"

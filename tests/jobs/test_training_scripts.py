@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from counting import encoded_texts
 from paths import SCRIPTS
 from transformers import AutoModel, AutoProcessor, BertModel, GPT2LMHeadModel
 
 from hf_bnvae import BNVAEModel
+from hf_bnvae.hub.contents import list_files
+from hf_bnvae.jobs.training_job import StartedRun
+from hf_bnvae.reporting.evaluation_report import PICTURES
 from hf_bnvae.utils.memory import freed_memory_is_kept
 
 BOTH = pytest.mark.parametrize("script", ["run_bnvae", "run_bnvae_no_trainer"])
@@ -51,6 +55,12 @@ def as_flags(options: dict) -> list[str]:
 
 def results(folder: str = "out") -> dict:
     return json.loads(Path(folder, "all_results.json").read_text())
+
+
+def evaluation(folder: str) -> dict:
+    """What a run's report says of its model, whichever script wrote it."""
+    report = json.loads(Path(folder, "report.json").read_text())
+    return {name: report[name] for name in ("data", "figures", "diagnosis", "kl_per_dimension", "examples")}
 
 
 @BOTH
@@ -176,17 +186,19 @@ def test_both_scripts_make_the_same_model_and_report(run, my_files):
     first, second = BNVAEModel.from_pretrained("run_bnvae"), BNVAEModel.from_pretrained("run_bnvae_no_trainer")
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name]), name
-    assert Path("run_bnvae/report.md").read_text() == Path("run_bnvae_no_trainer/report.md").read_text()
+    assert evaluation("run_bnvae") == evaluation("run_bnvae_no_trainer")
     # The control: another seed, another model.
     run(train_file="mine.txt", output_dir="other", seed=1, **options)
-    assert Path("run_bnvae/report.md").read_text() != Path("other/report.md").read_text()
+    assert evaluation("run_bnvae") != evaluation("other")
 
 
 def test_checkpoints_of_one_loop_are_none_of_the_others(run, my_files, monkeypatch):
-    from hf_bnvae.jobs.training_job import TrainingJob
+    def stop(self):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(TrainingJob, "part", lambda self: False)  # ends before the run is marked as finished
-    run(train_file="mine.txt", output_dir="out", **QUICK)
+    monkeypatch.setattr(StartedRun, "evaluate", stop)  # before the run is marked as finished
+    with pytest.raises(KeyboardInterrupt):
+        run(train_file="mine.txt", output_dir="out", **QUICK)
     with pytest.raises(ValueError, match=r"other settings \(loop: 'Trainer', not 'Accelerate'\)"):
         run(script="run_bnvae_no_trainer", train_file="mine.txt", output_dir="out", **QUICK)
 
@@ -251,6 +263,63 @@ def test_a_trained_model_is_evaluated_without_training(run, my_files, capsys):
     assert "train_loss" not in results("evaluated")
     printed = capsys.readouterr().out
     assert "The figures are in evaluated" in printed and "Saved to evaluated" not in printed
+
+
+def test_a_finished_run_has_the_report_of_its_evaluation(run, my_files):
+    run(train_file="mine.txt", output_dir="out", **QUICK)
+    report = json.loads(Path("out/report.json").read_text())
+    figures = {f"eval_{name}": value for name, value in report["figures"].items() if value is not None}
+    assert figures.items() <= results().items() and len(figures) > 20
+    assert (report["data"]["num_texts"], report["training"]["num_texts"]) == (2, 18)
+    assert report["examples"] == json.loads(Path("out/examples.json").read_text())
+    assert report["command"] == json.loads(Path("out/run.json").read_text())["command"]
+    assert set(report["files"]) == {path.name for path in Path("out").iterdir()} & {*report["files"], *PICTURES}
+
+
+def test_a_script_encodes_every_text_once_for_its_report(run, my_files):
+    """With pictures, examples and figures. A training before it would encode texts for itself."""
+    run(train_file="mine.txt", output_dir="out", **QUICK)
+    options = {"train_file": "mine.txt", "model_name_or_path": "out", **QUICK}
+    with encoded_texts() as counts:
+        run("--do_eval", output_dir="evaluated", **options)
+    assert sum(counts) == 2
+    with encoded_texts() as counts:  # the control: as many as are held out
+        run("--do_eval", output_dir="more", validation_split_percentage=50, **options)
+    assert sum(counts) == 10
+
+
+def test_a_run_is_never_replaced_by_an_evaluation(run, my_files, monkeypatch):
+    run(train_file="mine.txt", output_dir="out", **QUICK)
+    before = {path: path.read_bytes() for path in Path("out").iterdir() if path.is_file()}
+    options = {"model_name_or_path": "out", "file": "mine.txt", "num_importance_samples": 2, "device": "cpu"}
+    with pytest.raises(SystemExit, match="The folder out is not empty and holds no evaluation"):
+        run("--overwrite_output_dir", script="run_evaluation", output_dir="out", **options)
+    assert {path: path.read_bytes() for path in Path("out").iterdir() if path.is_file()} == before
+    # The control: an evaluation's own folder may be.
+    for more in ([], ["--overwrite_output_dir"]):
+        run(*more, script="run_evaluation", output_dir="evaluated", **options)
+
+
+def test_an_evaluation_can_be_compared_with_a_run(run, my_files):
+    run(train_file="mine.txt", output_dir="out", **QUICK)
+    run(
+        script="run_evaluation",
+        model_name_or_path="out",
+        output_dir="evaluated",
+        compare_with="out",
+        num_importance_samples=2,
+        device="cpu",
+    )
+    (other,) = json.loads(Path("evaluated/report.json").read_text())["compared_with"]
+    assert other["same_texts"] and other["kl"] == pytest.approx(results()["eval_kl"])
+
+
+def test_a_report_stays_here_when_the_run_is_pushed(run, my_files):
+    run(train_file="mine.txt", output_dir="out", **QUICK)
+    contents = list_files("out")
+    for name in ("report.json", "report.md", "examples.json"):
+        assert contents.left_out[name] == "holds texts of the corpus"
+    assert {"model.safetensors", "model_card.json", "all_results.json"} <= contents.uploaded.keys()
 
 
 def test_a_pretrained_pair_is_fine_tuned_from_a_file_of_options(

@@ -14,9 +14,10 @@ from paths import SCRIPTS
 
 from hf_bnvae.evaluation import evaluate_model
 from hf_bnvae.evaluation.result import EvaluationResult
+from hf_bnvae.jobs.evaluation_arguments import EvaluationArguments
+from hf_bnvae.jobs.evaluation_job import EvaluationJob
 from hf_bnvae.reporting.markdown import fenced, inline, markdown_table
-from hf_bnvae.reporting.model_card import BNVAEModelCard, is_sealed, seal
-from hf_bnvae.reporting.provenance import is_hub_name
+from hf_bnvae.reporting.model_card import BNVAEModelCard, is_sealed, latent_space, seal
 
 NASTY = "a: 'b' \"c\"\n---\n# d | <script>e</script> `f` ``` {{ g }} [h](i) *j* <!-- k --> \\ no"
 
@@ -119,24 +120,16 @@ def test_pretrained_networks_and_data_sets_of_the_hub_are_named(run, tmp_path):
     data = ModelCard(card.render()).data
     assert data.base_model == ["google-bert/bert-base-cased"] and data.datasets == ["community/yelp"]
     assert str(tmp_path) not in card.render()
-    # Texts of a data set that everybody can read may be shown.
-    (tmp_path / "examples.json").write_text((run / "examples.json").read_text())
-    assert BNVAEModelCard.from_folder(tmp_path).examples["reconstructions"] == []
-    record["settings"]["train_file"] = None
-    (tmp_path / "run.json").write_text(json.dumps(record))
-    assert len(BNVAEModelCard.from_folder(tmp_path).examples["reconstructions"]) == 4
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("gpt2", True), ("a/b", True), ("", False), (None, False), ("/a/b", False), ("a b", False), ("a/b/c", False)],
-)
-def test_names_of_the_hub_are_told_from_folders(name, expected, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert is_hub_name(name) is expected
-    if expected:
-        Path(name).mkdir(parents=True)
-        assert not is_hub_name(name)
+def test_texts_that_everybody_can_read_may_be_shown(run):
+    report = json.loads((run / "report.json").read_text())
+    card = BNVAEModelCard.from_folder(run)
+    shown = {}
+    for is_public in (True, False):
+        told = {**report, "data": {**report["data"], "is_public": is_public}}
+        shown[is_public] = card.with_evaluation(told).examples["reconstructions"]
+    assert shown == {True: report["examples"]["reconstructions"], False: []}
 
 
 def test_a_collapsed_model_says_so_at_the_top(make_model, processor, texts):
@@ -158,8 +151,6 @@ def test_a_collapsed_model_says_so_at_the_top(make_model, processor, texts):
 
 
 def latent(model):
-    from hf_bnvae.reporting.model_card import latent_space
-
     return latent_space(model.config)
 
 
@@ -198,7 +189,7 @@ def test_no_value_breaks_out_of_its_place(make_model):
 @pytest.fixture
 def saved(run, tmp_path) -> Path:
     """The finished run's configuration and record, to change, with weights in two files."""
-    for name in ("config.json", "run.json", "all_results.json", "examples.json", "kl_per_dimension.png"):
+    for name in ("config.json", "run.json", "report.json", "kl_per_dimension.png"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     for number in (1, 2):
         (tmp_path / f"model-0000{number}-of-00002.safetensors").write_bytes(b"weights")
@@ -239,6 +230,20 @@ def test_texts_of_a_folder_without_its_run_are_not_shown(saved):
     assert examples["reconstructions"] == [] and examples["samples"]
 
 
+def test_a_card_of_a_run_without_an_evaluation_has_no_figures(saved):
+    whole = BNVAEModelCard.from_folder(saved)
+    (saved / "report.json").unlink()
+    card = BNVAEModelCard.from_folder(saved)
+    assert (card.figures, card.examples) == ({}, None) and whole.figures and whole.examples
+    assert (card.texts, card.command) == (whole.texts, whole.command)
+
+
+def test_somebody_s_own_report_is_not_taken_for_the_run_s(saved):
+    for content in ('{"sales": 3}', "sales"):
+        (saved / "report.json").write_text(content)
+        assert BNVAEModelCard.from_folder(saved).figures == {}
+
+
 def test_the_run_s_settings_name_what_it_comes_from(saved):
     record = json.loads((saved / "run.json").read_text())
     for given, expected in (
@@ -248,9 +253,8 @@ def test_the_run_s_settings_name_what_it_comes_from(saved):
         ({"train_file": "/home/me/mine.txt"}, ([], [], None, "text")),
         ({}, ([], [], "en", "text")),  # the default corpus
     ):
-        (saved / "run.json").write_text(
-            json.dumps({**record, "settings": {**record["settings"], "train_file": None, **given}})
-        )
+        settings = {**record["settings"], "train_file": None, **given}
+        (saved / "run.json").write_text(json.dumps({**record, "settings": settings}))
         card = BNVAEModelCard.from_folder(saved)
         results = ModelCard(card.render()).data.eval_results
         assert (card.datasets, card.base_models, card.language, results[0].dataset_type) == expected, given
@@ -287,46 +291,57 @@ def test_a_card_changed_by_hand_is_left_alone(run, tmp_path, caplog):
     assert is_sealed(seal("x")) and not is_sealed("x") and not is_sealed(seal("x").replace("x", "y", 1))
 
 
-def test_the_figures_of_an_evaluation_take_the_place_of_the_run_s(run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def report(run, tmp_path_factory):
+    """The report of an evaluation of the run's model, with a probe."""
+    folder = tmp_path_factory.mktemp("evaluation")
     lines = [f"{'ab'[i % 2]},This is sentence number {i} ." for i in range(30)]
-    (tmp_path / "test.csv").write_text("\n".join(["label,text", *lines]))
-    options = {"model_name_or_path": run, "file": "test.csv", "text_column": "text", "label_column": "label"}
-    options |= {"num_importance_samples": 2, "device": "cpu"}
-    flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    monkeypatch.setattr(sys, "argv", ["run_evaluation.py", *flags])
-    runpy.run_path(str(SCRIPTS / "run_evaluation.py"), run_name="__main__")
-    report = json.loads((tmp_path / "evaluations/run-test/report.json").read_text())
+    (folder / "test.csv").write_text("\n".join(["label,text", *lines]))
+    args = EvaluationArguments(
+        model_name_or_path=str(run),
+        file=str(folder / "test.csv"),
+        text_column="text",
+        label_column="label",
+        num_importance_samples=2,
+        device="cpu",
+        output_dir=str(folder / "out"),
+    )
+    EvaluationJob(args).run()
+    return json.loads((folder / "out" / "report.json").read_text())
+
+
+def test_the_figures_of_an_evaluation_replace_those_of_the_run(run, report):
     card = BNVAEModelCard.from_folder(run)
     evaluated = card.with_evaluation(report)
     assert evaluated.figures["num_sentences"] == 30 != card.figures["num_sentences"]
     page = html(evaluated.render())
-    assert "On test.csv, 30 texts:" in page and "means of the posteriors" in page and "rate_distortion.png" in page
+    assert "On test.csv, 30 texts:" in page and "rate_distortion.png" in page
     assert evaluated.command == card.command
     hashes = {"corpus_train_sha256": card.hashes["corpus_train_sha256"]}
     assert evaluated.hashes == {**hashes, "corpus_validation_sha256": report["data"]["sha256"]} != card.hashes
+
+
+def test_what_a_probe_read_stands_in_the_card(run, report):
     told = json.loads(json.dumps(report))
     for row in told["probe"]["results"]["draws"]["rows"]:
         row |= {"accuracy": 0.123, "balanced_accuracy": 0.456}
     told["probe"]["results"]["means"]["majority_accuracy"] = 0.789
+    card = BNVAEModelCard.from_folder(run)
     rows = [line.split("|")[1:3] for line in card.with_evaluation(told).render().splitlines() if line.startswith("| ")]
     shown = {title.strip(): share.strip() for title, share in rows}
     assert shown["draws from the posteriors"] == "12.3" and shown["always the most frequent class"] == "78.9"
-    # Neither where the files are nor what is in them.
-    elsewhere = json.loads(json.dumps(report).replace("test.csv", "/home/me/client/test.csv"))
-    elsewhere["probe"]["description"] = "trained on /home/me/client/train.csv"
-    assert card.with_evaluation(elsewhere) == evaluated and evaluated.examples["reconstructions"] == []
-    held_out = {**report, "settings": {**report["settings"], "file": None}}
-    held_out["data"] = {**report["data"], "source": "held out by the training run, of /home/me/client/mine.txt"}
-    again = card.with_evaluation(held_out)
-    assert "client" not in again.render() and again.examples["reconstructions"] == []
-    # Everybody's data set is named and shown, somebody's folder is not.
-    for name, shown in (("community/yelp", 5), (str(tmp_path), 0)):
-        of_set = {**report, "settings": {**report["settings"], "file": None, "dataset_name": name}}
-        of_set["data"] = {**report["data"], "source": f"{name}, default, test"}
-        again = card.with_evaluation(of_set)
-        assert len(again.examples["reconstructions"]) == shown and str(tmp_path) not in again.evaluated_on
-        assert again.evaluated_on.startswith(name) is bool(shown)
+    without = {name: value for name, value in report.items() if name != "probe"}
+    assert "draws from the posteriors" not in card.with_evaluation(without).render()
+
+
+def test_a_card_tells_neither_where_files_are_nor_what_is_in_them(run, report):
+    told = json.dumps(report)
+    assert told.count("/test.csv") >= 3
+    card = BNVAEModelCard.from_folder(run).with_evaluation(report)
+    assert (
+        "/test.csv" not in json.dumps(asdict(card)) and str(Path(report["data"]["source"]).parent) not in card.render()
+    )
+    assert card.examples["reconstructions"] == [] != report["examples"]["reconstructions"]
 
 
 def test_what_is_no_model_or_no_card_is_refused(tmp_path, run):

@@ -1,0 +1,39 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The file `report.json`: which kind of report a file is, and how it is read."""
+
+from pathlib import Path
+from typing import Any
+
+from ..utils.file_names import REPORT_JSON
+from ..utils.json_files import read_json
+
+# What a `report.json` calls itself: only the folder of an evaluation may be replaced by another evaluation.
+EVALUATION, TRAINING = "hf_bnvae evaluation", "hf_bnvae training"
+
+
+def is_report(file: str | Path, *kinds: str) -> bool:
+    """Whether a file is the `report.json` of one of these kinds, `EVALUATION` or `TRAINING`."""
+    try:
+        return read_json(file).get("kind") in kinds
+    except (OSError, ValueError):
+        return False
+
+
+def read_report(path: str) -> dict[str, Any]:
+    """
+    The report of an evaluation or of a training run.
+
+    Args:
+        path (`str`): Its folder or its `report.json`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    file = Path(path)
+    file = file / REPORT_JSON if file.is_dir() else file
+    if not is_report(file, EVALUATION, TRAINING):
+        raise ValueError(
+            f"{path} is no evaluation: it must be a {REPORT_JSON} that a script of this project wrote, or a folder "
+            "with one."
+        )
+    return read_json(file)
