@@ -3,7 +3,6 @@
 
 import json
 import os
-import shlex
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,46 +25,22 @@ from ..hub.target import HubError, HubTarget
 from ..model.configuration_bnvae import BNVAEConfig
 from ..model.modeling_bnvae import BNVAEModel
 from ..model.processing_bnvae import BNVAEProcessor
+from ..reporting.commands import PROGRAM, command_line
 from ..reporting.model_card import BNVAEModelCard
 from ..reporting.pictures import draw_pictures
 from ..reporting.provenance import hardware, library_versions
 from ..reporting.report import loading_lines, make_examples, render_examples, render_figures
+from ..reporting.settings import Role, has_role
 from ..training.from_scratch import small_configs, train_processor
 from ..utils.file_names import EXAMPLES_FILE, RESULTS_FILE
 from ..utils.memory import keep_freed_memory
-from .arguments import DataArguments, ModelArguments, ReportArguments, ScriptTrainingArguments, command_line
+from .arguments import DataArguments, ModelArguments, ReportArguments
 from .run_directory import RunDirectory
+from .training_arguments import ScriptTrainingArguments, training_command
 
 logger = logging.get_logger(__name__)
 
 REPORT_FILE = "report.md"
-
-# Training arguments that change what a run tells, keeps or takes, not what comes out of it. It cannot be resumed with
-# other values of the rest.
-_FREE_SETTINGS = (
-    "chunk_size",
-    "checkpoint_chunks",
-    "ddp_backend",
-    "ddp_timeout",
-    "disable_tqdm",
-    "do_eval",
-    "do_train",
-    "include_num_input_tokens_seen",
-    "local_rank",
-    "log_level",
-    "log_level_replica",
-    "log_on_each_node",
-    "num_statistics_batches",
-    "output_dir",
-    "per_device_eval_batch_size",
-    "project",
-    "push_to_hub",
-    "report_to",
-    "run_name",
-    "skip_memory_metrics",
-    "use_liger_kernel",
-)
-_FREE_PREFIXES = ("dataloader_num", "dataloader_p", "eval_", "hub_", "logging_", "save_", "torch_empty", "trackio_")
 
 
 class TrainingJob:
@@ -111,14 +86,14 @@ class TrainingJob:
             # What there is to say is said once.
             logging.set_verbosity_error()
             datasets.disable_progress_bars()
-        settings = {**asdict(model_args), **asdict(data_args), **_training_settings(training_args), "loop": loop}
-        del settings["token"], settings["preprocessing_num_workers"]
+        settings = {**asdict(model_args), **asdict(data_args), **training_args.to_dict()}
+        settings = {name: value for name, value in settings.items() if not has_role(name, Role.FREE)}
+        settings |= {**_launch_settings(training_args), "loop": loop}
         for name in ("train_file", "validation_file", "dataset_name"):
             # The same file wherever the command is typed; a data set may be a folder, too.
             if settings[name] and (name != "dataset_name" or Path(settings[name]).is_dir()):
                 settings[name] = str(Path(settings[name]).resolve())
-        script = "run_bnvae.py" if loop == "Trainer" else "run_bnvae_no_trainer.py"
-        command = command_line((model_args, data_args, report_args, training_args), script)
+        command = training_command((model_args, data_args, report_args, training_args), loop)
         self.directory = RunDirectory(training_args.output_dir, settings, command)
         self.hub_target = HubTarget.of_training(training_args) if training_args.push_to_hub else None
 
@@ -269,10 +244,12 @@ class TrainingJob:
 
     def _pushing_command(self) -> str:
         target = HubTarget.of_training(self.training_args)
-        words = ["python", "scripts/push_to_hub.py", str(self.path), "--repo_id", target.repo_id]
-        words += [] if target.branch == "main" else ["--branch", target.branch]
-        words += ["--private"] if target.private else []
-        return shlex.join(words)
+        options = {
+            "repo_id": target.repo_id,
+            "branch": None if target.branch == "main" else target.branch,
+            "private": bool(target.private),
+        }
+        return command_line((PROGRAM, "push", str(self.path)), options)
 
     def _load_texts(self) -> None:
         texts = load_texts(
@@ -342,7 +319,7 @@ class TrainingJob:
         differences = [line for line in self.directory.differences() if not line.startswith("corpus_")]
         advice = (
             f"  look at it:     {self.path / REPORT_FILE}, {self.path / RESULTS_FILE}\n"
-            f"  go on from it:  --model_name_or_path {self.path} --output_dir {self.path}-continued\n"
+            f"  go on from it:  --model {self.path} --output_dir {self.path}-continued\n"
             f"  train anew:     --output_dir {self.path}-2, or delete {self.path} first"
         )
         if self.training_args.push_to_hub:
@@ -358,15 +335,9 @@ class TrainingJob:
         )
 
 
-def _training_settings(args: ScriptTrainingArguments) -> dict[str, Any]:
-    """What of the training arguments makes a run what it is."""
-    settings = {
-        name: value
-        for name, value in args.to_dict().items()
-        if name not in _FREE_SETTINGS and not name.startswith(_FREE_PREFIXES)
-    }
-    # `accelerate launch` says some things in the environment.
-    return settings | {
+def _launch_settings(args: ScriptTrainingArguments) -> dict[str, Any]:
+    """What the launcher sets, partly in the environment: processes, precision and sharding."""
+    return {
         "processes": args.world_size,
         "mixed_precision": args.mixed_precision,
         "fsdp": bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true",
