@@ -1,9 +1,8 @@
 #!/usr/bin/env python
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Train and evaluate a BN-VAE with a loop of one's own on Accelerate: the job of `run_bnvae.py`, for those who want to
-change the loop. Start it by itself or with `accelerate launch`.
+"""Train and evaluate a BN-VAE as `run_bnvae.py` does, with a training loop on Accelerate that you can change.
 
-`--help` lists the options; a JSON or YAML file of them can be given in their place.
+Start it with `python` or with `accelerate launch`. `--help` lists the options.
 """
 
 import logging
@@ -25,8 +24,10 @@ from hf_bnvae import BNVAEDataCollator, recalibrate_posterior
 from hf_bnvae.evaluation.diagnosis import diagnose, diagnose_training
 from hf_bnvae.evaluation.moments import PER_SENTENCE, corpus_figures, training_figures
 from hf_bnvae.hub.push import BackgroundPushes
-from hf_bnvae.jobs.arguments import ScriptTrainingArguments, parse_arguments
+from hf_bnvae.jobs.arguments import parse_arguments
+from hf_bnvae.jobs.training_arguments import ScriptTrainingArguments
 from hf_bnvae.jobs.training_job import StartedRun, TrainingJob, leave_process_group
+from hf_bnvae.reporting.settings import Role, names_with_role
 from hf_bnvae.training.optimization import hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
 from hf_bnvae.training.sampling import posterior_noise, statistics_batches, training_sampler
 from hf_bnvae.utils.checkpoints import record_contents, unmark_checkpoint
@@ -34,32 +35,17 @@ from hf_bnvae.utils.file_names import RESULTS_FILE
 from hf_bnvae.utils.json_files import write_json
 from hf_bnvae.utils.random_state import preserved_random_state
 
-# Options of `Trainer` that this loop does not have.
-MISSING = (
-    "auto_find_batch_size",
-    "dataloader_persistent_workers",
-    "deepspeed",
-    "fsdp",
-    "full_determinism",
-    "ignore_data_skip",
-    "include_num_input_tokens_seen",
-    "label_smoothing_factor",
-    "load_best_model_at_end",
-    "neftune_noise_alpha",
-    "save_only_model",
-    "torch_compile",
-    "torch_empty_cache_steps",
-    "use_liger_kernel",
-)
+LOOP = "Accelerate"
 
-
+# Choices of an option of `Trainer` that this loop does not have. `Role.TRAINER_ONLY` marks the options.
 MISSING_CHOICES = {"save_strategy": "best", "lr_scheduler_type": "reduce_lr_on_plateau"}
 
 
 def require_known_options(args: ScriptTrainingArguments) -> None:
-    """Refuse what would be passed over in silence."""
+    """Refuse every option that this loop would ignore."""
     defaults = {field.name: field.default for field in fields(args)}
-    missing = [name for name in MISSING if getattr(args, name) not in (defaults[name], None, [], "")]
+    names = names_with_role(Role.TRAINER_ONLY)
+    missing = [name for name in names if getattr(args, name) not in (defaults[name], None, [], "")]
     if args.train_sampling_strategy not in ("random", "sequential"):
         missing.append("train_sampling_strategy")
     missing += [f"{name}={value}" for name, value in MISSING_CHOICES.items() if getattr(args, name) == value]
@@ -67,8 +53,8 @@ def require_known_options(args: ScriptTrainingArguments) -> None:
         missing.append(f"several GPUs in one process ({args.n_gpu} are visible: start one process for each)")
     if missing:
         raise ValueError(
-            f"This loop does not have {', '.join(missing)}: scripts/run_bnvae.py does. (FSDP and DeepSpeed are chosen "
-            "by accelerate launch.)"
+            f"This loop does not have {', '.join(missing)}. `hf-bnvae train` does. (`accelerate launch` chooses FSDP "
+            "and DeepSpeed.)"
         )
 
 
@@ -290,7 +276,7 @@ def joined(shares: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def main() -> None:
-    job = TrainingJob(*parse_arguments(), loop="Accelerate")
+    job = TrainingJob(*parse_arguments(loop=LOOP), loop=LOOP)
     require_known_options(job.training_args)
     run = job.begin()
     if run is None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..reporting.commands import recorded_options
 from ..reporting.markdown import markdown_table, replace_between
 from ..reporting.report import Examples, render_examples
 from ..utils.file_names import EXAMPLES_FILE, RESULTS_FILE, RUN_FILE
@@ -70,7 +71,7 @@ def _render_table(runs: list[dict[str, Any]]) -> str:
         r = run["results"]
         rows.append(
             (
-                f"`{run['command'].removeprefix('python scripts/run_bnvae.py').strip() or '(none)'}`",
+                f"`{recorded_options(run['command']) or '(none)'}`",
                 f"{-r['eval_elbo']:.1f}",
                 f"{r['eval_reconstruction_nll']:.1f}",
                 f"{r['eval_kl']:.2f}",

@@ -1,25 +1,32 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The options that the training scripts share, and how a command line or a file sets them."""
+"""The options of a training: networks, texts, report, their defaults, and their help. Nothing here loads `Trainer`."""
 
-import json
-import re
-import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, get_args
 
-import torch
-import yaml
-from transformers import HfArgumentParser
+from ..model.configuration_bnvae import DEFAULT_DELTA, DEFAULT_GAMMA, DEFAULT_RATE, BNVAEConfig, PosteriorName
+from ..reporting.card_fields import check_card_fields
+from ..reporting.commands import training_program
+from ..reporting.settings import Role, has_role
+from ..training.objective_arguments import ObjectiveArguments
+from .option_parser import (
+    CONFIG_ENDINGS,
+    HELP_WORDS,
+    CommandParser,
+    OptionGroup,
+    OptionHelp,
+    options_of,
+    read_options,
+    render_help,
+    show_value,
+)
 
-from ..model.configuration_bnvae import PosteriorName
-from ..reporting.model_card import check_card_fields
-from ..reporting.provenance import without_folders
-from ..training.training_args import BNVAETrainingArguments
+if TYPE_CHECKING:
+    from .training_arguments import ScriptTrainingArguments
 
-# The scripts' defaults where a small model is trained from scratch.
+# Defaults for a small model from scratch.
 FROM_SCRATCH_DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 32,
     "per_device_eval_batch_size": 64,
@@ -33,11 +40,36 @@ FROM_SCRATCH_DEFAULTS: dict[str, Any] = {
     "logging_steps": 100,
 }
 
-# Those of a pretrained pair. Measured at batches of 128 (collapse benchmark, `pretrained_large`): of 2e-5, 5e-5 and
-# 2e-4 the greatest was the best by far; for batches of 32 that is halved.
+# Defaults for a pretrained pair. At batches of 128, 2e-4 was the best of 2e-5, 5e-5 and 2e-4 (collapse benchmark,
+# `pretrained_large`). For batches of 32 it is halved.
 PRETRAINED_PAIR_DEFAULTS: dict[str, Any] = {"learning_rate": 1e-4, "warmup_steps": 0.1}
 
 DEFAULT_OUTPUT_DIR = "runs/bnvae"
+
+# The options of `Trainer` that `--help` shows, each with `Trainer`'s own default.
+COMMON_TRAINER_OPTIONS: dict[str, tuple[Any, str]] = {
+    "output_dir": (DEFAULT_OUTPUT_DIR, "Folder for the model and its results."),
+    "num_train_epochs": (3.0, "Passes over the training texts."),
+    "max_steps": (-1, "Steps of the optimizer. A positive number replaces --num_train_epochs."),
+    "learning_rate": (5e-5, "Learning rate of the two networks."),
+    "warmup_steps": (0, "Steps in which the learning rates rise. Below 1: a share of all steps."),
+    "gradient_accumulation_steps": (1, "Parts of a batch that are held in memory one by one."),
+    "weight_decay": (0.0, "Weight decay. Scales and shifts of the posterior head take none."),
+    "bf16": (False, "Train in bfloat16."),
+    "use_cpu": (False, "Train on the CPU. Several processes without an accelerator need it."),
+    "seed": (42, "Seed of the training and of its evaluation."),
+    "do_train": (False, "Only train. Without --do_train and --do_eval, both happen."),
+    "do_eval": (False, "Only evaluate."),
+    "per_device_eval_batch_size": (8, "Sentences per device in an evaluation batch."),
+    "logging_steps": (500, "Steps between two log lines."),
+    "eval_strategy": ("no", "When to evaluate during the training: no, steps or epoch."),
+    "save_strategy": ("steps", "When to save a checkpoint: no, steps, epoch or best."),
+    "save_total_limit": (None, "Checkpoints to keep."),
+    "report_to": ("none", "Services that get the log: tensorboard, wandb, ..."),
+    "push_to_hub": (False, "Push the model to the Hub."),
+    "hub_model_id": (None, "Repository on the Hub. Without it: the name of --output_dir."),
+    "hub_private_repo": (None, "Create a private repository: true or false."),
+}
 
 
 @dataclass
@@ -45,58 +77,64 @@ class ModelArguments:
     """Which networks, and which latent space between them."""
 
     encoder_name_or_path: str | None = field(
-        default=None, metadata={"help": "Pretrained encoder, a Hub name or a folder; with --decoder_name_or_path."}
+        default=None, metadata={"help": "Pretrained encoder: a Hub name or a folder. Needs --decoder_name_or_path."}
     )
     decoder_name_or_path: str | None = field(
-        default=None, metadata={"help": "Pretrained decoder, a Hub name or a folder; with --encoder_name_or_path."}
+        default=None, metadata={"help": "Pretrained decoder: a Hub name or a folder. Needs --encoder_name_or_path."}
     )
     decoder_gguf_file: str | None = field(
-        default=None, metadata={"help": "The file in --decoder_name_or_path, where that holds GGUF (needs gguf)."}
+        default=None, metadata={"help": "The GGUF file in --decoder_name_or_path (needs the extra gguf)."}
     )
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "A BNVAE to go on with, a Hub name or a folder, in place of those two."}
+        default=None,
+        metadata={"help": "A trained BNVAE to train further: a Hub name or a folder.", "aliases": ["--model"]},
     )
     encoder_side_name_or_path: str | None = field(
         default=None,
         metadata={
-            "help": "A BNVAE, a Hub name or a folder, whose encoder and posterior head the new model takes over, from "
-            "scratch its tokenizers too (autoencoder pretraining: train that one with --beta 0)."
+            "help": "A BNVAE that gives the new model its encoder and posterior head, and from scratch its tokenizers "
+            "too. For autoencoder pretraining, train that BNVAE with --beta 0."
         },
     )
-    latent_size: int | None = field(default=None, metadata={"help": "Number of latent dimensions (32)."})
+    latent_size: int | None = field(default=None, metadata={"help": "Number of latent dimensions."})
     posterior: str | None = field(
         default=None,
         metadata={
-            "help": "Posterior head (bn_rms).",
+            "help": "Posterior head.",
             "choices": list(get_args(PosteriorName)),
         },
     )
     bn_tau: float | None = field(
-        default=None, metadata={"help": "tau of bn, bn_rms and ln, in (0, 1), instead of rate."}
+        default=None, metadata={"help": "tau of bn, bn_rms and ln, in (0, 1). Use it instead of --rate."}
     )
     bn_theta_init: float | None = field(
-        default=None, metadata={"help": "With bn_tau, where theta starts, by which its scale is learnt (0)."}
+        default=None, metadata={"help": "Start of theta, which learns the scale. Needs --bn_tau."}
     )
-    bn_gamma: float | None = field(default=None, metadata={"help": "gamma of bn_mean (0.6) and du (0.5), in (0, 1)."})
-    rate: float | None = field(default=None, metadata={"help": "The KL floor in nats per sentence (4)."})
+    bn_gamma: float | None = field(default=None, metadata={"help": "gamma of bn_mean and du, in (0, 1)."})
+    rate: float | None = field(default=None, metadata={"help": "Lower bound of the KL, in nats per sentence."})
     pooling: str | None = field(
-        default=None, metadata={"help": "Sentence vector of the encoder (mean).", "choices": ["cls", "mean", "pooler"]}
+        default=None,
+        metadata={"help": "How the encoder's hidden states become one vector.", "choices": ["cls", "mean", "pooler"]},
     )
     latent_injection: str | None = field(
         default=None,
-        metadata={"help": "The latent's way into the decoder (memory).", "choices": ["both", "memory", "embedding"]},
+        metadata={"help": "How the latent enters the decoder.", "choices": ["both", "memory", "embedding"]},
     )
     encoder_dropout: float | None = field(
-        default=None, metadata={"help": "Dropout of the encoder (0: noise there kills the latent space)."}
+        default=None, metadata={"help": "Dropout of the encoder. Noise there can kill the latent space."}
     )
     attn_implementation: str | None = field(
         default=None,
-        metadata={"help": "Attention of both networks (sdpa where they have it): eager, flash_attention_2."},
+        metadata={
+            "help": "Attention of both networks: sdpa, eager or flash_attention_2. Without it the networks choose."
+        },
     )
-    vocab_size: int = field(default=4096, metadata={"help": "From scratch: size of both vocabularies."})
-    hidden_size: int = field(default=128, metadata={"help": "From scratch: width of both networks."})
-    num_layers: int = field(default=2, metadata={"help": "From scratch: layers of both networks."})
-    revision: str | None = field(default=None, metadata={"help": "Revision of --model_name_or_path."})
+    vocab_size: int = field(default=4096, metadata={"help": "Size of both vocabularies, from scratch."})
+    hidden_size: int = field(default=128, metadata={"help": "Width of both networks, from scratch."})
+    num_layers: int = field(default=2, metadata={"help": "Layers of both networks, from scratch."})
+    revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of --model_name_or_path. Without it: main."}
+    )
     token: str | None = field(default=None, metadata={"help": "Token for private repositories of the Hub."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Allow code from the Hub for both networks."})
 
@@ -108,7 +146,7 @@ class ModelArguments:
         if self.model_name_or_path is not None and self.encoder_name_or_path is not None:
             raise ValueError("Give either model_name_or_path or an encoder and a decoder, not both.")
         if self.model_name_or_path is not None and self.encoder_side_name_or_path is not None:
-            raise ValueError("A model to go on with has its own encoder. Leave encoder_side_name_or_path out.")
+            raise ValueError("model_name_or_path has its own encoder. Leave encoder_side_name_or_path out.")
 
     def config_fields(self) -> dict[str, Any]:
         """The fields of [`BNVAEConfig`] that were set."""
@@ -120,33 +158,46 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """Which texts. With none named: docstrings of Python and of the packages that this one needs."""
+    """Which texts. Without any: docstrings of Python and of the packages that this one needs."""
 
     dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub."})
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "The configuration of that data set."})
     train_file: str | None = field(default=None, metadata={"help": "Training texts: .txt, .csv, .tsv, .json, .jsonl."})
-    validation_file: str | None = field(default=None, metadata={"help": "Texts to evaluate with."})
+    validation_file: str | None = field(
+        default=None, metadata={"help": "Texts to evaluate the model on, in the same formats."}
+    )
     text_column: str | None = field(default=None, metadata={"help": "The column that holds the texts."})
     validation_split_percentage: float = field(
-        default=10, metadata={"help": "Share of the training texts held out where there is no validation set."}
+        default=10,
+        metadata={"help": "Percentage of the training texts that is held out if there is no validation set."},
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first so many texts only."})
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Train on this number of texts, the first ones."}
+    )
     max_eval_samples: int | None = field(
         default=10000,
-        metadata={"help": "Evaluate on the first so many texts only: mutual information takes time of their square."},
+        metadata={
+            "help": "Evaluate on this number of texts, the first ones. Mutual information takes time of their square."
+        },
     )
-    preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes for tokenizing."})
+    preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenize."})
 
 
 @dataclass
 class ReportArguments:
-    """The final evaluation and what is shown of it."""
+    """The final evaluation and its model card."""
 
-    num_importance_samples: int = field(default=100, metadata={"help": "Samples for each text's log p(x)."})
-    max_importance_sentences: int = field(default=500, metadata={"help": "Of how many texts."})
-    num_examples: int = field(default=5, metadata={"help": "Reconstructions and prior samples to show."})
-    license: str | None = field(default=None, metadata={"help": "For the model card, as the Hub spells it: mit."})
-    language: str | None = field(default=None, metadata={"help": "For the model card, an ISO 639 code: en."})
+    num_importance_samples: int = field(default=100, metadata={"help": "Samples for the log p(x) of each text."})
+    max_importance_sentences: int = field(
+        default=500, metadata={"help": "Number of texts whose log p(x) is estimated."}
+    )
+    num_examples: int = field(
+        default=5, metadata={"help": "Reconstructions, and samples of the prior, in the report."}
+    )
+    license: str | None = field(
+        default=None, metadata={"help": "License in the model card, spelt as on the Hub: mit."}
+    )
+    language: str | None = field(default=None, metadata={"help": "Language in the model card, an ISO 639 code: en."})
 
     def __post_init__(self) -> None:
         check_card_fields(self.license, self.language)
@@ -155,123 +206,189 @@ class ReportArguments:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
 
 
-@dataclass
-class ScriptTrainingArguments(BNVAETrainingArguments):
-    """`BNVAETrainingArguments` with a default folder, and with both steps on where neither is asked for."""
-
-    output_dir: str = field(default=DEFAULT_OUTPUT_DIR, metadata={"help": "Folder for the model and its results."})
-    log_level_replica: str = field(
-        default="error", metadata={"help": "Log level of all processes but the main one, which says it already."}
-    )
-
-    def __post_init__(self) -> None:
-        if self.do_predict:
-            raise ValueError("do_predict does nothing here. Use do_eval for figures and examples.")
-        if self.resume_from_checkpoint is not None:
-            raise ValueError(
-                "resume_from_checkpoint is not needed: the same command again resumes an unfinished run from its last "
-                "checkpoint. To train on from another model, give model_name_or_path and a new output_dir."
-            )
-        if self.save_only_model:
-            raise ValueError(
-                "save_only_model leaves out of a checkpoint what an unfinished run is resumed with, which the same "
-                "command again does. To keep fewer checkpoints, use save_total_limit."
-            )
-        if not (self.do_train or self.do_eval):
-            self.do_train = self.do_eval = True
-        if self.push_to_hub and not self.do_train:
-            raise ValueError(
-                "push_to_hub uploads the model that is trained, and without do_train there is none. A saved one is "
-                "pushed by scripts/push_to_hub.py."
-            )
-        # Pinned memory is for copies to an accelerator; without one torch only warns.
-        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
-        super().__post_init__()
+Arguments = tuple[ModelArguments, DataArguments, ReportArguments, "ScriptTrainingArguments"]
 
 
-Arguments = tuple[ModelArguments, DataArguments, ReportArguments, ScriptTrainingArguments]
-
-
-def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
+def parse_arguments(argv: Sequence[str] | None = None, loop: str = "Trainer") -> Arguments:
     """
-    The options of a training script, from the command line or, where its only argument is a `.json`, `.yaml` or
-    `.yml` file, from that file.
+    The options of a training: from the command line, from a file (`--config FILE`, or the file as first argument), or
+    from both. The command line wins.
 
     Args:
-        argv (`Sequence[str]`, *optional*): The arguments; those of the process if not given.
+        argv (`Sequence[str]`, *optional*): The arguments. The arguments of the process if not given.
+        loop (`str`, *optional*, defaults to `"Trainer"`): The loop whose help is shown, as in [`training_program`].
 
     Raises:
-        ValueError: for a file that is not one mapping, or holds unknown options.
+        ValueError: for an unknown option, a value that an option cannot take, or a file that is no mapping of options.
+        SystemExit: after the help was printed.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = HfArgumentParser([ModelArguments, DataArguments, ReportArguments, ScriptTrainingArguments])
-    if len(argv) == 1 and argv[0].endswith((".json", ".yaml", ".yml")):
-        options = _read_options(Path(argv[0]))
-        return parser.parse_dict({**_defaults(options), **options})
-    named = vars(parser.parse_known_args(argv)[0]) if not {"-h", "--help"} & set(argv) else {}
-    parser.set_defaults(**_defaults(named))
-    return parser.parse_args_into_dataclasses(argv)
+    program = " ".join(training_program(loop))
+    if {*HELP_WORDS, "--help_all"} & set(argv):
+        print(training_help(program, loop, shows_all="--help_all" in argv))
+        raise SystemExit(0)
+    from .training_arguments import ScriptTrainingArguments
+
+    if argv and argv[0].endswith(CONFIG_ENDINGS):
+        argv = ["--config", *argv]
+    kinds = (ModelArguments, DataArguments, ReportArguments, ScriptTrainingArguments)
+    parser = CommandParser(kinds, prog=program, add_help=False)
+    parser.add_argument("--config")
+    typed = parser.typed_options(argv)
+    file = typed.pop("config", None)
+    names = [own.name for kind in kinds for own in fields(kind) if own.init]
+    return build_arguments(typed if file is None else {**read_options(file, names), **typed})
 
 
-# Options that say where and how a run is told, kept or shared, and secrets: no part of the command that repeats it.
-_LEFT_OUT = ("output_dir", "token", "report_to", "run_name", "disable_tqdm", "push_to_hub", "license", "language")
-_LEFT_OUT_PREFIXES = ("hub_", "log", "preprocessing_")
-
-
-def command_line(arguments: Arguments, script: str) -> str:
+def build_arguments(options: Mapping[str, Any]) -> Arguments:
     """
-    The command that repeats a run: its options that are not the script's defaults, local files by their names alone.
+    The four objects of options from values by name, with the defaults that fit the model.
 
     Args:
-        arguments (`tuple`): As [`parse_arguments`] gives them.
-        script (`str`): The file name of the script.
+        options (mapping): The options that differ from their defaults.
+
+    Raises:
+        ValueError: for values that contradict each other.
     """
-    given = _option_values(arguments)
-    # On which the others' defaults depend, or whether they can be taken at all.
-    names = ("model_name_or_path", "encoder_name_or_path", "decoder_name_or_path", "use_cpu")
-    reference = [part for name in names if given[name] for part in (f"--{name}", str(given[name]))]
-    defaults = _option_values(parse_arguments(reference))
-    words = ["python", f"scripts/{script}"]
-    processes = arguments[-1].world_size
-    if processes > 1:
-        words = ["accelerate", "launch", "--num_processes", str(processes), f"scripts/{script}"]
-    for name, value in given.items():
-        if name in _LEFT_OUT or name.startswith(_LEFT_OUT_PREFIXES) or value is None:
-            continue
-        if value != defaults[name] or (name in names and value):
-            words += [f"--{name}", str(without_folders(value))]
-    return shlex.join(words)
+    from .training_arguments import ScriptTrainingArguments
+
+    values = {**_defaults(options), **options}
+    kinds = (ModelArguments, DataArguments, ReportArguments, ScriptTrainingArguments)
+    return tuple(kind(**{own.name: values[own.name] for own in fields(kind) if own.name in values}) for kind in kinds)
 
 
-def _option_values(arguments: Arguments) -> dict[str, Any]:
-    *others, training = arguments
-    values = [asdict(one) for one in others]
-    # As a command line can give them: mappings have no simple form.
-    own = {name: value for name, value in training.to_dict().items() if not isinstance(value, (dict, list))}
-    return {name: value for one in (*values, own) for name, value in one.items()}
-
-
-def _defaults(options: dict[str, Any]) -> dict[str, Any]:
-    """The scripts' own for what the options name; a BNVAE that is gone on with wants Trainer's gentler ones."""
+def _defaults(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults that differ from `Trainer`'s. A trained BNVAE gets the gentle ones of `Trainer`."""
     if options.get("model_name_or_path"):
         return {}
     is_pair = options.get("encoder_name_or_path") or options.get("decoder_name_or_path")
     return PRETRAINED_PAIR_DEFAULTS if is_pair else FROM_SCRATCH_DEFAULTS
 
 
-def _read_options(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        options = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, json.JSONDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} could not be read as a file of options: {error}") from error
-    if not isinstance(options, dict):
-        raise ValueError(f"{path} must hold one mapping of options to values, got {type(options).__name__}.")
-    # YAML takes 1e-3 for a string; its way of writing that number is 1.0e-3.
-    return {name: _as_number(value) for name, value in options.items()}
+# -- help ------------------------------------------------------------------------------------------------------------
+
+_LATENT_SPACE = ("posterior", "latent_size", "rate", "bn_tau", "bn_theta_init", "bn_gamma")
+_LATENT_SPACE += ("pooling", "latent_injection", "encoder_dropout")
+_OBJECTIVE = ("beta", "beta_schedule", "beta_zero_ratio", "beta_increase_ratio", "beta_num_cycles")
+_OBJECTIVE += ("free_bits", "free_bits_mode", "regularizer")
+_TRAINING = ("output_dir", "num_train_epochs", "max_steps", "learning_rate", "latent_learning_rate", "warmup_steps")
+_TRAINING += ("per_device_train_batch_size", "gradient_accumulation_steps", "chunk_size", "checkpoint_chunks")
+_TRAINING += ("freeze", "freeze_steps", "weight_decay", "bf16", "use_cpu", "seed")
+_REPORT = ("do_train", "do_eval", "per_device_eval_batch_size", "num_statistics_batches", "logging_steps")
+_REPORT += ("eval_strategy", "save_strategy", "save_total_limit", "report_to")
+_HUB = ("push_to_hub", "hub_model_id", "hub_private_repo", "license", "language")
 
 
-def _as_number(value: Any) -> Any:
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-        return float(value)
-    return value
+def _names(kind: type, *others: Sequence[str]) -> list[str]:
+    """The fields of a dataclass that stand in no other group."""
+    return [own.name for own in fields(kind) if not any(own.name in names for names in others)]
+
+
+TRAINING_GROUPS = (
+    OptionGroup(
+        "networks",
+        "Without an encoder, a decoder or a model, the command trains a small model from scratch.",
+        _names(ModelArguments, _LATENT_SPACE),
+    ),
+    OptionGroup(
+        "latent space",
+        "The shape of the latent space, and the lower bound of its KL. A trained BNVAE keeps its own.",
+        _LATENT_SPACE,
+    ),
+    OptionGroup(
+        "texts",
+        "Without texts, the command trains on docstrings of Python and of installed packages.",
+        _names(DataArguments),
+    ),
+    OptionGroup(
+        "objective", "The weight of the KL over the training. Usually nothing here needs a change.", _OBJECTIVE
+    ),
+    OptionGroup("training", "How long, how fast, and in which batches to train.", _TRAINING),
+    OptionGroup(
+        "evaluation and report",
+        "What the command evaluates, logs and saves. The report stands in --output_dir.",
+        (*_REPORT, *_names(ReportArguments, _HUB)),
+    ),
+    OptionGroup("hub", "Where to push the model, and two fields of its model card.", _HUB),
+)
+
+_CONFIG = OptionHelp("config", "A JSON or YAML file of options. Options on the command line win.", value="FILE")
+_OTHER_HELP = {"help": OptionHelp("help", "Show this help.", value="", aliases=("-h",))}
+_OTHER_HELP["help_all"] = OptionHelp("help_all", "Show all options of Trainer, too.", value="")
+
+
+def training_help(program: str, loop: str = "Trainer", shows_all: bool = False) -> str:
+    """
+    The help of a training.
+
+    Args:
+        program (`str`): What starts it.
+        loop (`str`, *optional*, defaults to `"Trainer"`): The loop, which decides which options there are.
+        shows_all (`bool`, *optional*, defaults to `False`): Whether to show all options of `Trainer`. This loads it.
+    """
+    options = {**_own_options(), **_OTHER_HELP, "config": _CONFIG}
+    groups = [*TRAINING_GROUPS, OptionGroup("other", "Files of options, and help.", ("config", *_OTHER_HELP))]
+    if shows_all:
+        from .training_arguments import ScriptTrainingArguments
+
+        trainer = options_of(ScriptTrainingArguments)
+        hidden = Role.REFUSED if loop == "Trainer" else Role.REFUSED | Role.TRAINER_ONLY
+        names = [name for name in trainer if name not in options and not _has_any(name, hidden)]
+        groups.append(OptionGroup("Trainer", "All other options of Trainer, in its own words.", names))
+        options = {**trainer, **options}
+    return render_help(
+        f"{program} [--config FILE] [--OPTION VALUE ...]",
+        "Train a BN-VAE and evaluate it. The same command resumes an unfinished run. Defaults depend on the start: "
+        'from scratch, from a pretrained pair of networks ("pair"), or from a trained BNVAE ("--model").',
+        groups,
+        options,
+        f"{program} --train_file reviews.csv --text_column review --rate 8 --output_dir runs/reviews",
+        "" if shows_all else f"`{program} --help_all` shows all options of Trainer, too.",
+    )
+
+
+def _has_any(name: str, roles: Role) -> bool:
+    return any(has_role(name, role) for role in roles)
+
+
+def _own_options() -> dict[str, OptionHelp]:
+    trained = {own.name: own.default for own in fields(ObjectiveArguments)}
+    trained |= {name: default for name, (default, _) in COMMON_TRAINER_OPTIONS.items()}
+    defaults = {name: default_in_words(name, default) for name, default in trained.items()}
+    options = {
+        **options_of(ModelArguments, config_defaults()),
+        **options_of(DataArguments),
+        **options_of(ReportArguments),
+        **options_of(ObjectiveArguments, defaults),
+    }
+    for name, (default, text) in COMMON_TRAINER_OPTIONS.items():
+        options[name] = OptionHelp(name, text, defaults[name], "" if default is False else "VALUE")
+    return options
+
+
+def default_in_words(name: str, default: Any) -> str:
+    """
+    The default of a training option: one value, or a value for each start where they differ.
+
+    Args:
+        name (`str`): The option.
+        default (`Any`): `Trainer`'s default, which a trained BNVAE gets.
+    """
+    scratch, pair = (defaults.get(name, default) for defaults in (FROM_SCRATCH_DEFAULTS, PRETRAINED_PAIR_DEFAULTS))
+    if name == "latent_learning_rate" and default is None:
+        return "learning_rate"
+    if scratch == pair == default:
+        return show_value(default)
+    shown = [show_value(value) or "all" for value in (scratch, pair, default)]
+    if pair == default:
+        return f"from scratch {shown[0]}, otherwise {shown[1]}"
+    return f"from scratch {shown[0]}, pair {shown[1]}, --model {shown[2]}"
+
+
+def config_defaults() -> dict[str, str]:
+    """The defaults of a new latent space, by the names of the options: those of [`BNVAEConfig`]."""
+    names = ("latent_size", "posterior", "pooling", "latent_injection", "encoder_dropout")
+    defaults = {name: str(getattr(BNVAEConfig, name)) for name in names}
+    gammas = ", ".join(f"{head} {gamma:g}" for head, gamma in DEFAULT_GAMMA.items())
+    rate = f"bn, bn_rms and ln {DEFAULT_RATE:g}, delta {DEFAULT_DELTA:g} a dimension"
+    return {**defaults, "rate": rate, "bn_gamma": gammas, "bn_theta_init": "0"}

@@ -1,66 +1,92 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The options of the script that evaluates a saved model, and the command line that repeats them."""
+"""The options of an evaluation of a saved model, their help, and the command that repeats the evaluation."""
 
 import re
-import shlex
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+
+from ..reporting.commands import PROGRAM, command_line
+from .option_parser import HELP_WORDS, CommandParser, OptionGroup, OptionHelp, options_of, render_help
 
 
 @dataclass
 class EvaluationArguments:
-    """The options of `scripts/run_evaluation.py`."""
+    """The options of an evaluation of a saved model."""
 
-    model_name_or_path: str = field(metadata={"help": "Hub name or folder of model and processor."})
+    model_name_or_path: str = field(
+        metadata={"help": "Hub name or folder of model and processor. Required.", "aliases": ["--model"]}
+    )
     revision: str = field(default="main", metadata={"help": "Branch, tag or commit on the Hub."})
     token: str | None = field(default=None, metadata={"help": "Token for private repositories of the Hub."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Allow code from the Hub."})
-    device: str | None = field(default=None, metadata={"help": "Where to run; an accelerator if there is one."})
-    file: str | None = field(default=None, metadata={"help": "Texts: .txt, .csv, .tsv, .json, .jsonl."})
-    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub instead."})
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
-    dataset_split: str = field(default="test", metadata={"help": "Its split."})
+    device: str | None = field(
+        default=None, metadata={"help": "Where to run. Without it: on an accelerator if there is one."}
+    )
+    file: str | None = field(
+        default=None,
+        metadata={
+            "help": "Texts: .txt, .csv, .tsv, .json, .jsonl. Without texts: the held-out texts of the training."
+        },
+    )
+    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub, instead of a file."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "The configuration of that data set."})
+    dataset_split: str = field(default="test", metadata={"help": "The split of that data set."})
     text_column: str | None = field(default=None, metadata={"help": "The column that holds the texts."})
     max_eval_samples: int = field(
         default=10000,
-        metadata={"help": "Evaluate on the first so many texts only: mutual information takes time of their square."},
+        metadata={
+            "help": "Evaluate on this number of texts, the first ones. Mutual information takes time of their square."
+        },
     )
     label_column: str | None = field(
-        default=None, metadata={"help": "The column that holds labels: what can a linear classifier read of them?"}
+        default=None,
+        metadata={"help": "The column that holds labels. A linear classifier predicts them from the latents."},
     )
     probe_train_file: str | None = field(
         default=None,
-        metadata={"help": "Labelled texts to train that classifier on; half of the others if neither is given."},
+        metadata={"help": "Labelled texts that train the classifier. Without them: half of the evaluated texts."},
     )
-    probe_train_split: str | None = field(default=None, metadata={"help": "Or the data set's split of them."})
-    max_probe_train_samples: int = field(default=10000, metadata={"help": "Of these the first so many only."})
+    probe_train_split: str | None = field(
+        default=None, metadata={"help": "The split of --dataset_name that trains the classifier."}
+    )
+    max_probe_train_samples: int = field(
+        default=10000, metadata={"help": "Train the classifier on this number of texts, the first ones."}
+    )
     labels_per_class: list[int] = field(
-        default_factory=lambda: [10, 100], metadata={"help": "Train it with so many labels of each class, too."}
+        default_factory=lambda: [10, 100],
+        metadata={"help": "Train the classifier with these numbers of labels per class, too."},
     )
-    num_draws: int = field(default=10, metadata={"help": "Random draws of those labels."})
-    num_importance_samples: int = field(default=100, metadata={"help": "Samples for each text's log p(x)."})
-    max_importance_sentences: int = field(default=500, metadata={"help": "Of how many texts."})
-    num_examples: int = field(default=5, metadata={"help": "Reconstructions and prior samples to show."})
+    num_draws: int = field(default=10, metadata={"help": "Random draws of these labels."})
+    num_importance_samples: int = field(default=100, metadata={"help": "Samples for the log p(x) of each text."})
+    max_importance_sentences: int = field(
+        default=500, metadata={"help": "Number of texts whose log p(x) is estimated."}
+    )
+    num_examples: int = field(
+        default=5, metadata={"help": "Reconstructions, and samples of the prior, in the report."}
+    )
     batch_size: int = field(default=64, metadata={"help": "Texts that are encoded or decoded at once."})
-    seed: int = field(default=42, metadata={"help": "Seed of all noise and draws."})
+    seed: int = field(default=42, metadata={"help": "Seed of all random numbers."})
     compare_with: list[str] = field(
         default_factory=list,
-        metadata={"help": "Other evaluations' folders or report.json, to set beside this one."},
+        metadata={"help": "Folders or report.json of other evaluations, which the report compares with this one."},
     )
     output_dir: str | None = field(
-        default=None, metadata={"help": "Folder for the report (evaluations/<model>-<texts>)."}
+        default=None, metadata={"help": "Folder for the report. Without it: evaluations/<model>-<texts>."}
     )
-    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the evaluation that is there."})
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace an evaluation in --output_dir."})
 
     update_card: bool = field(
-        default=False, metadata={"help": "Put figures and pictures into the model card in the model's folder, too."}
+        default=False,
+        metadata={"help": "Also put figures and pictures into the model card in the folder of the model."},
     )
 
     def __post_init__(self) -> None:
         if self.update_card and not Path(self.model_name_or_path).is_dir():
             raise ValueError(
-                f"--update_card writes to the model's folder, and {self.model_name_or_path} is none. Evaluate the "
-                "folder that is pushed."
+                f"--update_card writes to the folder of the model, and {self.model_name_or_path} is no folder. "
+                "Evaluate the folder that you push."
             )
         if self.file is not None and self.dataset_name is not None:
             raise ValueError("Give either --file or --dataset_name, not both.")
@@ -85,8 +111,8 @@ class EvaluationArguments:
             self.probe_train_split is not None and self.probe_train_split == self.dataset_split
         ):
             raise ValueError(
-                "The probe would be tested on the texts that it is trained on. Leave --probe_train_file and "
-                "--probe_train_split out: then one half of the texts trains and the other tests."
+                "The probe would be tested on the texts that train it. Leave --probe_train_file and "
+                "--probe_train_split out: then one half of the texts trains the probe and the other half tests it."
             )
 
     @property
@@ -104,14 +130,76 @@ class EvaluationArguments:
         return Path("evaluations", re.sub(r"[^\w.-]+", "-", name))
 
     def command(self) -> str:
-        """The command line that repeats the evaluation, without the token."""
-        words = ["python", "scripts/run_evaluation.py"]
-        for option in fields(self):
-            value = getattr(self, option.name)
-            default = option.default_factory() if callable(option.default_factory) else option.default
-            if option.name in ("token", "overwrite_output_dir", "update_card") or value == default:
-                continue
-            words.append(f"--{option.name}")
-            if not isinstance(value, bool):
-                words += map(str, value if isinstance(value, list) else [value])
-        return shlex.join(words)
+        """The command that repeats the evaluation, without the token."""
+        options = {}
+        for own in fields(self):
+            default = own.default_factory() if callable(own.default_factory) else own.default
+            value = getattr(self, own.name)
+            if own.name not in ("token", "overwrite_output_dir", "update_card") and value != default:
+                options[own.name] = value
+        return command_line((PROGRAM, "evaluate"), options)
+
+
+EVALUATION_GROUPS = (
+    OptionGroup(
+        "model",
+        "Which model to evaluate, and where it runs.",
+        ("model_name_or_path", "revision", "token", "trust_remote_code", "device", "batch_size", "seed"),
+    ),
+    OptionGroup(
+        "texts",
+        "Which texts to evaluate it on.",
+        ("file", "dataset_name", "dataset_config_name", "dataset_split", "text_column", "max_eval_samples"),
+    ),
+    OptionGroup("figures", "How precise the estimates are.", ("num_importance_samples", "max_importance_sentences")),
+    OptionGroup(
+        "probe",
+        "What a linear classifier reads from the latents. Needs the extra `probe`.",
+        (
+            "label_column",
+            "probe_train_file",
+            "probe_train_split",
+            "max_probe_train_samples",
+            "labels_per_class",
+            "num_draws",
+        ),
+    ),
+    OptionGroup(
+        "report",
+        "The folder gets report.md, report.json and pictures.",
+        ("output_dir", "overwrite_output_dir", "num_examples", "compare_with", "update_card"),
+    ),
+)
+
+
+def evaluation_help() -> str:
+    """The help of an evaluation."""
+    options = options_of(EvaluationArguments) | {"help": OptionHelp("help", "Show this help.", "", "", ("-h",))}
+    program = f"{PROGRAM} evaluate"
+    return render_help(
+        f"{program} --model MODEL [--OPTION VALUE ...]",
+        "Evaluate a saved BN-VAE: figures, pictures of its latent space, and texts that it makes, in one folder.",
+        (*EVALUATION_GROUPS, OptionGroup("other", "Help.", ("help",))),
+        options,
+        f"{program} --model runs/bnvae\n{program} --model runs/reviews --file test.csv --text_column review "
+        "--label_column stars",
+    )
+
+
+def parse_evaluation_arguments(argv: Sequence[str] | None = None) -> EvaluationArguments:
+    """
+    The options of an evaluation from a command line.
+
+    Args:
+        argv (`Sequence[str]`, *optional*): The arguments. The arguments of the process if not given.
+
+    Raises:
+        ValueError: for an unknown option, or a value that an option cannot take.
+        SystemExit: after the help was printed.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if set(HELP_WORDS) & set(argv):
+        print(evaluation_help())
+        raise SystemExit(0)
+    parser = CommandParser(EvaluationArguments, prog=f"{PROGRAM} evaluate", add_help=False)
+    return EvaluationArguments(**parser.typed_options(argv))

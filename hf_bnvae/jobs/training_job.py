@@ -2,7 +2,6 @@
 """What the training scripts share: everything but the training loop itself."""
 
 import os
-import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,46 +20,22 @@ from ..hub.target import HubError, HubTarget
 from ..model.configuration_bnvae import BNVAEConfig
 from ..model.modeling_bnvae import BNVAEModel
 from ..model.processing_bnvae import BNVAEProcessor
+from ..reporting.commands import PROGRAM, command_line
 from ..reporting.evaluate_and_report import EvaluatedTexts, evaluate_and_report
 from ..reporting.model_card import BNVAEModelCard
 from ..reporting.provenance import TextSource
 from ..reporting.report import loading_lines
 from ..reporting.report_files import TRAINING
+from ..reporting.settings import Role, has_role
 from ..training.from_scratch import small_configs, train_processor
 from ..utils.file_names import EXAMPLES_FILE, REPORT_JSON, REPORT_MARKDOWN, RESULTS_FILE
 from ..utils.json_files import write_json
 from ..utils.memory import keep_freed_memory
-from .arguments import DataArguments, ModelArguments, ReportArguments, ScriptTrainingArguments, command_line
+from .arguments import DataArguments, ModelArguments, ReportArguments
 from .run_directory import RunDirectory
+from .training_arguments import ScriptTrainingArguments, training_command
 
 logger = logging.get_logger(__name__)
-
-# Training arguments that do not change the trained model: what a run prints, what it saves, how much time or memory it
-# takes. An unfinished run can be resumed with other values of these, and of no others.
-_FREE_SETTINGS = (
-    "chunk_size",
-    "checkpoint_chunks",
-    "ddp_backend",
-    "ddp_timeout",
-    "disable_tqdm",
-    "do_eval",
-    "do_train",
-    "include_num_input_tokens_seen",
-    "local_rank",
-    "log_level",
-    "log_level_replica",
-    "log_on_each_node",
-    "num_statistics_batches",
-    "output_dir",
-    "per_device_eval_batch_size",
-    "project",
-    "push_to_hub",
-    "report_to",
-    "run_name",
-    "skip_memory_metrics",
-    "use_liger_kernel",
-)
-_FREE_PREFIXES = ("dataloader_num", "dataloader_p", "eval_", "hub_", "logging_", "save_", "torch_empty", "trackio_")
 
 # Settings that hold the hashes of the texts, by the texts' names.
 _HASHES = {"train": "corpus_train_sha256", "validation": "corpus_validation_sha256"}
@@ -97,14 +72,14 @@ class TrainingJob:
             # The main process logs for all.
             logging.set_verbosity_error()
             datasets.disable_progress_bars()
-        settings = {**asdict(model_args), **asdict(data_args), **_training_settings(training_args), "loop": loop}
-        del settings["token"], settings["preprocessing_num_workers"]
+        settings = {**asdict(model_args), **asdict(data_args), **training_args.to_dict()}
+        settings = {name: value for name, value in settings.items() if not has_role(name, Role.FREE)}
+        settings |= {**_launch_settings(training_args), "loop": loop}
         for name in ("train_file", "validation_file", "dataset_name"):
             # The same file has the same setting in every working directory. A data set may be a folder, too.
             if settings[name] and (name != "dataset_name" or Path(settings[name]).is_dir()):
                 settings[name] = str(Path(settings[name]).resolve())
-        script = "run_bnvae.py" if loop == "Trainer" else "run_bnvae_no_trainer.py"
-        command = command_line((model_args, data_args, report_args, training_args), script)
+        command = training_command((model_args, data_args, report_args, training_args), loop)
         self.directory = RunDirectory(training_args.output_dir, settings, command)
 
     def begin(self) -> "StartedRun | None":
@@ -162,10 +137,12 @@ class TrainingJob:
     def pushing_command(self) -> str:
         """The command line that pushes the finished run."""
         target = HubTarget.of_training(self.training_args)
-        words = ["python", "scripts/push_to_hub.py", str(self.path), "--repo_id", target.repo_id]
-        words += [] if target.branch == "main" else ["--branch", target.branch]
-        words += ["--private"] if target.private else []
-        return shlex.join(words)
+        options = {
+            "repo_id": target.repo_id,
+            "branch": None if target.branch == "main" else target.branch,
+            "private": bool(target.private),
+        }
+        return command_line((PROGRAM, "push", str(self.path)), options)
 
     def _load_texts(self) -> DatasetDict:
         """The texts to train on, `train`, and the texts held out, `validation`."""
@@ -237,7 +214,7 @@ class TrainingJob:
         differences = [line for line in self.directory.differences() if not line.startswith("corpus_")]
         advice = (
             f"  look at it:     {self.path / REPORT_MARKDOWN}, {self.path / RESULTS_FILE}\n"
-            f"  go on from it:  --model_name_or_path {self.path} --output_dir {self.path}-continued\n"
+            f"  go on from it:  --model {self.path} --output_dir {self.path}-continued\n"
             f"  train anew:     --output_dir {self.path}-2, or delete {self.path} first"
         )
         if self.training_args.push_to_hub:
@@ -367,15 +344,9 @@ def leave_process_group() -> None:
         dist.destroy_process_group()
 
 
-def _training_settings(args: ScriptTrainingArguments) -> dict[str, Any]:
-    """The training arguments that change the trained model: with other values it is another run."""
-    settings = {
-        name: value
-        for name, value in args.to_dict().items()
-        if name not in _FREE_SETTINGS and not name.startswith(_FREE_PREFIXES)
-    }
-    # `accelerate launch` sets some of these in the environment.
-    return settings | {
+def _launch_settings(args: ScriptTrainingArguments) -> dict[str, Any]:
+    """What the launcher sets, partly in the environment: processes, precision and sharding."""
+    return {
         "processes": args.world_size,
         "mixed_precision": args.mixed_precision,
         "fsdp": bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true",

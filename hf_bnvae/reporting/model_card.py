@@ -20,11 +20,14 @@ from ..evaluation.result import EvaluationResult, figure_rows
 from ..model.configuration_bnvae import BNVAEConfig
 from ..utils.file_names import REPORT_JSON, RUN_FILE
 from ..utils.json_files import read_json, write_json
+from .card_fields import check_card_fields
+from .commands import PROGRAM
 from .evaluation_report import PICTURES, probe_table
 from .markdown import fenced, inline, markdown_table
 from .provenance import TextSource, is_hub_name, training_texts
 from .report import Examples, loading_lines, render_examples
 from .report_files import TRAINING, is_report
+from .settings import Role, names_with_role
 
 logger = logging.get_logger(__name__)
 
@@ -44,30 +47,6 @@ _BLANK = (
     "automatically generated."
 )
 
-# What of a training's settings a card shows: most of them are Trainer's defaults and say nothing.
-_SHOWN_SETTINGS = (
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "processes",
-    "learning_rate",
-    "latent_learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "optim",
-    "freeze",
-    "freeze_steps",
-    "regularizer",
-    "beta",
-    "beta_schedule",
-    "free_bits",
-    "free_bits_mode",
-    "mixed_precision",
-    "seed",
-)
 _HASHES = {"corpus_train_sha256": "training texts", "corpus_validation_sha256": "held-out texts"}
 _INJECTIONS = {
     "both": "a memory slot in each layer and its embeddings",
@@ -198,8 +177,8 @@ class BNVAEModelCard:
             return old
         if old.figures:
             logger.warning(
-                f"The weights in {folder} are not those that the card was of, so the card that is written has no "
-                "figures. scripts/run_evaluation.py --update_card makes new ones."
+                f"The weights in {folder} have changed since its card was written, so the new card has no figures. "
+                f"`{PROGRAM} evaluate --model {folder} --update_card` adds new ones."
             )
         said = {name: getattr(old, name) for name in ("license", "language", "tags")}
         return replace(card, **said, figures={}, examples=None, pictures=[])
@@ -315,7 +294,7 @@ class BNVAEModelCard:
         if "kl" not in figures:
             return (
                 "> **Nobody knows whether this latent space is alive:** no evaluation came with the model. "
-                "`scripts/run_evaluation.py --update_card` makes one."
+                f"`{PROGRAM} evaluate --model FOLDER --update_card` adds one."
             )
         facts = [f"KL {figures['kl']:.2f} nats per sentence (floor {figures['kl_floor']:.2f})"]
         if "mutual_information" in figures:
@@ -402,20 +381,6 @@ class BNVAEModelCard:
         return limits
 
 
-def check_card_fields(license: str | None, language: str | None) -> None:
-    """Refuse what the Hub would not take.
-
-    Raises:
-        ValueError: for a license or a language that is spelt otherwise than there.
-    """
-    if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license):
-        raise ValueError(
-            f"license is an identifier as the Hub's (apache-2.0, mit, cc-by-4.0, other), got {license!r}."
-        )
-    if language is not None and not re.fullmatch(r"[a-z]{2,3}|multilingual|code", language):
-        raise ValueError(f"language is an ISO 639 code (en, de, ...) or 'multilingual', got {language!r}.")
-
-
 def write_card(folder: str | Path, repo_id: str) -> Path | None:
     """
     Write the card of a folder that is to be pushed ([`BNVAEModelCard.of_weights`]), with the name that the model is to
@@ -483,7 +448,7 @@ def known_figures(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def shown_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a training's settings that a card shows."""
-    return {name: settings[name] for name in _SHOWN_SETTINGS if settings.get(name) not in (None, -1)}
+    return {name: settings[name] for name in names_with_role(Role.SHOWN) if settings.get(name) not in (None, -1)}
 
 
 def remote_loading_lines(repo_id: str) -> str:

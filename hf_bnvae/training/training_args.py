@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """What a BN-VAE's training can be told beyond `TrainingArguments`."""
 
-from dataclasses import dataclass, field, fields
-from typing import Any, get_args
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -10,13 +10,14 @@ from transformers.trainer_utils import HubStrategy
 
 from ..model.batch_statistics_bnvae import num_processes
 from ..model.configuration_bnvae import check_chunk_size
-from ..model.modeling_bnvae import BNVAEOutput, FreezablePart
+from ..model.modeling_bnvae import BNVAEOutput
 from ..utils.random_state import seeded_generator
-from .objective import DENSITY_GAP_SAMPLES, Regularizer, beta_at_step, density_gap, training_loss
+from .objective import DENSITY_GAP_SAMPLES, beta_at_step, density_gap, training_loss
+from .objective_arguments import ObjectiveArguments
 
 
 @dataclass
-class BNVAETrainingArguments(TrainingArguments):
+class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
     r"""
     `TrainingArguments` with the objective of a VAE.
 
@@ -59,55 +60,10 @@ class BNVAETrainingArguments(TrainingArguments):
             At the end of the training they are recomputed from the whole training set.
     """
 
-    per_device_train_batch_size: int = field(
-        default=32, metadata={"help": "Batch size per device; the posterior is normalised over it."}
-    )
-    chunk_size: int | None = field(
-        default=None, metadata={"help": "How many of the longest sentences encoder and decoder take at once."}
-    )
-    checkpoint_chunks: bool = field(
-        default=False, metadata={"help": "Compute each chunk twice rather than keep its activations."}
-    )
-    latent_learning_rate: float | None = field(
-        default=1e-3,
-        metadata={"help": "Learning rate of the posterior head and the injection maps; learning_rate if None."},
-    )
-    freeze: str | None = field(
-        default=None,
-        metadata={"help": "The network whose weights stay as they are.", "choices": list(get_args(FreezablePart))},
-    )
-    freeze_steps: int | None = field(
-        default=None, metadata={"help": "Freeze it in so many first steps only, not throughout."}
-    )
-    beta: float = field(default=1.0, metadata={"help": "Weight of the KL, or the one that its schedule reaches."})
-    beta_schedule: str = field(
-        default="constant",
-        metadata={"help": "Schedule of the KL's weight.", "choices": ["constant", "linear", "cyclical"]},
-    )
-    beta_zero_ratio: float = field(default=0.25, metadata={"help": "Share of a cycle in which the weight is 0."})
-    beta_increase_ratio: float = field(default=0.25, metadata={"help": "Share of a cycle in which the weight rises."})
-    beta_num_cycles: int = field(default=4, metadata={"help": "Number of cycles of the cyclical schedule."})
-    regularizer: str = field(
-        default="kl",
-        metadata={"help": "What beta weighs beside the reconstruction.", "choices": list(get_args(Regularizer))},
-    )
-    free_bits: float = field(default=0.0, metadata={"help": "KL in nats that each latent dimension has for free."})
-    free_bits_mode: str = field(
-        default="batch",
-        metadata={
-            "help": "Free bits of the batch mean of a dimension, or Optimus' mask per sentence and dimension.",
-            "choices": ["batch", "optimus"],
-        },
-    )
-    num_statistics_batches: int = field(
-        default=64,
-        metadata={"help": "Training batches from which an evaluation refreshes the posterior's running statistics."},
-    )
-
     def __post_init__(self) -> None:
         super().__post_init__()
         chosen = ("freeze", "beta_schedule", "regularizer", "free_bits_mode")
-        for own in fields(BNVAETrainingArguments):
+        for own in fields(ObjectiveArguments):
             choices, value = own.metadata.get("choices"), getattr(self, own.name)
             if own.name in chosen and value not in (own.default, *choices):
                 raise ValueError(f"{own.name} must be one of {', '.join(choices)}, got {value!r}.")

@@ -1,0 +1,222 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""What all commands do with options: short errors that name the nearest option, help in groups, files of options."""
+
+import argparse
+import difflib
+import json
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, Field, dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from transformers.hf_argparser import HfArgumentParser
+
+CONFIG_ENDINGS = (".json", ".yaml", ".yml")
+HELP_WORDS = ("-h", "--help")
+_HELP_COLUMN = 30
+
+
+@contextmanager
+def user_errors(kinds: tuple[type[Exception], ...] = (ValueError, OSError)) -> Iterator[None]:
+    """
+    End the process with one line on stderr and exit status 2 where a user made a mistake.
+
+    Args:
+        kinds (`tuple[type[Exception], ...]`, *optional*): The errors that a user can cause.
+
+    Raises:
+        SystemExit: with the line as its text.
+    """
+    try:
+        yield
+    except kinds as error:
+        line = " ".join(f"error: {error}".split())
+        print(line, file=sys.stderr)
+        end = SystemExit(line)
+        end.code = 2
+        raise end from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` was probably meant to be, `None` if none is near."""
+    found = difflib.get_close_matches(name, sorted(known), n=1)
+    return found[0] if found else None
+
+
+def unknown_option(name: str, known: Iterable[str], program: str) -> ValueError:
+    """The error for an option that does not exist."""
+    meant = nearest(name.replace("-", "_"), known)
+    advice = f"`{program} --help` lists the options." if meant is None else f"Did you mean --{meant}?"
+    return ValueError(f"There is no option --{name}. {advice}")
+
+
+class CommandParser(HfArgumentParser):
+    """A parser that raises `ValueError` for every mistake, and reports which options were typed."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
+        parsed, unknown = self.parse_known_args(args, namespace)
+        for word in unknown:
+            if word.startswith("--"):
+                raise unknown_option(word[2:].partition("=")[0], self.option_names(), self.prog)
+        if unknown:
+            raise ValueError(f"Unexpected argument {unknown[0]!r}. `{self.prog} --help` shows what can stand where.")
+        return parsed
+
+    def option_names(self) -> list[str]:
+        """The long names of all options, without dashes in front."""
+        return [word[2:] for action in self._actions for word in action.option_strings if word.startswith("--")]
+
+    def typed_options(self, argv: Sequence[str]) -> dict[str, Any]:
+        """Values by the names of the options that stand in `argv`. Defaults are left out."""
+        absent = object()
+        self.set_defaults(**{action.dest: absent for action in self._actions})
+        return {name: value for name, value in vars(self.parse_args(argv)).items() if value is not absent}
+
+
+def read_options(path: str, known: Iterable[str]) -> dict[str, Any]:
+    """
+    Options from a file: one mapping in JSON or YAML.
+
+    Args:
+        path (`str`): The file, ending in `.json`, `.yaml` or `.yml`.
+        known (iterable of `str`): The names that may stand in it.
+
+    Raises:
+        ValueError: for a file that cannot be read, holds no mapping, or holds an unknown name.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        options = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} could not be read as a file of options: {error}") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"{path} must hold one mapping of options to values, got {type(options).__name__}.")
+    known = set(known)
+    for name in options:
+        if name not in known:
+            meant = nearest(str(name), known)
+            advice = "" if meant is None else f" Did you mean {meant}?"
+            raise ValueError(f"{path}: there is no option {name!r}.{advice}")
+    return {name: _as_number(value) for name, value in options.items()}
+
+
+def _as_number(value: Any) -> Any:
+    """YAML reads 1e-3 as a string, because its own form of that number is 1.0e-3."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+# -- help ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OptionHelp:
+    """
+    What help says of one option.
+
+    Args:
+        name (`str`): Its name, without dashes.
+        text (`str`): What it is.
+        default (`str`): Its default in words; empty where the text says what happens without it.
+        value (`str`): What stands for its value; empty for an option that stands alone.
+        aliases (`Sequence[str]`): Other spellings, with dashes.
+    """
+
+    name: str
+    text: str
+    default: str = ""
+    value: str = "VALUE"
+    aliases: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class OptionGroup:
+    """A part of help: a title, a sentence, and names of options."""
+
+    title: str
+    sentence: str
+    names: Sequence[str]
+
+
+def options_of(dataclass_type: type, defaults: Mapping[str, str] | None = None) -> dict[str, OptionHelp]:
+    """
+    What help says of the fields of a dataclass of options.
+
+    Args:
+        dataclass_type (`type`): The dataclass, as `HfArgumentParser` takes it.
+        defaults (mapping, *optional*): Defaults in words, for fields whose own default does not say enough.
+    """
+    return {own.name: _option_of(own, defaults or {}) for own in fields(dataclass_type) if own.init}
+
+
+def _option_of(own: Field, defaults: Mapping[str, str]) -> OptionHelp:
+    default = own.default if own.default_factory is MISSING else own.default_factory()
+    choices = own.metadata.get("choices")
+    value = f"{{{','.join(choices)}}}" if choices else own.metadata.get("metavar", "VALUE")
+    if isinstance(default, bool):
+        value = "" if default is False else "{true,false}"
+    text = " ".join(own.metadata.get("help", "").replace("%%", "%").split())
+    aliases = own.metadata.get("aliases", [])
+    return OptionHelp(own.name, text, defaults.get(own.name, show_value(default)), value, aliases)
+
+
+def show_value(value: Any) -> str:
+    """A default as help shows it: nothing for one that means "not given"."""
+    if value is None or value is MISSING or value is False or value in ("", [], ()):
+        return ""
+    if value is True:
+        return "true"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(getattr(value, "value", value))
+
+
+def render_help(
+    usage: str,
+    description: str,
+    groups: Iterable[OptionGroup],
+    options: Mapping[str, OptionHelp],
+    example: str,
+    ending: str = "",
+) -> str:
+    """
+    The help of a command: what it does, an example, and the options in groups.
+
+    Args:
+        usage (`str`): How to type it.
+        description (`str`): What it does.
+        groups (iterable of [`OptionGroup`]): The options that are shown, in order.
+        options (mapping): What help says of each option.
+        example (`str`): Lines that a reader can type.
+        ending (`str`, *optional*): The last paragraph.
+    """
+    width = max(60, min(shutil.get_terminal_size().columns, 110))
+    parts = [f"usage: {usage}", textwrap.fill(description, width), f"example:\n{textwrap.indent(example, '  ')}"]
+    for group in groups:
+        lines = [f"{group.title}:", textwrap.fill(group.sentence, width, initial_indent="  ", subsequent_indent="  ")]
+        for name in group.names:
+            lines += _option_lines(options[name], width)
+        parts.append("\n".join(lines))
+    if ending:
+        parts.append(textwrap.fill(ending, width))
+    return "\n\n".join(parts)
+
+
+def _option_lines(option: OptionHelp, width: int) -> list[str]:
+    head = "  " + ", ".join([f"--{option.name}", *option.aliases]) + f" {option.value}".rstrip()
+    text = option.text + (f" (default: {option.default})" if option.default else "")
+    margin = " " * _HELP_COLUMN
+    body = textwrap.wrap(text, width - _HELP_COLUMN, break_on_hyphens=False)
+    if len(head) > _HELP_COLUMN - 2 or not body:
+        return [head, *(margin + line for line in body)]
+    return [head.ljust(_HELP_COLUMN) + body[0], *(margin + line for line in body[1:])]

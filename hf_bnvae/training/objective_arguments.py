@@ -1,0 +1,60 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The options that a BN-VAE adds to `TrainingArguments`. Help reads them here without loading `Trainer`."""
+
+from dataclasses import dataclass, field
+from typing import get_args
+
+from ..model.modeling_bnvae import FreezablePart
+from .objective import Regularizer
+
+
+@dataclass
+class ObjectiveArguments:
+    """Objective, batch and speed of learning. [`BNVAETrainingArguments`] explains and checks each field."""
+
+    per_device_train_batch_size: int = field(
+        default=32,
+        metadata={"help": "Sentences per device in a batch. The posterior is normalised over the whole batch."},
+    )
+    chunk_size: int | None = field(
+        default=None,
+        metadata={"help": "How many of the longest sentences the networks take at once; chunks save padding."},
+    )
+    checkpoint_chunks: bool = field(
+        default=False, metadata={"help": "Compute each chunk twice instead of keeping its activations."}
+    )
+    latent_learning_rate: float | None = field(
+        default=1e-3,
+        metadata={"help": "Learning rate of the posterior head and the injection maps."},
+    )
+    freeze: str | None = field(
+        default=None,
+        metadata={"help": "The network whose weights do not change.", "choices": list(get_args(FreezablePart))},
+    )
+    freeze_steps: int | None = field(
+        default=None, metadata={"help": "Freeze that network only in this number of first steps."}
+    )
+    beta: float = field(default=1.0, metadata={"help": "Weight of the KL: the highest weight of its schedule."})
+    beta_schedule: str = field(
+        default="constant",
+        metadata={"help": "Schedule of the KL's weight.", "choices": ["constant", "linear", "cyclical"]},
+    )
+    beta_zero_ratio: float = field(default=0.25, metadata={"help": "Share of a cycle in which the weight is 0."})
+    beta_increase_ratio: float = field(default=0.25, metadata={"help": "Share of a cycle in which the weight rises."})
+    beta_num_cycles: int = field(default=4, metadata={"help": "Number of cycles of the cyclical schedule."})
+    regularizer: str = field(
+        default="kl",
+        metadata={"help": "The term that beta weighs.", "choices": list(get_args(Regularizer))},
+    )
+    free_bits: float = field(default=0.0, metadata={"help": "KL in nats per dimension that costs nothing."})
+    free_bits_mode: str = field(
+        default="batch",
+        metadata={
+            "help": "batch: free bits of a dimension's batch mean. optimus: a mask per sentence and dimension.",
+            "choices": ["batch", "optimus"],
+        },
+    )
+    num_statistics_batches: int = field(
+        default=64,
+        metadata={"help": "Training batches that refresh the running statistics before each evaluation."},
+    )
