@@ -4,6 +4,7 @@
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -22,14 +23,14 @@ from transformers.utils import ModelOutput, logging
 from transformers.utils.generic import is_flash_attention_requested
 
 from .batch_statistics_bnvae import BatchRootMeanSquare, BatchStandardization, posterior_batch_mean
-from .chunking_bnvae import count_chunks, cut_into_chunks, real_lengths, run_in_chunks
-from .configuration_bnvae import BNVAEConfig, check_chunk_size
+from .chunking_bnvae import BatchPlan, plan_chunks
+from .configuration_bnvae import BNVAEConfig
 from .gaussian_bnvae import DiagonalGaussian
 from .generation_bnvae import LatentGenerationMixin, positions_of
 from .injection_bnvae import LatentInjection
 from .latent_space_bnvae import LatentSpaceMixin
 from .loss_bnvae import IGNORE_INDEX, sentence_nll, token_nll
-from .packing_bnvae import Packing, decoder_can_pack, encoder_can_pack, encoder_positions, pack_sentences
+from .packing_bnvae import Packing, pack_for_decoder, pack_for_encoder
 from .posterior_bnvae import (
     BatchNormMeanPosterior,
     DiversityUncertaintyPosterior,
@@ -220,80 +221,95 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         The posteriors of sentences.
 
         Args:
+            input_ids, attention_mask, chunk_size, checkpoint_chunks, **kwargs: As in [`~BNVAEEncoderSide.features`].
+
+        Returns:
+            [`DiagonalGaussian`]: with `mean` and `logvar`, each `(batch, latent_size)`, `sample()`, `mode()`, `kl()`.
+        """
+        return self.posterior(self.features(input_ids, attention_mask, chunk_size, checkpoint_chunks, **kwargs))
+
+    def features(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        chunk_size: int | None = None,
+        checkpoint_chunks: bool | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """
+        The encoder's pooled hidden states of sentences, from which the posterior head makes the posteriors.
+
+        Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids of the encoder's vocabulary.
             attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
             chunk_size, checkpoint_chunks (*optional*): As in [`~BNVAEModel.forward`].
             **kwargs: Further arguments of the encoder (`token_type_ids`, ...).
 
         Returns:
-            [`DiagonalGaussian`]: with `mean` and `logvar`, each `(batch, latent_size)`, `sample()`, `mode()`, `kl()`.
+            `torch.Tensor` of shape `(batch, hidden_size)`
+
+        Raises:
+            ValueError: for an empty batch, or a text that is longer than the encoder's positions.
         """
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
-        if len(input_ids) == 0:
+        if input_ids.shape[0] == 0:
             raise ValueError(
                 f"input_ids of shape {tuple(input_ids.shape)} hold no sentence. In a distributed training every "
-                "process needs one at least in each batch: drop a last batch that is too small to share out."
+                "process needs at least one sentence in each batch: drop a last batch that is too small to share out."
             )
         _check_length(input_ids.shape[1], self.config.encoder, "encoder")
-
-        lengths = real_lengths(torch.ones_like(input_ids) if attention_mask is None else attention_mask)
-        parts, order = cut_into_chunks(
+        plan = self._plan_batch(
             {"input_ids": input_ids, "attention_mask": attention_mask, **kwargs},
-            lengths,
-            self._count_chunks(lengths, chunk_size),
+            torch.ones_like(input_ids) if attention_mask is None else attention_mask,
+            chunk_size,
         )
-        if not kwargs and self._packs_encoder(attention_mask, lengths):
-            for part in parts:
-                part["packing"] = pack_sentences(real_lengths(part["attention_mask"]))
-        (features,) = run_in_chunks(self._features, parts, order, self._checkpoints_chunks(checkpoint_chunks))
-        return self.posterior(features)
+        if self._may_pack and attention_mask is not None and not kwargs and self.config.pooling != "pooler":
+            packings = pack_for_encoder(self.encoder, [part["attention_mask"] for part in plan.parts])
+            for part, packing in zip(plan.parts, packings, strict=True):
+                part["packing"] = packing
+        (features,) = self._run_batch(self._pooled_hidden_states, plan, checkpoint_chunks)
+        return features
 
-    def _packs_encoder(self, attention_mask: torch.Tensor | None, lengths: torch.Tensor) -> bool:
-        """Whether sentences share rows of the encoder: where it can, a sentence's vector is made of its own positions'
-        hidden states, and padding is on the right."""
-        if attention_mask is None or not self._may_pack or self.config.pooling == "pooler":
-            return False
-        if not encoder_can_pack(self.encoder):
-            return False
-        return torch.equal(attention_mask.ne(0).sum(1), lengths) and bool(lengths.all())
+    def _plan_batch(
+        self, inputs: dict[str, Any], mask: torch.Tensor, chunk_size: int | None, **vectors: torch.Tensor
+    ) -> BatchPlan:
+        """The passes in which a batch goes through a network, by the call's chunk size or the configuration's."""
+        chunk_size = self.config.chunk_size if chunk_size is None else chunk_size
+        if chunk_size is None:
+            return BatchPlan([{**inputs, **vectors}])
+        return plan_chunks(inputs, mask, chunk_size, self, **vectors)
+
+    def _run_batch(
+        self, function: Callable[..., tuple[torch.Tensor, ...]], plan: BatchPlan, checkpoint_chunks: bool | None
+    ) -> tuple[torch.Tensor, ...]:
+        """`function` over the parts of a plan; a batch in one part goes straight to it."""
+        checkpoint_chunks = self.config.checkpoint_chunks if checkpoint_chunks is None else checkpoint_chunks
+        if plan.order is None and not checkpoint_chunks:
+            return function(**plan.parts[0])
+        return plan.run(function, checkpoint_chunks)
 
     @property
     def _may_pack(self) -> bool:
-        # The rows depend on the lengths, which a traced graph must not.
+        # The rows depend on the lengths, and a traced graph must serve all lengths.
         return self.config.pack_sentences and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
 
-    def _features(
+    def _pooled_hidden_states(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
         packing: Packing | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor]:
-        """One vector of each sentence, `(batch, hidden_size)`."""
+        """One vector for each sentence, `(batch, hidden_size)`."""
         if packing is None:
             outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
             return (self._pool(outputs, attention_mask),)
-        outputs = self.encoder(
-            input_ids=packing.pack(input_ids, fill=self.config.encoder.pad_token_id or 0),
-            attention_mask=packing.attention_mask(),
-            position_ids=encoder_positions(self.encoder, input_ids, packing),
-            return_dict=True,
-        )
+        outputs = self.encoder(**packing.encoder_inputs(self.encoder, input_ids), return_dict=True)
         outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)
         return (self._pool(outputs, attention_mask[:, : packing.length]),)
 
-    def _count_chunks(self, lengths: torch.Tensor, chunk_size: int | None) -> int:
-        """Into how many chunks a batch is cut, by what the call says or else the configuration."""
-        chunk_size = self.config.chunk_size if chunk_size is None else chunk_size
-        check_chunk_size(chunk_size)
-        return count_chunks(lengths, chunk_size, self)
-
-    def _checkpoints_chunks(self, checkpoint_chunks: bool | None) -> bool:
-        """Whether chunks are computed twice, by what the call says or else the configuration."""
-        return self.config.checkpoint_chunks if checkpoint_chunks is None else checkpoint_chunks
-
     def _pool(self, outputs: ModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """One vector per sentence, `(batch, hidden_size)`."""
+        """One vector for each sentence, `(batch, hidden_size)`, from the encoder's outputs."""
         if self.config.pooling == "pooler":
             return outputs.pooler_output
         hidden_states = getattr(outputs, "last_hidden_state", None)
@@ -647,21 +663,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         kl = None if posterior is None else posterior.kl()
         loss = reconstruction_nll = logits = cache = None
         if labels is not None:
-            self._check_latents(latents, len(labels))
-            lengths = real_lengths(labels.ne(IGNORE_INDEX))
-            parts, order = cut_into_chunks(
-                {"labels": labels, **decoder_kwargs},
-                lengths,
-                self._count_chunks(lengths, chunk_size),
-                latents=latents,
-            )
-            packs = self._may_pack and not (output_logits or decoder_kwargs) and decoder_can_pack(self.decoder)
-            self._prepare_inputs(parts, packs)
-            reconstruction_nll, *rest = run_in_chunks(
-                partial(self._reconstruct, padded_length=labels.shape[1] if output_logits else None),
-                parts,
-                order,
-                self._checkpoints_chunks(checkpoint_chunks),
+            reconstruction_nll, *rest = self._reconstruct(
+                latents, labels, output_logits, chunk_size, checkpoint_chunks, decoder_kwargs
             )
             logits = rest[0] if rest else None
             if kl is not None:
@@ -688,17 +691,38 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             past_key_values=cache,
         )
 
-    def _prepare_inputs(self, parts: list[dict[str, Any]], packs: bool) -> None:
-        """Let sentences of each chunk share rows where that is worth it, and add the embeddings of the decoder's
-        tokens to its arguments: all of them in one lookup, whose gradient is as large as the vocabulary."""
+    def _reconstruct(
+        self,
+        latents: torch.FloatTensor,
+        labels: torch.LongTensor,
+        output_logits: bool,
+        chunk_size: int | None,
+        checkpoint_chunks: bool | None,
+        decoder_kwargs: dict[str, Any],
+    ) -> tuple[torch.Tensor, ...]:
+        """-log p(x | z) of each sentence, `(batch,)`, and with `output_logits` the logits, `(batch, target_length,
+        vocab_size)`."""
+        self._check_latents(latents, len(labels))
+        plan = self._plan_batch(
+            {"labels": labels, **decoder_kwargs}, labels.ne(IGNORE_INDEX), chunk_size, latents=latents
+        )
+        self._add_decoder_inputs(plan.parts, self._may_pack and not (output_logits or decoder_kwargs))
+        function = partial(self._score_labels, padded_length=labels.shape[1] if output_logits else None)
+        return self._run_batch(function, plan, checkpoint_chunks)
+
+    def _add_decoder_inputs(self, parts: list[dict[str, Any]], may_pack: bool) -> None:
+        """Add the embeddings of the decoder's tokens to each part, and its packing if its sentences share rows. All
+        embeddings come from one lookup, since the gradient of a lookup is as large as the vocabulary."""
+        packings: list[Packing | None] = [None] * len(parts)
+        if may_pack:
+            packings = pack_for_decoder(self.decoder, [part["labels"].ne(IGNORE_INDEX) for part in parts])
         all_ids = []
-        for part in parts:
-            labels = part["labels"]
-            ids = self.prepare_decoder_input_ids_from_labels(labels)
-            packing = pack_sentences(real_lengths(labels.ne(IGNORE_INDEX))) if packs else None
+        for part, packing in zip(parts, packings, strict=True):
+            ids = self.prepare_decoder_input_ids_from_labels(part["labels"])
             if packing is not None:
-                ids = packing.pack(ids, fill=self.config.decoder_start_token_id)
-                part |= {"labels": packing.pack(labels, fill=IGNORE_INDEX), "packing": packing}
+                start_token_id = self.config.decoder_start_token_id
+                ids, part["labels"] = packing.decoder_inputs(ids, part["labels"], start_token_id)
+                part["packing"] = packing
             all_ids.append(ids)
         flat = torch.cat([ids.flatten() for ids in all_ids]).unsqueeze(0)
         embeddings = self.decoder.get_input_embeddings()(flat)
@@ -706,7 +730,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         for part, ids, own in zip(parts, all_ids, own_embeddings, strict=True):
             part["inputs_embeds"] = own.view(*ids.shape, -1)
 
-    def _reconstruct(
+    def _score_labels(
         self,
         latents: torch.FloatTensor,
         labels: torch.LongTensor,
@@ -715,8 +739,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         packing: Packing | None = None,
         **decoder_kwargs: Any,
     ) -> tuple[torch.Tensor, ...]:
-        """-log p(x | z) of each sentence, `(batch,)`, and with a `padded_length` the logits too, 0 where nothing is
-        scored: `(batch, padded_length, vocab_size)`."""
+        """-log p(x | z) of each sentence, `(batch,)`. With a `padded_length` also the logits, `(batch, padded_length,
+        vocab_size)`, which are 0 at positions without a label."""
         scored = labels.ne(IGNORE_INDEX)
         scored_logits, _ = self._decode(
             latents, inputs_embeds, logits_to_keep=scored, packing=packing, **decoder_kwargs
@@ -793,19 +817,20 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
     ) -> tuple[torch.FloatTensor, Cache | None]:
         """As `decode`, from the tokens' embeddings, `(batch, target_length, embedding_size)`, or where sentences share
         rows `(rows, width, embedding_size)`."""
-        inputs_embeds = self.injection.add_embedding(inputs_embeds, latents, packing)
+        slots = self.injection.num_slots
         if past_key_values is None:
-            slots = self.injection.num_slots
             length = inputs_embeds.shape[1] if packing is None else packing.length
             _check_length(length + slots, self.config.decoder, "decoder")
-            self.injection.check_length(length + slots)
             if attention_mask is not None and attention_mask.shape[-1] == length:
                 attention_mask = F.pad(attention_mask, (slots, 0), value=1)
-            past_key_values, use_cache = self.injection.prefix_cache(latents, packing), False
+            inputs_embeds, past_key_values = self.injection.prepare(inputs_embeds, latents, packing)
+            use_cache = False
+        else:
+            inputs_embeds = self.injection.add_embedding(inputs_embeds, latents)
         if packing is not None:
             # A sentence's slot takes the position ahead of its first token, wherever that is.
-            kwargs["position_ids"] = packing.positions + self.injection.num_slots
-            attention_mask = packing.attention_mask(is_causal=True, has_slots=self.injection.num_slots > 0)
+            kwargs["position_ids"] = packing.positions + slots
+            attention_mask = packing.attention_mask(is_causal=True, has_slots=slots > 0)
         elif attention_mask is None or (isinstance(attention_mask, torch.Tensor) and attention_mask.dim() == 2):
             if attention_mask is not None and self.takes_position_ids:
                 kwargs.setdefault("position_ids", positions_of(attention_mask)[:, -inputs_embeds.shape[1] :])
