@@ -36,10 +36,11 @@ class _EncoderSide(nn.Module):
     def __init__(self, model: BNVAEModel) -> None:
         super().__init__()
         self.model = model
+        # A graph cannot cut a batch by its lengths, which differ from call to call.
+        self.model.config.chunk_size = None
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        outputs = self.model.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        posterior = self.model.posterior(self.model._pool(outputs, attention_mask))
+        posterior = self.model.encode(input_ids, attention_mask)
         return posterior.mean, posterior.logvar
 
 

@@ -1,32 +1,24 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Texts to latents and back: what one does in a latent space, on texts as they are, with the processor attached."""
 
-import math
 import operator
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Literal
 
 import torch
 from torch.nn import functional as F
-from transformers.utils import logging
 
 from .generation_bnvae import seeded
+from .text_encoding_bnvae import encode_in_batches, with_progress
 
 # A text, or a latent `(latent_size,)`; or several, as any iterable or a tensor or array `(n, latent_size)`.
 TextsOrLatents = str | Iterable[str] | torch.Tensor | Iterable[Any]
 
 InterpolationMethod = Literal["linear", "spherical"]
 
-# Work of fewer batches than this is done before a bar could be read.
-_MIN_BATCHES_FOR_PROGRESS = 8
-# So many batches of texts are tokenized at once.
-_TOKENIZED_BATCHES = 64
-# So many texts go through the encoder by themselves; fewer would keep it less busy.
-_ENOUGH_OF_ONE_LENGTH = 16
 # Half characters, which no tokenizer takes.
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -169,17 +161,15 @@ class LatentSpaceMixin:
             if _SURROGATES.search(item):
                 raise ValueError(f"The text at index {index} is no valid Unicode: {reprlib.repr(item)}.")
         self.require_evaluation_mode()
+        batch_size = _require_count("batch_size", batch_size)
         latents = torch.empty(len(items), self.config.latent_size, dtype=self.posterior.mean_projection.weight.dtype)
         with seeded(seed):
             # All at once and on the CPU: the same draws in batches of any size and on every device.
             noise = torch.randn(latents.shape) if sample_posterior else None
-            batches = _batches_of_like_length(items, processor, _require_count("batch_size", batch_size))
-            for parts in _with_progress(batches, len(items), batch_size, show_progress, "Encoding"):
-                for rows, part in parts:
-                    inputs = {name: torch.tensor(ids, device=self.device) for name, ids in part.items()}
-                    posterior = self.encode(**inputs)
-                    part_latents = posterior.mode() if noise is None else posterior.sample(noise[rows])
-                    latents[rows] = part_latents.to(latents)
+            for places, features in encode_in_batches(self, processor, items, batch_size, show_progress):
+                posterior = self.posterior(features)
+                drawn = posterior.mode() if noise is None else posterior.sample(noise[places])
+                latents[places] = drawn.to(latents)
         return latents[0] if isinstance(texts, str) else latents
 
     def reconstruct(
@@ -432,7 +422,7 @@ class LatentSpaceMixin:
     ) -> Iterable[list[int]]:
         batch_size = _require_count("batch_size", batch_size)
         batches = (list(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size))
-        return _with_progress(batches, len(indices), batch_size, show_progress, description)
+        return with_progress(batches, len(indices), batch_size, show_progress, description)
 
     def _require_processor(self) -> Any:
         if self.processor is None:
@@ -441,45 +431,6 @@ class LatentSpaceMixin:
                 "model.attach_processor(BNVAEProcessor.from_pretrained(...))."
             )
         return self.processor
-
-
-def _with_progress(
-    batches: Iterable[Any], count: int, batch_size: int, show_progress: bool | None, description: str
-) -> Iterable[Any]:
-    """The batches of `count` items, with a bar where one is asked for, or where it could be read."""
-    total = math.ceil(count / batch_size)
-    show = total >= _MIN_BATCHES_FOR_PROGRESS if show_progress is None else show_progress
-    return logging.tqdm(batches, total=total, desc=description, disable=not show, leave=False)
-
-
-def _batches_of_like_length(
-    texts: Sequence[str], processor: Any, batch_size: int
-) -> Iterator[list[tuple[list[int], dict[str, list[list[int]]]]]]:
-    """Texts' places and what the encoder takes of them, batch by batch: those of like length together, so that little
-    is padding. Where a batch has enough of one length these are a part of their own, which needs no mask either."""
-    # Tokens are known of some batches at a time, characters of all.
-    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-    for start in range(0, len(order), batch_size * _TOKENIZED_BATCHES):
-        places = order[start : start + batch_size * _TOKENIZED_BATCHES]
-        tokens = processor([texts[place] for place in places], return_labels=False)
-        lengths = [len(ids) for ids in tokens["input_ids"]]
-        by_tokens = sorted(range(len(places)), key=lengths.__getitem__)
-        for first in range(0, len(places), batch_size):
-            parts, others = [], []
-            for _, group in groupby(by_tokens[first : first + batch_size], key=lengths.__getitem__):
-                rows = list(group)
-                if len(rows) >= _ENOUGH_OF_ONE_LENGTH:
-                    parts.append(rows)
-                else:
-                    others += rows
-            yield [
-                (
-                    [places[row] for row in rows],
-                    processor.pad({n: [own[row] for row in rows] for n, own in tokens.items()}),
-                )
-                for rows in (*parts, others)
-                if rows
-            ]
 
 
 def _materialize(items: Any) -> str | list[Any] | torch.Tensor:
