@@ -36,8 +36,9 @@ class _EncoderSide(nn.Module):
     def __init__(self, model: BNVAEModel) -> None:
         super().__init__()
         self.model = model
-        # A graph cannot cut a batch by its lengths, which differ from call to call.
+        # A graph cannot cut a batch by its lengths, which differ from call to call. It has no backward pass either.
         self.model.config.chunk_size = None
+        self.model.config.checkpoint_chunks = False
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         posterior = self.model.encode(input_ids, attention_mask)
