@@ -78,7 +78,7 @@ def export_encoder_side(model: BNVAEModel, folder: str | Path) -> Path:
     sizes = {0: torch.export.Dim("batch", max=MAX_BATCH), 1: torch.export.Dim("length", max=most)}
     program = torch.onnx.export(
         side,
-        _inputs(model, batch=3, length=min(8, most or 8)),
+        _random_inputs(model, batch=3, length=min(8, most or 8)),
         dynamo=True,
         input_names=list(INPUTS),
         output_names=list(OUTPUTS),
@@ -90,7 +90,7 @@ def export_encoder_side(model: BNVAEModel, folder: str | Path) -> Path:
     partial = path / f"{ONNX_FILE}.partial"
     program.save(str(partial))
     try:
-        _require_same(side, partial, model, lengths=(1, 5, min(17, most or 17)))
+        _require_same_outputs(side, partial, model, lengths=(1, 5, min(17, most or 17)))
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
@@ -98,7 +98,7 @@ def export_encoder_side(model: BNVAEModel, folder: str | Path) -> Path:
     return file
 
 
-def _inputs(model: BNVAEModel, batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _random_inputs(model: BNVAEModel, batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids at random, and a mask that leaves each sentence another number of them."""
     generator = torch.Generator().manual_seed(batch * 1000 + length)
     ids = torch.randint(model.config.encoder.vocab_size, (batch, length), generator=generator)
@@ -106,10 +106,10 @@ def _inputs(model: BNVAEModel, batch: int, length: int) -> tuple[torch.Tensor, t
     return ids, (torch.arange(length) < kept[:, None]).long()
 
 
-def _require_same(side: _EncoderSide, file: Path, model: BNVAEModel, lengths: tuple[int, ...]) -> None:
+def _require_same_outputs(side: _EncoderSide, file: Path, model: BNVAEModel, lengths: tuple[int, ...]) -> None:
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     for batch, length in ((batch, length) for batch in (1, 4) for length in lengths):
-        inputs = _inputs(model, batch, length)
+        inputs = _random_inputs(model, batch, length)
         with torch.inference_mode():
             expected = dict(zip(OUTPUTS, side(*inputs), strict=True))
         values = {name: part.numpy() for name, part in zip(INPUTS, inputs, strict=True)}

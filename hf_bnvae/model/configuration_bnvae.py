@@ -2,7 +2,6 @@
 """The configuration of a BN-VAE: two sub-configurations, the posterior head and the latent's way into the decoder."""
 
 import copy
-import math
 import os
 from typing import Any, Literal
 
@@ -15,27 +14,24 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
 
+from .scales_bnvae import (
+    SCALE_SETTINGS,
+    check_gamma,
+    check_only_one,
+    check_rate,
+    check_tau,
+    check_theta_init,
+    default_scale,
+    gamma_of_rate,
+    guaranteed_kl_floor,
+)
+
 logger = logging.get_logger(__name__)
 
 PosteriorName = Literal["bn", "bn_rms", "bn_mean", "ln", "du", "delta", "gaussian"]
 
-# Nats per sentence, of the heads whose scale is shared between mean and standard deviation.
-DEFAULT_RATE = 4.0
-# Zhu et al. 2020; Shen et al. 2021.
-DEFAULT_GAMMA = {"bn_mean": 0.6, "du": 0.5}
-# Nats per dimension.
-DEFAULT_DELTA = 0.1
-
-# Which of the scale settings each posterior head understands.
-_SCALE_FIELDS = {
-    "bn": ("bn_tau", "bn_theta_init", "rate"),
-    "bn_rms": ("bn_tau", "bn_theta_init", "rate"),
-    "bn_mean": ("bn_gamma", "rate"),
-    "ln": ("bn_tau", "bn_theta_init", "rate"),
-    "du": ("bn_gamma", "rate"),
-    "delta": ("rate",),
-    "gaussian": (),
-}
+# The fields that hold the scale settings of the heads.
+_FIELDS_OF_SETTINGS = {"tau": "bn_tau", "theta_init": "bn_theta_init", "gamma": "bn_gamma", "rate": "rate"}
 
 
 @strict
@@ -181,33 +177,27 @@ class BNVAEConfig(PreTrainedConfig):
                 network.name_or_path = ""
         super().save_pretrained(save_directory, **kwargs)
 
+    def scale_settings(self) -> dict[str, float | None]:
+        """The scale settings that the posterior head takes, by their names there: of `tau`, `theta_init`, `gamma` and
+        `rate`."""
+        return {name: getattr(self, _FIELDS_OF_SETTINGS[name]) for name in SCALE_SETTINGS[self.posterior]}
+
     def _set_scale(self) -> None:
         """Write down the scale that was not given."""
-        if self.rate is not None:
-            return
-        if self.posterior in DEFAULT_GAMMA:
-            if self.bn_gamma is None:
-                self.bn_gamma = DEFAULT_GAMMA[self.posterior]
-        elif self.posterior == "delta":
-            self.rate = DEFAULT_DELTA * self.latent_size
-        elif self.posterior != "gaussian" and self.bn_tau is None and self.bn_theta_init is None:
-            self.rate = DEFAULT_RATE
+        if all(value is None for value in self.scale_settings().values()):
+            for name, value in default_scale(self.posterior, self.latent_size).items():
+                setattr(self, _FIELDS_OF_SETTINGS[name], value)
 
     @property
     def kl_floor(self) -> float:
-        """The mean KL, in nats per sentence, below which no training batch can fall whatever is learnt.
+        """The mean KL of a training batch, in nats per sentence, below which no learning can bring it.
 
-        In a batch, with gamma_mu^2 + gamma_sigma^2 = 1, Jensen's inequality gives mean KL >= -1/2 sum_j log
-        gamma_sigma,j^2, and gamma_sigma^2 <= 1 - tau; with `bn_mean` and `du` mean KL >= 1/2 sum_j (gamma^2 +
-        beta_j^2). In evaluation the moments are the data's own, so a measured KL may lie somewhat below.
+        In evaluation the moments are those of the data, so a measured KL may lie somewhat below. The derivation stands
+        in `guaranteed_kl_floor`.
         """
-        if self.posterior == "gaussian":
-            return 0.0
-        if self.rate is not None:
-            return float(self.rate)
-        if self.posterior in DEFAULT_GAMMA:
-            return 0.5 * self.latent_size * self.bn_gamma**2
-        return -0.5 * self.latent_size * math.log1p(-self.bn_tau)
+        settings = self.scale_settings()
+        settings.pop("theta_init", None)
+        return guaranteed_kl_floor(self.latent_size, **settings)
 
     def apply_encoder_dropout(self) -> None:
         """Write `encoder_dropout` over every dropout of the encoder's configuration.
@@ -232,29 +222,23 @@ class BNVAEConfig(PreTrainedConfig):
 
     def validate_posterior_scale(self) -> None:
         """tau, gamma and rate lie in their ranges, and the head can hold them."""
-        if self.bn_tau is not None and not 0 < self.bn_tau < 1:
-            raise ValueError(
-                f"bn_tau must lie strictly between 0 and 1, got {self.bn_tau}: at 0 the KL has no floor, at 1 no "
-                "variance is left for the posterior."
-            )
-        if self.bn_gamma is not None and not 0 < self.bn_gamma < 1:
-            raise ValueError(
-                f"bn_gamma must lie strictly between 0 and 1, got {self.bn_gamma}: at 0 the KL has no floor, and "
-                "from 1 on gamma^2 + E[sigma^2] > 1, an aggregated posterior wider than the prior, so that a sample "
-                "of the prior decodes from a posterior hole."
-            )
+        if self.bn_tau is not None:
+            check_tau(self.bn_tau, "bn_tau")
+        if self.bn_gamma is not None:
+            check_gamma(self.bn_gamma, "bn_gamma")
         if self.rate is not None:
             self._validate_rate()
-        if self.bn_theta_init is not None and not math.isfinite(self.bn_theta_init):
-            raise ValueError(f"bn_theta_init must be a finite number, got {self.bn_theta_init}.")
-        if self.rate is None and self.bn_tau is None and self.posterior in ("bn", "bn_rms", "ln"):
+        if self.bn_theta_init is not None:
+            check_theta_init(self.bn_theta_init, "bn_theta_init")
+        settings = SCALE_SETTINGS[self.posterior]
+        if "tau" in settings and self.rate is None and self.bn_tau is None:
             raise ValueError(
                 f"posterior={self.posterior!r} needs rate, in nats, or bn_tau to set its scale"
                 f"{'' if self.bn_theta_init is None else '; bn_theta_init says where the theta of bn_tau starts'}."
             )
-        for name in ("bn_tau", "bn_theta_init", "bn_gamma"):
-            if getattr(self, name) is not None and name not in _SCALE_FIELDS[self.posterior]:
-                logger.warning_once(f"{name}={getattr(self, name)} has no effect with posterior={self.posterior!r}.")
+        for setting, field in _FIELDS_OF_SETTINGS.items():
+            if setting not in settings and getattr(self, field) is not None:
+                logger.warning_once(f"{field}={getattr(self, field)} has no effect with posterior={self.posterior!r}.")
         if self.posterior == "ln" and self.latent_size == 1:
             raise ValueError(
                 "posterior='ln' normalises over the latent dimensions of a sentence, so latent_size=1 leaves nothing: "
@@ -262,20 +246,16 @@ class BNVAEConfig(PreTrainedConfig):
             )
 
     def _validate_rate(self) -> None:
-        if not (self.rate > 0 and math.isfinite(self.rate)):
-            raise ValueError(f"rate must be a positive number of nats per sentence, got {self.rate}.")
-        for name in ("bn_tau", "bn_theta_init", "bn_gamma"):
-            if getattr(self, name) is not None:
-                raise ValueError(
-                    f"rate={self.rate} and {name}={getattr(self, name)} both set the posterior's scale: give only "
-                    "one, and None for the other."
-                )
-        if self.posterior == "gaussian":
+        check_rate(self.rate)
+        check_only_one(self.rate, {name: getattr(self, name) for name in ("bn_tau", "bn_theta_init", "bn_gamma")})
+        settings = SCALE_SETTINGS[self.posterior]
+        if "rate" not in settings:
+            holding = ", ".join(repr(name) for name, taken in SCALE_SETTINGS.items() if "rate" in taken)
             raise ValueError(
-                f"posterior='gaussian' has no floor, so it cannot hold rate={self.rate}. Choose one of "
-                "'bn', 'bn_rms', 'bn_mean', 'ln', 'du', 'delta', or leave rate out."
+                f"posterior={self.posterior!r} has no floor, so it cannot hold rate={self.rate}. Choose one of "
+                f"{holding}, or leave rate out."
             )
-        if self.posterior in DEFAULT_GAMMA and self.rate >= self.latent_size / 2:
+        if "gamma" in settings and gamma_of_rate(self.rate, self.latent_size) >= 1:
             raise ValueError(
                 f"posterior={self.posterior!r} holds a rate below latent_size / 2 = {self.latent_size / 2} nats "
                 f"(gamma = sqrt(2 rate / latent_size) must stay below 1), got rate={self.rate}. Lower the rate, raise "

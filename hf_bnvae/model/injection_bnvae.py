@@ -91,7 +91,7 @@ class LatentInjection(nn.Module):
             self.memory = nn.Linear(latent_size, self.num_layers * self.num_heads * self.head_dim, bias=False)
             windows = [kwargs.get("sliding_window") for kwargs in get_layer_types_and_kwargs(decoder_config)[1]]
             self.window = min((window for window in windows if window is not None), default=None)
-            limits = [self.max_positions, *_closed_windows(decoder_config)]
+            limits = [self.max_positions, *_fixed_windows(decoder_config)]
             self.max_positions = min((limit for limit in limits if limit is not None), default=None)
         if latent_injection != "memory":
             self.embedding = nn.Linear(latent_size, embedding_size, bias=False)
@@ -102,7 +102,7 @@ class LatentInjection(nn.Module):
         decoder without such layers."""
         return None if self.window is None else lambda batch, head, query, key: key < self.num_slots
 
-    def prepare(
+    def prepare_inputs(
         self, inputs_embeds: torch.Tensor, latents: torch.Tensor, packing: Packing | None = None
     ) -> tuple[torch.Tensor, Cache | None]:
         """
@@ -136,7 +136,7 @@ class LatentInjection(nn.Module):
             packing ([`Packing`], *optional*): How sentences share rows.
         """
         projected = self.memory(latents.to(self.memory.weight.dtype))
-        slots = projected.unsqueeze(1) if packing is None else packing.of_members(projected)
+        slots = projected.unsqueeze(1) if packing is None else packing.arrange_by_row(projected)
         slots = slots.unflatten(2, (self.num_layers, self.num_heads, self.head_dim))
         return list(slots.permute(2, 0, 3, 1, 4).unbind())
 
@@ -147,7 +147,7 @@ class LatentInjection(nn.Module):
         if self.embedding is None:
             return inputs_embeds
         vectors = self.embedding(latents.to(self.embedding.weight.dtype))
-        vectors = vectors.unsqueeze(1) if packing is None else packing.of_places(vectors)
+        vectors = vectors.unsqueeze(1) if packing is None else packing.repeat_for_places(vectors)
         return inputs_embeds + vectors.to(inputs_embeds.dtype)
 
     def _check_length(self, length: int) -> None:
@@ -160,7 +160,7 @@ class LatentInjection(nn.Module):
             )
 
 
-def _closed_windows(decoder_config: PreTrainedConfig) -> list[int]:
+def _fixed_windows(decoder_config: PreTrainedConfig) -> list[int]:
     """Attention windows that no mask can extend: GPT-Neo cuts them inside its attention, and layers that attend within
     chunks (Llama 4) make their own masks."""
     windows = [decoder_config.window_size] if "local" in getattr(decoder_config, "attention_layers", ()) else []

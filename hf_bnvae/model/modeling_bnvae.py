@@ -35,10 +35,9 @@ from .posterior_bnvae import (
     BatchNormMeanPosterior,
     DiversityUncertaintyPosterior,
     PosteriorHead,
-    RateScale,
-    TauScale,
     build_posterior_head,
 )
+from .scales_bnvae import RateScale, TauScale
 
 logger = logging.get_logger(__name__)
 
@@ -184,10 +183,7 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
             config.posterior,
             config.encoder.hidden_size,
             config.latent_size,
-            tau=config.bn_tau,
-            gamma=config.bn_gamma,
-            rate=config.rate,
-            theta_init=config.bn_theta_init,
+            **config.scale_settings(),
         )
 
     def _prepare_pooler(self) -> None:
@@ -746,7 +742,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             latents, inputs_embeds, logits_to_keep=scored, packing=packing, **decoder_kwargs
         )
         if packing is not None:
-            return (packing.sum(token_nll(scored_logits, labels, scored)),)
+            return (packing.sum_by_sentence(token_nll(scored_logits, labels, scored)),)
         nll = sentence_nll(scored_logits, labels, scored)
         if padded_length is None:
             return (nll,)
@@ -823,7 +819,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             _check_length(length + slots, self.config.decoder, "decoder")
             if attention_mask is not None and attention_mask.shape[-1] == length:
                 attention_mask = F.pad(attention_mask, (slots, 0), value=1)
-            inputs_embeds, past_key_values = self.injection.prepare(inputs_embeds, latents, packing)
+            inputs_embeds, past_key_values = self.injection.prepare_inputs(inputs_embeds, latents, packing)
             use_cache = False
         else:
             inputs_embeds = self.injection.add_embedding(inputs_embeds, latents)

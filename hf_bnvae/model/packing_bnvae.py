@@ -64,15 +64,15 @@ class Packing:
         Padding gets the vector of its sentence's first position."""
         return F.embedding(self.index, values.flatten(0, 1))
 
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
+    def sum_by_sentence(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over each sentence, `(batch,)`, of numbers for each place, `(rows, width)`."""
         return (values.flatten()[self.index] * self.mask).sum(-1)
 
-    def of_places(self, values: torch.Tensor) -> torch.Tensor:
+    def repeat_for_places(self, values: torch.Tensor) -> torch.Tensor:
         """For each place the vector of its sentence, `(rows, width, size)`, from `(batch, size)`."""
         return F.embedding(self.sentences.clamp_min(0), values)
 
-    def of_members(self, values: torch.Tensor) -> torch.Tensor:
+    def arrange_by_row(self, values: torch.Tensor) -> torch.Tensor:
         """For each row the vectors of its sentences, `(rows, most, size)`, from `(batch, size)`."""
         return F.embedding(self.members.clamp_min(0), values)
 

@@ -8,10 +8,9 @@ from transformers import AutoConfig, AutoTokenizer, BatchFeature, PreTrainedToke
 from transformers.utils import logging
 
 from .configuration_bnvae import BNVAEConfig
+from .loss_bnvae import IGNORE_INDEX
 
 logger = logging.get_logger(__name__)
-
-IGNORE_INDEX = -100
 
 # RoBERTa and its kin number the positions of a text from pad_token_id + 1 on, so as many of them are never used.
 OFFSET_POSITIONS = {

@@ -79,12 +79,12 @@ def test_a_graph_with_other_latents_is_not_kept(trained_model, tmp_path, monkeyp
 def test_a_graph_is_held_against_both_outputs_of_the_model(part, name, trained_model, tmp_path):
     file = export_encoder_side(trained_model, tmp_path / "graph")
     side = onnx_export._EncoderSide(copy.deepcopy(trained_model).float()).eval()
-    onnx_export._require_same(side, file, trained_model, lengths=(3,))
+    onnx_export._require_same_outputs(side, file, trained_model, lengths=(3,))
     with torch.no_grad():
         weight = getattr(side.model.posterior, part).weight
         weight.copy_(torch.randn(weight.shape))
     with pytest.raises(RuntimeError, match=f"gives another {name} than the model"):
-        onnx_export._require_same(side, file, trained_model, lengths=(3,))
+        onnx_export._require_same_outputs(side, file, trained_model, lengths=(3,))
 
 
 def test_a_model_in_training_is_exported_as_it_will_be_used(trained_model, texts, tmp_path):
