@@ -2,7 +2,7 @@
 """Several sentences in one row of a network's input, instead of one padded row for each.
 
 A position sees its own sentence only. Its number counts from the start of its sentence, and in the decoder it sees the
-latent of its sentence. The results are those of padded rows, to rounding.
+latent of its sentence. Packed and padded rows give the same results, to rounding.
 """
 
 import math
@@ -93,7 +93,7 @@ class Packing:
 
     def attention_mask(self, is_causal: bool = False, has_slots: bool = False) -> torch.Tensor:
         """
-        Which places each place sees: those of its own sentence.
+        Which places each place sees: the places of the same sentence.
 
         Args:
             is_causal (`bool`, *optional*, defaults to `False`): Whether a place does not see the places behind it.
@@ -189,7 +189,7 @@ def pack_sentences(lengths: torch.Tensor) -> Packing | None:
         lengths (`torch.Tensor` of shape `(batch,)`): The number of positions of each sentence.
 
     Returns:
-        [`Packing`], on the device of `lengths`; `None` where padded rows have hardly more positions.
+        [`Packing`], on the device of `lengths`; `None` if packing saves less than a tenth of the positions.
     """
     counts = [max(length, 1) for length in lengths.tolist()]
     if not counts:

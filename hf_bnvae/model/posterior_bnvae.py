@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Posterior heads: from a batch of feature vectors to a diagonal Gaussian whose KL has a floor.
+"""Posterior heads: from a batch of feature vectors to diagonal Gaussians whose KL has a floor.
 
-The heads need no language model. Any VAE, of images or of tables, can put one behind its encoder:
+The heads need no language model. A VAE of images or of tables can use one behind its encoder, too:
 
 ```python
 >>> import torch
@@ -14,7 +14,7 @@ The heads need no language model. Any VAE, of images or of tables, can put one b
 True
 ```
 
-All head arithmetic is in float32 whatever autocast says, and in float64 where the head or its features are float64.
+A head computes in float32, also under autocast, and in float64 if the head or its features are in float64.
 """
 
 import math
@@ -47,9 +47,10 @@ SMALL_BATCH = 8
 
 
 class PromisedMoments(NamedTuple):
-    """What a head promises of the aggregated posterior, each `(latent_size,)` or `None` where it promises nothing.
+    """The moments of the aggregated posterior that a head promises. A moment has the shape `(latent_size,)`, or is
+    `None` if the head does not promise it.
 
-    `shift` is E[mu], `mean_square` is E[(mu - shift)^2], `variance` is E[sigma^2], expectations over the data.
+    `shift` is E[mu], `mean_square` is E[(mu - shift)^2], `variance` is E[sigma^2], with expectations over the data.
     """
 
     shift: torch.Tensor | None = None
@@ -61,13 +62,13 @@ class PosteriorHead(nn.Module):
     """Base of all posterior heads: two linear maps, from features to the two pre-activations of each dimension.
 
     Class attributes:
-        uses_batch (`bool`): Whether the statistics of the batch enter the result. Such a head refuses a training
-            batch of one sentence and warns below eight.
+        uses_batch (`bool`): Whether the result depends on the statistics of the batch. Such a head refuses a training
+            batch of one sentence, and logs a warning below eight.
 
     Args:
         input_size (`int`): Width of the features.
         latent_size (`int`): Number of latent dimensions, d.
-        mean_bias, scale_bias (`bool`): Whether the maps have a bias; behind a centring batch norm it has no effect.
+        mean_bias, scale_bias (`bool`): Whether the maps have a bias. A batch norm that centres would cancel it.
     """
 
     uses_batch = True
@@ -84,13 +85,13 @@ class PosteriorHead(nn.Module):
         """
         Args:
             features (`torch.Tensor` of shape `(batch, input_size)`): One vector for each sentence of the posterior
-                batch, that is of all the sentences that share statistics.
+                batch. The sentences of a posterior batch share statistics.
 
         Returns:
-            [`DiagonalGaussian`]: The posteriors, in float32, or float64 where features or weights are.
+            [`DiagonalGaussian`]: The posteriors, in float32, or in float64 if features or weights are.
 
         Raises:
-            ValueError: in training with batch statistics, for a batch of one sentence or under `nn.DataParallel`.
+            ValueError: if the head uses the batch, under `nn.DataParallel`, and in training for one sentence.
         """
         if self.uses_batch and not torch.compiler.is_exporting():
             self._check_batch(len(features))
@@ -111,8 +112,9 @@ class PosteriorHead(nn.Module):
         return self.kl_floor_per_dimension().sum()
 
     def kl_floor_per_dimension(self) -> torch.Tensor:
-        """What each dimension adds to that, in nats, `(latent_size,)`. In a training batch each stays above its own,
-        but with `ln`, which normalises over the dimensions of a sentence and promises their sum."""
+        """What each dimension adds to the floor, in nats, `(latent_size,)`. In a training batch each dimension stays
+        above its part. The exception is `ln`, which normalises over the dimensions of a sentence: it promises only the
+        sum of the parts."""
         raise NotImplementedError
 
     def promised_moments(self) -> PromisedMoments:
@@ -127,14 +129,14 @@ class PosteriorHead(nn.Module):
 
     @property
     def is_estimated(self) -> bool:
-        """Whether evaluation has statistics to use: always so without batch statistics."""
+        """Whether evaluation has statistics to use. Without batch statistics it needs none."""
         return all(m.is_estimated for m in self.modules() if isinstance(m, BatchStatistics))
 
     def require_estimated(self) -> None:
         """Refuse to evaluate with running statistics that were never estimated.
 
         Raises:
-            ValueError: with the way out.
+            ValueError: with the steps that estimate them.
         """
         if not self.is_estimated:
             raise ValueError(
@@ -178,13 +180,13 @@ class PosteriorHead(nn.Module):
 
 
 class _ScaledPosterior(PosteriorHead):
-    """A head whose two second moments add to 1 in each dimension: gamma_mu^2 + gamma_sigma^2 = 1."""
+    """A head whose two second moments add up to 1 in each dimension: gamma_mu^2 + gamma_sigma^2 = 1."""
 
     scale: nn.Module
 
     def kl_floor_per_dimension(self) -> torch.Tensor:
-        """-1/2 log gamma_sigma,j^2: by Jensen E[-log sigma^2] >= -log E[sigma^2], and the second moments add to 1.
-        Sharper than Su's own bound, 1/2 gamma_mu,j^2."""
+        """-1/2 log gamma_sigma,j^2: by Jensen E[-log sigma^2] >= -log E[sigma^2], and the second moments add up to 1.
+        Su's bound, 1/2 gamma_mu,j^2, is weaker."""
         return -0.5 * self._log_gamma_sigma_squared()
 
     def promised_moments(self) -> PromisedMoments:
@@ -262,9 +264,9 @@ class BatchNormPosterior(_BatchScaledPosterior):
 class BatchNormRMSPosterior(_BatchScaledPosterior):
     """`bn_rms`: the mean as in `bn`; the standard deviation softplus(.) > 0 is scaled by its batch root mean square.
 
-    Ours. Su's condition is on second moments, so the standard deviation need not be centred: scaled without centring
-    it stays positive, meets E[mu^2 + sigma^2] = 1 exactly, and starts near the floor. The mean KL over a batch is
-    -1/2 sum_j E[log sigma_j^2].
+    This head is ours. Su's condition is on second moments, so the standard deviation need not be centred. Without
+    centring it stays positive, meets E[mu^2 + sigma^2] = 1 exactly, and starts near the floor. The mean KL over a
+    batch is -1/2 sum_j E[log sigma_j^2].
 
     Args:
         input_size (`int`): Width of the features.
@@ -284,7 +286,8 @@ class BatchNormRMSPosterior(_BatchScaledPosterior):
 
 
 def _log_softplus(values: torch.Tensor) -> torch.Tensor:
-    """log(softplus(x)), by its series log(log(1 + e^x)) = x - e^x / 2 + O(e^2x) where softplus would underflow."""
+    """log(softplus(x)). Where softplus would underflow, the series log(log(1 + e^x)) = x - e^x / 2 + O(e^2x) replaces
+    it."""
     is_small = values < -15
     series = values - 0.5 * values.clamp_max(-15).exp()
     return torch.where(is_small, series, F.softplus(values.clamp_min(-15)).log())
@@ -315,7 +318,7 @@ class BatchNormMeanPosterior(PosteriorHead):
         return DiagonalGaussian(self.mean_norm(mean) * self.gamma + self.shift.to(mean.dtype), scale)
 
     def kl_floor_per_dimension(self) -> torch.Tensor:
-        """1/2 (gamma^2 + beta_j^2): the variance's part of the KL is never negative (Zhu et al., eq. 7)."""
+        """1/2 (gamma^2 + beta_j^2), since the variance's part of the KL is never negative (Zhu et al., eq. 7)."""
         shift = whole_parameter(self.shift)
         return 0.5 * (self.gamma**2 + shift.to(torch.promote_types(shift.dtype, torch.float32)).square())
 
@@ -325,13 +328,13 @@ class BatchNormMeanPosterior(PosteriorHead):
 
 
 class DiversityUncertaintyPosterior(PosteriorHead):
-    """`du`: a remedy to compare with. The mean is batch-normalised with a trainable scale, renormalised so that its
-    root mean square over the dimensions is gamma, and a trainable shift; the variance has a floor of its own and loses
-    its free part at random in training.
+    """`du`: a remedy to compare with. The mean is batch-normalised with a trainable scale and a trainable shift. The
+    root mean square of the scale over the dimensions is always gamma. The variance has a floor, and training drops the
+    part above the floor at random.
 
     DU-VAE: Shen et al., "Regularizing Variational Autoencoder with Diversity and Uncertainty Awareness", IJCAI 2021.
-    sigma^2 = 1 / (2 pi e) + dropout(exp(.)), with p = 0.2 in training; 1 / (2 pi e) is the variance of a Gaussian
-    whose entropy is 0.
+    sigma^2 = 1 / (2 pi e) + dropout(exp(.)), with p = 0.2 in training. 1 / (2 pi e) is the variance of a Gaussian with
+    entropy 0.
 
     Args:
         input_size (`int`): Width of the features.
@@ -354,7 +357,7 @@ class DiversityUncertaintyPosterior(PosteriorHead):
 
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         mean = self.mean_norm(mean) * self._gammas(mean.dtype) + self.shift.to(mean.dtype)
-        # In log space, where nothing overflows: dropout takes a variance to 0, whose logarithm is -infinity.
+        # Nothing overflows in log space. Dropout sets a variance to 0, whose logarithm is -infinity.
         free = scale + F.dropout(torch.ones_like(scale), self.variance_dropout, self.training).log()
         return DiagonalGaussian(mean, torch.logaddexp(free, torch.full_like(free, math.log(self.least_variance))))
 
@@ -364,7 +367,8 @@ class DiversityUncertaintyPosterior(PosteriorHead):
         return self.gamma * spread * spread.square().mean().rsqrt()
 
     def kl_floor_per_dimension(self) -> torch.Tensor:
-        """1/2 (gamma_j^2 + beta_j^2), where the gamma_j^2 add to d gamma^2: the variance's part is never negative."""
+        """1/2 (gamma_j^2 + beta_j^2), where the gamma_j^2 add up to d gamma^2. The variance's part of the KL is never
+        negative."""
         dtype = torch.promote_types(self.shift.dtype, torch.float32)
         return 0.5 * (self._gammas(dtype).square() + whole_parameter(self.shift).to(dtype).square())
 
@@ -374,12 +378,12 @@ class DiversityUncertaintyPosterior(PosteriorHead):
 
 
 class DeltaPosterior(PosteriorHead):
-    """`delta`: a remedy to compare with. Mean and variance are confined to where the KL is delta nats or more in every
-    dimension of every sentence.
+    """`delta`: a remedy to compare with. Mean and variance have only values with which the KL is at least delta nats,
+    in every dimension of every sentence.
 
-    delta-VAE: Razavi et al., "Preventing Posterior Collapse with delta-VAEs", ICLR 2019. With l < u the two solutions
-    of log x - x + 1 + 2 delta = 0, sigma lies between sqrt(l) and sqrt(u), and mu^2 = 2 delta + 1 + log sigma^2 -
-    sigma^2 + max(0, .), so that the KL is delta + max(0, .) / 2. No mean is negative.
+    delta-VAE: Razavi et al., "Preventing Posterior Collapse with delta-VAEs", ICLR 2019. Let l < u be the solutions of
+    log x - x + 1 + 2 delta = 0. sigma lies between sqrt(l) and sqrt(u), and mu^2 = 2 delta + 1 + log sigma^2 -
+    sigma^2 + max(0, .). So the KL is delta + max(0, .) / 2. No mean is negative.
 
     Args:
         input_size (`int`): Width of the features.
@@ -388,7 +392,7 @@ class DeltaPosterior(PosteriorHead):
     """
 
     uses_batch = False
-    # Guards the square root's gradient where the variance is at an end of its range and nothing is added.
+    # A guard for the gradient of the square root, at an end of the variance's range with nothing added.
     least_square = 1e-8
 
     def __init__(self, input_size: int, latent_size: int, rate: float | None = None) -> None:
@@ -411,12 +415,12 @@ class DeltaPosterior(PosteriorHead):
 
 
 def _variances_of_kl(delta: float) -> tuple[float, float]:
-    """The two variances x at which a Gaussian of mean 0 has a KL of delta > 0 nats: log x - x + 1 + 2 delta = 0."""
-    # Newton's method on a concave function, from a point beyond each root, approaches it from that side only.
+    """The two variances x with which a Gaussian of mean 0 has a KL of delta > 0 nats: log x - x + 1 + 2 delta = 0."""
+    # The function is concave. So Newton's method, from a point beyond a root, approaches it from that side only.
     roots = []
     for x in (math.exp(-1 - 2 * delta), 1 + 2 * math.sqrt(delta) + 2 * delta):
         for _ in range(100):
-            if x == 1:  # both roots, to rounding
+            if x == 1:  # both roots are 1, to rounding
                 break
             x -= (math.log(x) - x + 1 + 2 * delta) / (1 / x - 1)
         roots.append(x)
@@ -426,8 +430,8 @@ def _variances_of_kl(delta: float) -> tuple[float, float]:
 class LayerNormPosterior(_ScaledPosterior):
     """`ln`: mean and signed standard deviation are standardised over the latent dimensions within each sentence.
 
-    The variant that Su argues against (kexue.fm/archives/7381): it needs no batch, holds the floor for every sentence
-    by itself, but leaves each dimension's aggregated posterior free. One theta for all dimensions.
+    Su argues against this variant (kexue.fm/archives/7381). It needs no batch and holds the floor for each single
+    sentence, but it leaves each dimension's aggregated posterior free. All dimensions have one theta.
 
     Args:
         input_size (`int`): Width of the features.
@@ -463,7 +467,7 @@ class LayerNormPosterior(_ScaledPosterior):
 
 
 class GaussianPosterior(PosteriorHead):
-    """`gaussian`: mean and log variance are free (Kingma & Welling, 2014): the baseline that collapses.
+    """`gaussian`: mean and log variance are free (Kingma & Welling, 2014). This baseline collapses.
 
     Args:
         input_size (`int`): Width of the features.
@@ -510,13 +514,14 @@ def build_posterior_head(
     rate: float | None = None,
     theta_init: float | None = None,
 ) -> PosteriorHead:
-    """The head of that name, with those of the scale settings that are given and that it has.
+    """The head of that name.
 
     Args:
         posterior (`str`): A key of `POSTERIOR_HEADS`.
         input_size (`int`): Width of the features.
         latent_size (`int`): Number of latent dimensions.
-        tau, gamma, rate, theta_init (`float`, *optional*): Scale settings; `None` leaves the head's default.
+        tau, gamma, rate, theta_init (`float`, *optional*): Scale settings. A setting that is `None` has the head's
+            default. A setting that the head does not take has no effect.
     """
     head_class = POSTERIOR_HEADS[posterior]
     scales = {"tau": tau, "gamma": gamma, "rate": rate, "theta_init": theta_init}
