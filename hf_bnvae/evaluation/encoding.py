@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
-from tqdm.auto import tqdm
 
 from ..model.gaussian_bnvae import DiagonalGaussian
 from ..model.modeling_bnvae import BNVAEModel
 from ..model.processing_bnvae import BNVAEProcessor
+from ..model.text_encoding_bnvae import encode_in_batches
 from ..utils.modes import preserved_modes
 
 
@@ -68,30 +67,14 @@ def encode_corpus(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     model.posterior.require_estimated()
-    seen: list[torch.Tensor] = []
-
-    def remember(head: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        seen.append(inputs[0])
-
-    # Texts of like length share a batch: less padding.
-    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    places: list[int] = []
     parts: dict[str, list[torch.Tensor]] = {"features": [], "mean": [], "logvar": []}
-    hook = model.posterior.register_forward_pre_hook(remember)
-    try:
-        with preserved_modes(model):
-            model.eval()
-            starts = range(0, len(order), batch_size)
-            for start in tqdm(starts, desc="Encoding", disable=not show_progress, leave=False):
-                rows = order[start : start + batch_size]
-                batch = processor([texts[row] for row in rows], return_tensors="pt").to(model.device)
-                posterior = model.encode(batch["input_ids"], batch["attention_mask"])
-                for name, values in (
-                    ("features", seen.pop()),
-                    ("mean", posterior.mean),
-                    ("logvar", posterior.logvar),
-                ):
-                    parts[name].append(values.cpu())
-    finally:
-        hook.remove()
-    back = torch.tensor(order).argsort()
-    return EncodedTexts(**{name: torch.cat(values)[back] for name, values in parts.items()})
+    with preserved_modes(model):
+        model.eval()
+        for some, features in encode_in_batches(model, processor, texts, batch_size, show_progress):
+            posterior = model.posterior(features)
+            places += some
+            for name, values in (("features", features), ("mean", posterior.mean), ("logvar", posterior.logvar)):
+                parts[name].append(values.cpu())
+    in_order = torch.tensor(places).argsort()
+    return EncodedTexts(**{name: torch.cat(values)[in_order] for name, values in parts.items()})

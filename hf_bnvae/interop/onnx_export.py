@@ -36,10 +36,12 @@ class _EncoderSide(nn.Module):
     def __init__(self, model: BNVAEModel) -> None:
         super().__init__()
         self.model = model
+        # A graph cannot cut a batch by its lengths, which differ from call to call. It has no backward pass either.
+        self.model.config.chunk_size = None
+        self.model.config.checkpoint_chunks = False
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        outputs = self.model.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        posterior = self.model.posterior(self.model._pool(outputs, attention_mask))
+        posterior = self.model.encode(input_ids, attention_mask)
         return posterior.mean, posterior.logvar
 
 
@@ -76,7 +78,7 @@ def export_encoder_side(model: BNVAEModel, folder: str | Path) -> Path:
     sizes = {0: torch.export.Dim("batch", max=MAX_BATCH), 1: torch.export.Dim("length", max=most)}
     program = torch.onnx.export(
         side,
-        _inputs(model, batch=3, length=min(8, most or 8)),
+        _random_inputs(model, batch=3, length=min(8, most or 8)),
         dynamo=True,
         input_names=list(INPUTS),
         output_names=list(OUTPUTS),
@@ -88,7 +90,7 @@ def export_encoder_side(model: BNVAEModel, folder: str | Path) -> Path:
     partial = path / f"{ONNX_FILE}.partial"
     program.save(str(partial))
     try:
-        _require_same(side, partial, model, lengths=(1, 5, min(17, most or 17)))
+        _require_same_outputs(side, partial, model, lengths=(1, 5, min(17, most or 17)))
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
@@ -96,7 +98,7 @@ def export_encoder_side(model: BNVAEModel, folder: str | Path) -> Path:
     return file
 
 
-def _inputs(model: BNVAEModel, batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _random_inputs(model: BNVAEModel, batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids at random, and a mask that leaves each sentence another number of them."""
     generator = torch.Generator().manual_seed(batch * 1000 + length)
     ids = torch.randint(model.config.encoder.vocab_size, (batch, length), generator=generator)
@@ -104,10 +106,10 @@ def _inputs(model: BNVAEModel, batch: int, length: int) -> tuple[torch.Tensor, t
     return ids, (torch.arange(length) < kept[:, None]).long()
 
 
-def _require_same(side: _EncoderSide, file: Path, model: BNVAEModel, lengths: tuple[int, ...]) -> None:
+def _require_same_outputs(side: _EncoderSide, file: Path, model: BNVAEModel, lengths: tuple[int, ...]) -> None:
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     for batch, length in ((batch, length) for batch in (1, 4) for length in lengths):
-        inputs = _inputs(model, batch, length)
+        inputs = _random_inputs(model, batch, length)
         with torch.inference_mode():
             expected = dict(zip(OUTPUTS, side(*inputs), strict=True))
         values = {name: part.numpy() for name, part in zip(INPUTS, inputs, strict=True)}

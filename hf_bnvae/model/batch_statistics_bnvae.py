@@ -1,6 +1,6 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The batch normalisations of the posterior heads: moments over a posterior batch, however many processes share it,
-and running or exact ones for evaluation."""
+"""The batch normalisations of the posterior heads. In training they use the moments of a posterior batch, which
+several processes may share. In evaluation they use running moments, or the exact ones of a data set."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ import torch.distributed as dist
 import torch.distributed._functional_collectives as funcol
 from torch import nn
 
-# A variance below that of so many roundings of the values is none.
+# A variance that this number of roundings of the values could make counts as no variance.
 ROUNDINGS = 8
 MOMENTUM = 0.1
 
 
 def num_processes() -> int:
-    """How many processes share a posterior batch."""
+    """The number of processes that share a posterior batch."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -24,27 +24,29 @@ def rounding_variance(mean_square: torch.Tensor) -> torch.Tensor:
     """
     The epsilon of a batch normalisation: the variance that values of this size have by rounding alone.
 
-    A constant one would be a way out of what normalisation promises, and training finds it: features of a new encoder
-    that vary by 1e-4 are no less different from each other than those that vary by 1.
+    Training would find a way around a constant epsilon. The features of a new encoder may vary by 1e-4 only, and then
+    a constant epsilon would hide the whole variance.
 
     Args:
         mean_square (`torch.Tensor`): Mean squares of the values.
     """
     precision = torch.finfo(mean_square.dtype)
-    # The root of the least number: where all values are 0 the gradient of 1 / sqrt(.) stays finite.
+    # The root of the least number keeps the gradient of 1 / sqrt(.) finite if all values are 0.
     return mean_square * (ROUNDINGS * precision.eps) ** 2 + precision.tiny**0.5
 
 
 def posterior_batch_mean(values: torch.Tensor, across_processes: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    The mean of `values` over the sentences of a posterior batch: in a distributed training those of all processes,
-    however many each of them has. Differentiable, on any backend: where gradients are then averaged over the
-    processes, as DDP and FSDP do, they are those of one process that has all the sentences.
+    The mean of `values` over the sentences of a posterior batch. In a distributed training these are the sentences of
+    all processes, which may have different numbers of them.
+
+    The mean is differentiable, on any backend. DDP and FSDP average the gradients over the processes. The result is
+    the gradient that one process with all sentences would have.
 
     Args:
         values (`torch.Tensor` of shape `(batch, ...)`): One entry for each sentence of this process.
-        across_processes (`bool`, *optional*, defaults to `True`): Whether the other processes' sentences belong to
-            the batch. All of them must then make this call.
+        across_processes (`bool`, *optional*, defaults to `True`): Whether the sentences of the other processes belong
+            to the batch. All processes must then make this call.
 
     Returns:
         `tuple`: the mean, of shape `(...)` and the same on every process, and the number of sentences, 0-dimensional.
@@ -60,9 +62,9 @@ def posterior_batch_mean(values: torch.Tensor, across_processes: bool = True) ->
 class BatchStatistics(nn.Module):
     """Base of the two batch normalisations: running statistics and the exact ones of a whole data set.
 
-    In training the statistics are those of the batch, over all processes where there are several, and running
-    averages of them are kept (momentum 0.1, as torch's `BatchNorm`); in evaluation the running ones are used. Inside
-    [`population_statistics`] the forward pass accumulates sums instead, in float64, and on leaving they become the
+    In training the module normalises by the statistics of the batch, over all processes, and keeps running averages
+    of them (momentum 0.1, as torch's `BatchNorm`). In evaluation it uses the running averages. Inside
+    [`population_statistics`] the forward pass accumulates sums in float64 instead. At the end these sums become the
     running statistics.
 
     Args:
@@ -87,8 +89,8 @@ class BatchStatistics(nn.Module):
         self._population = []
 
     def finish_population(self) -> int:
-        """Replace the running statistics by those accumulated since `start_population`, if that was over two sentences
-        or more, and return their number."""
+        """Replace the running statistics by the ones accumulated since `start_population`, if these are of two
+        sentences or more. Return the number of sentences."""
         sums, self._population = self._population, None
         nothing = torch.zeros(self.num_sums, self.size, dtype=torch.float64, device=self.num_batches_tracked.device)
         total = torch.stack([nothing, *sums]).sum(0)
@@ -101,12 +103,13 @@ class BatchStatistics(nn.Module):
         return count
 
     def _set_population(self, sums: torch.Tensor) -> None:
-        """Running statistics from the sums over a population, `(num_sums, size)`, the first being counts."""
+        """Set the running statistics from the sums over a population, `(num_sums, size)`. The first row holds the
+        counts."""
         raise NotImplementedError
 
     def _batch_mean(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean of `values` over the posterior batch, `(size,)`, and the number of its sentences."""
-        # While a population is accumulated, processes may see different numbers of batches.
+        # Processes that accumulate a population may see different numbers of batches.
         return posterior_batch_mean(values, across_processes=self._population is None)
 
     def _blend(self, running: torch.Tensor, batch_value: torch.Tensor) -> None:
@@ -116,8 +119,8 @@ class BatchStatistics(nn.Module):
 class BatchStandardization(BatchStatistics):
     """Batch normalisation without affine parameters: zero mean and unit variance in each dimension.
 
-    Normalises by the biased variance of the batch and tracks the unbiased one, as torch's `BatchNorm` does, but with
-    an epsilon that is no more than rounding ([`rounding_variance`]).
+    The module normalises by the biased variance of the batch and tracks the unbiased one, as torch's `BatchNorm` does.
+    Its epsilon is rounding alone ([`rounding_variance`]).
 
     Args:
         size (`int`): Number of dimensions.
@@ -164,7 +167,7 @@ class BatchStandardization(BatchStatistics):
 
 
 class BatchRootMeanSquare(BatchStatistics):
-    """Division by the root mean square over the batch, in log space, so without an epsilon.
+    """Division by the root mean square over the batch. In log space this needs no epsilon.
 
     Args:
         size (`int`): Number of dimensions.
@@ -179,10 +182,11 @@ class BatchRootMeanSquare(BatchStatistics):
         self.register_buffer("running_mean_square", torch.ones(size))
 
     def forward(self, log_values: torch.Tensor) -> torch.Tensor:
-        """Logarithms of positive values, `(batch, size)`, to those of the values scaled to unit mean square."""
+        """From the logarithms of positive values, `(batch, size)`, to the logarithms of the values scaled to unit mean
+        square, `(batch, size)`."""
         if not self.training:
             return log_values - 0.5 * self.running_mean_square.to(log_values.dtype).log()
-        # The log of a mean of exponentials, around the greatest value of the batch.
+        # The log of a mean of exponentials, relative to the greatest value of the batch.
         peak = 2 * log_values.detach().amax(0)
         if self._population is None and num_processes() > 1:
             peak = funcol.all_reduce(peak, "max", dist.group.WORLD)
@@ -203,11 +207,13 @@ class BatchRootMeanSquare(BatchStatistics):
 
 @contextmanager
 def population_statistics(head: nn.Module) -> Iterator[None]:
-    """Inside this context, training-mode passes through `head` accumulate the statistics of all that they see; on
-    leaving, these exact population moments replace the running statistics. After an error the old ones stay, and so do
-    those of a head that saw nothing beside another: PEFT keeps the head that it has a trained copy of.
+    """A context in which training-mode passes through `head` accumulate the statistics of all sentences. At the end
+    these exact moments replace the running statistics.
 
-    In a distributed training every process enters it, each with its share of the data; the shares may be uneven.
+    After an error the old statistics stay. If `head` contains several heads, a head that saw nothing keeps its
+    statistics, too: PEFT keeps the original of a head that it trains a copy of.
+
+    In a distributed training every process enters the context with its share of the data. The shares may be uneven.
 
     Args:
         head (`nn.Module`): A posterior head, or any module that contains one.

@@ -1,8 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The configuration of a BN-VAE: two sub-configurations, the posterior head and the latent's way into the decoder."""
+"""The configuration of a BN-VAE: encoder, decoder, posterior head, and how the latent enters the decoder."""
 
 import copy
-import math
 import os
 from typing import Any, Literal
 
@@ -15,34 +14,31 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
 
+from .scales_bnvae import (
+    SCALE_SETTINGS,
+    check_gamma,
+    check_only_one,
+    check_rate,
+    check_tau,
+    check_theta_init,
+    default_scale,
+    gamma_of_rate,
+    guaranteed_kl_floor,
+)
+
 logger = logging.get_logger(__name__)
 
 PosteriorName = Literal["bn", "bn_rms", "bn_mean", "ln", "du", "delta", "gaussian"]
 
-# Nats per sentence, of the heads whose scale is shared between mean and standard deviation.
-DEFAULT_RATE = 4.0
-# Zhu et al. 2020; Shen et al. 2021.
-DEFAULT_GAMMA = {"bn_mean": 0.6, "du": 0.5}
-# Nats per dimension.
-DEFAULT_DELTA = 0.1
-
-# Which of the scale settings each posterior head understands.
-_SCALE_FIELDS = {
-    "bn": ("bn_tau", "bn_theta_init", "rate"),
-    "bn_rms": ("bn_tau", "bn_theta_init", "rate"),
-    "bn_mean": ("bn_gamma", "rate"),
-    "ln": ("bn_tau", "bn_theta_init", "rate"),
-    "du": ("bn_gamma", "rate"),
-    "delta": ("rate",),
-    "gaussian": (),
-}
+# The fields that hold the scale settings of the heads.
+_FIELDS_OF_SETTINGS = {"tau": "bn_tau", "theta_init": "bn_theta_init", "gamma": "bn_gamma", "rate": "rate"}
 
 
 @strict
 class BNVAEConfig(PreTrainedConfig):
     r"""
-    Configuration of a [`BNVAEModel`]: a variational autoencoder for text whose posterior is batch-normalised, so that
-    its KL divergence from the prior has a positive floor and the decoder cannot ignore the latent.
+    Configuration of a [`BNVAEModel`], a variational autoencoder for text. Its posterior is batch-normalised: the KL
+    divergence from the prior has a positive floor, so that the decoder cannot ignore the latent.
 
     Args:
         encoder (`PreTrainedConfig` or `dict`, *optional*):
@@ -52,26 +48,26 @@ class BNVAEConfig(PreTrainedConfig):
         latent_size (`int`, *optional*, defaults to 32):
             Number of latent dimensions, d.
         posterior (`str`, *optional*, defaults to `"bn_rms"`):
-            The posterior head: `"bn"` (mean and signed standard deviation batch-normalised, Su 2020), `"bn_rms"` (the
-            standard deviation scaled by its batch root mean square instead), `"bn_mean"` (only the mean, with a fixed
-            scale and a trainable shift, Zhu et al. 2020), `"ln"` (normalised over the latent dimensions of one
-            sentence) or `"gaussian"` (no normalisation: the baseline that collapses); and, to compare with, `"du"`
-            (Shen et al. 2021) and `"delta"` (Razavi et al. 2019).
+            The posterior head. `"bn"`: mean and signed standard deviation are batch-normalised (Su 2020). `"bn_rms"`:
+            the standard deviation is scaled by its batch root mean square instead. `"bn_mean"`: only the mean is
+            normalised, with a fixed scale and a trainable shift (Zhu et al. 2020). `"ln"`: both are normalised over
+            the latent dimensions of one sentence. `"gaussian"`: no normalisation, the baseline that collapses.
+            To compare with: `"du"` (Shen et al. 2021) and `"delta"` (Razavi et al. 2019).
         bn_tau (`float`, *optional*):
             tau in (0, 1) of `bn`, `bn_rms` and `ln`, instead of `rate`: the least share of the prior's unit second
             moment that the means carry. The guaranteed floor is `-d/2 log(1 - tau)` nats.
         bn_theta_init (`float`, *optional*):
-            With `bn_tau`, where its trainable theta starts, in each dimension; `None` means 0. A training begins at
-            least `d/2 log(1 + e^theta)` nats above the guaranteed floor, which a short one does not come down.
+            With `bn_tau`, where its trainable theta starts, in each dimension. `None` means 0. A training begins at
+            least `d/2 log(1 + e^theta)` nats above the guaranteed floor. A short training stays above it.
         bn_gamma (`float`, *optional*):
-            gamma in (0, 1) of `bn_mean`: the standard deviation of the means over a batch, in `du` its root mean
-            square over the dimensions. 0.6 unless `rate` is given, in `du` 0.5. The guaranteed floor is `d/2 gamma^2`
-            nats.
+            gamma in (0, 1) of `bn_mean` and `du`, instead of `rate`. In `bn_mean` it is the standard deviation of the
+            means over a batch, by default 0.6. In `du` it is the root mean square of these deviations over the
+            dimensions, by default 0.5. The guaranteed floor is `d/2 gamma^2` nats.
         rate (`float`, *optional*):
-            The floor itself, in nats per sentence, whatever `latent_size` is: the mean KL of a training batch is never
-            below it. In `bn`, `bn_rms` and `ln` 4 unless `bn_tau` is given, in `delta` 0.1 nats a dimension; in
-            `bn_mean` and `du` instead of `bn_gamma`. What is not given is set to these numbers, so that a saved model
-            keeps its own.
+            The floor itself, in nats per sentence: the mean KL of a training batch is never below it, whatever
+            `latent_size` is. The default is 4 in `bn`, `bn_rms` and `ln` without `bn_tau`, and 0.1 nats for each
+            dimension in `delta`. In `bn_mean` and `du` a rate replaces `bn_gamma`. The configuration writes down the
+            default that it uses, so that a saved model keeps its scale.
         pooling (`str`, *optional*, defaults to `"mean"`):
             How a sentence's hidden states become one vector: `"cls"` (the first token's), `"mean"` (over the real
             tokens) or `"pooler"` (the encoder's own pooler).
@@ -79,29 +75,30 @@ class BNVAEConfig(PreTrainedConfig):
             How the latent enters the decoder: `"memory"` (one extra key/value slot per layer), `"embedding"` (added
             to every input embedding) or `"both"`, as in Optimus (Li et al., EMNLP 2020).
         encoder_dropout (`float`, *optional*, defaults to 0):
-            Dropout probability of the encoder in training, for all of its dropouts. With noise in the encoder the
-            batch variance that BN enforces can be filled with noise instead of information, so it is 0.
+            Dropout probability of the encoder in training, for all of its dropouts. It is 0 since noise in the encoder
+            could fill the batch variance that BN enforces, instead of information.
         chunk_size (`int`, *optional*):
-            How many of a batch's longest sentences encoder and decoder take at once, and of shorter ones as many as
-            have no more positions; `None` for all of them. In sentences, as batch sizes are, so that a chunk takes the
-            memory that a micro-batch of gradient accumulation would.
-            The result does not depend on it, to rounding; a call of the model may give its own.
+            How many of a batch's longest sentences encoder and decoder take at once. A chunk of shorter sentences
+            holds more of them, but not more positions. `None` means no limit. A chunk needs the memory of a
+            micro-batch of this size. The results do not depend on it, to rounding. A call of the model may give
+            another value.
         checkpoint_chunks (`bool`, *optional*, defaults to `False`):
-            In training, keep no activations of a chunk and compute it a second time in the backward pass, so that the
-            batch takes the memory of one chunk. A call of the model may say otherwise.
+            In training, keep no activations of a chunk and compute the chunk again in the backward pass. The batch
+            then needs the memory of one chunk. A call of the model may give another value.
         pack_sentences (`bool`, *optional*, defaults to `True`):
-            Let several sentences share a row of the networks' input rather than pad each to the longest. The result
-            does not depend on it, to rounding (dropout aside). BERT, ELECTRA, RoBERTa, GPT-2, GPT-NeoX, Llama, Qwen 2
-            and 3 and Gemma can, with sdpa attention and no sliding windows. All else is padded: `pooling="pooler"`,
-            padding ahead of tokens or between them, calls with further arguments of a network or with
-            `output_logits`, and graphs that are traced.
+            Let several sentences share a row of a network's input, instead of padding each to the longest. The results
+            do not depend on it, to rounding, apart from dropout. The model packs sentences for BERT, ELECTRA, RoBERTa,
+            GPT-2, GPT-NeoX, Llama, Qwen 2 and 3 and Gemma, with sdpa attention and without sliding windows. Otherwise
+            the model pads. It also pads with `pooling="pooler"`, if padding stands ahead of a token, and in traced
+            graphs. A call with further arguments of a network, or with `output_logits`, is padded, too.
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, *optional*):
-            Special tokens of the decoder. They default to the decoder configuration's; `decoder_start_token_id`
-            (prepended by the model) to its BOS, else its EOS, and `pad_token_id` to its EOS.
+            Special tokens of the decoder, by default those in its configuration. The model prepends
+            `decoder_start_token_id`, by default BOS, or EOS without BOS. `pad_token_id` is EOS if the decoder has no
+            padding token.
 
     Raises:
-        ValueError: for a scale outside its range or one that the head cannot hold, for a decoder that is not causal,
-            and for an encoder that gives no hidden states.
+        ValueError: for a scale outside its range, a scale that the head cannot hold, a decoder that is not causal, and
+            an encoder without hidden states.
 
     Example:
 
@@ -142,13 +139,13 @@ class BNVAEConfig(PreTrainedConfig):
     is_encoder_decoder: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # A caller's own configuration objects stay as they are: the dropouts below are set on copies.
+        # The dropouts below are set on copies, so that the caller's configurations stay as they are.
         for name in self.sub_configs_defaults:
             if isinstance(getattr(self, name), PreTrainedConfig):
                 setattr(self, name, copy.deepcopy(getattr(self, name)))
         if not __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
-            # Where the package is installed it has registered its pipelines itself, and nobody is asked to trust the
-            # copy of them that a checkpoint brings.
+            # The installed package has registered its pipelines. So Transformers need not ask whether to trust the
+            # copy in the checkpoint.
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
@@ -159,7 +156,7 @@ class BNVAEConfig(PreTrainedConfig):
         if self.decoder_start_token_id is None:
             self.decoder_start_token_id = self.bos_token_id if self.bos_token_id is not None else self.eos_token_id
         self._set_scale()
-        # `strict` runs the validators too, but wraps what they raise; called here, a user sees the plain ValueError.
+        # `strict` runs the validators, too, but wraps their errors. Called here, they raise plain ValueErrors.
         self.validate_sizes()
         self.validate_posterior_scale()
         self.validate_encoder()
@@ -170,51 +167,45 @@ class BNVAEConfig(PreTrainedConfig):
     def from_encoder_decoder_configs(
         cls, encoder: PreTrainedConfig, decoder: PreTrainedConfig, **fields: Any
     ) -> "BNVAEConfig":
-        """A configuration from those of an encoder and a decoder (copied), and any of this class' own fields."""
+        """A configuration from copies of an encoder's and a decoder's configuration, and fields of this class."""
         return cls(encoder=encoder, decoder=decoder, **fields)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """As [`~PreTrainedConfig.save_pretrained`]. Of networks that came from folders of this machine the paths are
-        forgotten: what is saved is shared, and nobody else has them."""
+        """As [`~PreTrainedConfig.save_pretrained`], but without the paths of networks that came from folders of this
+        machine. Other people, who get the file, do not have these folders."""
         for network in (self.encoder, self.decoder):
             if os.path.isabs(network.name_or_path) or os.path.isdir(network.name_or_path):
                 network.name_or_path = ""
         super().save_pretrained(save_directory, **kwargs)
 
+    def scale_settings(self) -> dict[str, float | None]:
+        """The scale settings that the posterior head takes, by their names there: of `tau`, `theta_init`, `gamma` and
+        `rate`."""
+        return {name: getattr(self, _FIELDS_OF_SETTINGS[name]) for name in SCALE_SETTINGS[self.posterior]}
+
     def _set_scale(self) -> None:
         """Write down the scale that was not given."""
-        if self.rate is not None:
-            return
-        if self.posterior in DEFAULT_GAMMA:
-            if self.bn_gamma is None:
-                self.bn_gamma = DEFAULT_GAMMA[self.posterior]
-        elif self.posterior == "delta":
-            self.rate = DEFAULT_DELTA * self.latent_size
-        elif self.posterior != "gaussian" and self.bn_tau is None and self.bn_theta_init is None:
-            self.rate = DEFAULT_RATE
+        if all(value is None for value in self.scale_settings().values()):
+            for name, value in default_scale(self.posterior, self.latent_size).items():
+                setattr(self, _FIELDS_OF_SETTINGS[name], value)
 
     @property
     def kl_floor(self) -> float:
-        """The mean KL, in nats per sentence, below which no training batch can fall whatever is learnt.
+        """The mean KL of a training batch, in nats per sentence, below which no learning can bring it.
 
-        In a batch, with gamma_mu^2 + gamma_sigma^2 = 1, Jensen's inequality gives mean KL >= -1/2 sum_j log
-        gamma_sigma,j^2, and gamma_sigma^2 <= 1 - tau; with `bn_mean` and `du` mean KL >= 1/2 sum_j (gamma^2 +
-        beta_j^2). In evaluation the moments are the data's own, so a measured KL may lie somewhat below.
+        In evaluation the data have other moments, so that a measured KL may lie somewhat below the floor. The
+        derivation stands in `guaranteed_kl_floor`.
         """
-        if self.posterior == "gaussian":
-            return 0.0
-        if self.rate is not None:
-            return float(self.rate)
-        if self.posterior in DEFAULT_GAMMA:
-            return 0.5 * self.latent_size * self.bn_gamma**2
-        return -0.5 * self.latent_size * math.log1p(-self.bn_tau)
+        settings = self.scale_settings()
+        settings.pop("theta_init", None)
+        return guaranteed_kl_floor(self.latent_size, **settings)
 
     def apply_encoder_dropout(self) -> None:
         """Write `encoder_dropout` over every dropout of the encoder's configuration.
 
-        Architectures name them differently (`hidden_dropout_prob`, `attention_dropout`, `resid_pdrop`, ...), so every
-        numeric field with "drop" in its name counts. Layer drop and stochastic depth are noise as well, though no
-        dropout: they are switched off with a dropout of 0 and left alone otherwise.
+        Architectures have different names for them (`hidden_dropout_prob`, `attention_dropout`, `resid_pdrop`, ...),
+        so every numeric field with "drop" in its name counts. Layer drop and stochastic depth are noise, but no
+        dropout: a dropout of 0 switches them off, and any other dropout leaves them alone.
         """
         for name, value in self.encoder.to_dict().items():
             if "drop" not in name or isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -232,29 +223,23 @@ class BNVAEConfig(PreTrainedConfig):
 
     def validate_posterior_scale(self) -> None:
         """tau, gamma and rate lie in their ranges, and the head can hold them."""
-        if self.bn_tau is not None and not 0 < self.bn_tau < 1:
-            raise ValueError(
-                f"bn_tau must lie strictly between 0 and 1, got {self.bn_tau}: at 0 the KL has no floor, at 1 no "
-                "variance is left for the posterior."
-            )
-        if self.bn_gamma is not None and not 0 < self.bn_gamma < 1:
-            raise ValueError(
-                f"bn_gamma must lie strictly between 0 and 1, got {self.bn_gamma}: at 0 the KL has no floor, and "
-                "from 1 on gamma^2 + E[sigma^2] > 1, an aggregated posterior wider than the prior, so that a sample "
-                "of the prior decodes from a posterior hole."
-            )
+        if self.bn_tau is not None:
+            check_tau(self.bn_tau, "bn_tau")
+        if self.bn_gamma is not None:
+            check_gamma(self.bn_gamma, "bn_gamma")
         if self.rate is not None:
             self._validate_rate()
-        if self.bn_theta_init is not None and not math.isfinite(self.bn_theta_init):
-            raise ValueError(f"bn_theta_init must be a finite number, got {self.bn_theta_init}.")
-        if self.rate is None and self.bn_tau is None and self.posterior in ("bn", "bn_rms", "ln"):
+        if self.bn_theta_init is not None:
+            check_theta_init(self.bn_theta_init, "bn_theta_init")
+        settings = SCALE_SETTINGS[self.posterior]
+        if "tau" in settings and self.rate is None and self.bn_tau is None:
             raise ValueError(
                 f"posterior={self.posterior!r} needs rate, in nats, or bn_tau to set its scale"
                 f"{'' if self.bn_theta_init is None else '; bn_theta_init says where the theta of bn_tau starts'}."
             )
-        for name in ("bn_tau", "bn_theta_init", "bn_gamma"):
-            if getattr(self, name) is not None and name not in _SCALE_FIELDS[self.posterior]:
-                logger.warning_once(f"{name}={getattr(self, name)} has no effect with posterior={self.posterior!r}.")
+        for setting, field in _FIELDS_OF_SETTINGS.items():
+            if setting not in settings and getattr(self, field) is not None:
+                logger.warning_once(f"{field}={getattr(self, field)} has no effect with posterior={self.posterior!r}.")
         if self.posterior == "ln" and self.latent_size == 1:
             raise ValueError(
                 "posterior='ln' normalises over the latent dimensions of a sentence, so latent_size=1 leaves nothing: "
@@ -262,20 +247,16 @@ class BNVAEConfig(PreTrainedConfig):
             )
 
     def _validate_rate(self) -> None:
-        if not (self.rate > 0 and math.isfinite(self.rate)):
-            raise ValueError(f"rate must be a positive number of nats per sentence, got {self.rate}.")
-        for name in ("bn_tau", "bn_theta_init", "bn_gamma"):
-            if getattr(self, name) is not None:
-                raise ValueError(
-                    f"rate={self.rate} and {name}={getattr(self, name)} both set the posterior's scale: give only "
-                    "one, and None for the other."
-                )
-        if self.posterior == "gaussian":
+        check_rate(self.rate)
+        check_only_one(self.rate, {name: getattr(self, name) for name in ("bn_tau", "bn_theta_init", "bn_gamma")})
+        settings = SCALE_SETTINGS[self.posterior]
+        if "rate" not in settings:
+            holding = ", ".join(repr(name) for name, taken in SCALE_SETTINGS.items() if "rate" in taken)
             raise ValueError(
-                f"posterior='gaussian' has no floor, so it cannot hold rate={self.rate}. Choose one of "
-                "'bn', 'bn_rms', 'bn_mean', 'ln', 'du', 'delta', or leave rate out."
+                f"posterior={self.posterior!r} has no floor, so it cannot hold rate={self.rate}. Choose one of "
+                f"{holding}, or leave rate out."
             )
-        if self.posterior in DEFAULT_GAMMA and self.rate >= self.latent_size / 2:
+        if "gamma" in settings and gamma_of_rate(self.rate, self.latent_size) >= 1:
             raise ValueError(
                 f"posterior={self.posterior!r} holds a rate below latent_size / 2 = {self.latent_size / 2} nats "
                 f"(gamma = sqrt(2 rate / latent_size) must stay below 1), got rate={self.rate}. Lower the rate, raise "
@@ -283,7 +264,8 @@ class BNVAEConfig(PreTrainedConfig):
             )
 
     def validate_encoder(self) -> None:
-        """The encoder gives one hidden state per token, and its first one sees the whole sentence."""
+        """The encoder gives one hidden state for each token, and with `pooling="cls"` the first one sees the whole
+        sentence."""
         config = self.encoder
         if config.is_encoder_decoder or not isinstance(getattr(config, "hidden_size", None), int):
             raise ValueError(
@@ -301,7 +283,7 @@ class BNVAEConfig(PreTrainedConfig):
             )
 
     def validate_decoder(self) -> None:
-        """The decoder predicts each token from those before it only."""
+        """The decoder predicts each token from the tokens before it only."""
         config = self.decoder
         allowed = "Use a causal language model (GPT-2, OPT, Llama, Qwen, ...)."
         if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -314,16 +296,13 @@ class BNVAEConfig(PreTrainedConfig):
 
 
 def _first_id(token_id: int | list[int] | None) -> int | None:
-    """Some decoders (Llama 3) list several EOS ids; the first is the one that ends a text."""
+    """The id itself, or the first of several. Some decoders (Llama 3) list several EOS ids, and the first one ends a
+    text."""
     return token_id[0] if isinstance(token_id, (list, tuple)) else token_id
 
 
 def check_chunk_size(chunk_size: Any) -> None:
-    """Refuse a chunk size that is neither `None` nor a positive number of sentences.
-
-    Raises:
-        ValueError: with what was given.
-    """
+    """Refuse a chunk size that is neither `None` nor a positive number of sentences, by a `ValueError`."""
     if chunk_size is not None and (isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1):
         raise ValueError(
             f"chunk_size must be a positive number of sentences, or None for the whole batch at once, got "

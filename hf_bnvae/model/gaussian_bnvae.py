@@ -29,7 +29,7 @@ class DiagonalGaussian:
 
         Args:
             noise (`torch.Tensor` of shape `(batch, latent_size)`, *optional*): Standard normal noise to use.
-            generator (`torch.Generator`, *optional*): Where the noise is drawn from if none is given.
+            generator (`torch.Generator`, *optional*): Where the noise is drawn from, if no noise is given.
         """
         if noise is None:
             noise = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=self.mean.device, generator=generator)
@@ -40,7 +40,7 @@ class DiagonalGaussian:
         return self.mean + self.std * noise.to(self.mean)
 
     def mode(self) -> torch.Tensor:
-        """The most likely latents, which are the means."""
+        """The most likely latents, `(batch, latent_size)`. They are the means."""
         return self.mean
 
     def kl(self) -> torch.Tensor:
@@ -59,7 +59,7 @@ def prior_log_prob(latents: torch.Tensor) -> torch.Tensor:
 
 
 def normal_log_density(standardised: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
-    """Log density in nats of each entry, of which (z - mean) / std and log std^2 are given."""
+    """Log density of each entry in nats, from (z - mean) / std and log std^2."""
     return -0.5 * (standardised.square() + logvar + math.log(2 * math.pi))
 
 

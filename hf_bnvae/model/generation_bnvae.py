@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Text from latents: Transformers' generation on a decoder whose cache holds the latent's memory slot.
 
-For `GenerationMixin` a BN-VAE is an encoder-decoder whose encoded sequence is the latent, of length one: it expands
-the latent for beams and for several returned sequences by itself.
+For `GenerationMixin` a BN-VAE is an encoder-decoder whose encoded sequence is the latent, of length one. So it repeats
+the latent for beams and for several returned sequences.
 """
 
 from collections.abc import Iterator
@@ -16,16 +16,17 @@ from transformers.cache_utils import DynamicLayer, EncoderDecoderCache, StaticLa
 from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_outputs import BaseModelOutput
 
-# Arguments of `generate` that mean something else here, or nothing, and what to do instead.
+# Arguments of `generate` that have another meaning here, or no meaning, and what to do instead.
 _REFUSED_ARGUMENTS = {
-    "past_key_values": "generate makes its own cache, which holds the latent's memory slot; to go on with a text, "
-    "pass all of it as decoder_input_ids",
+    "past_key_values": "generate makes the cache, which holds the latent's memory slot; to continue a text, pass the "
+    "whole text as decoder_input_ids",
     "inputs": "sentences are passed as input_ids",
     "inputs_embeds": "sentences are passed as input_ids",
     "decoder_inputs_embeds": "a prompt is passed as decoder_input_ids",
     "assistant_model": "an assistant would know nothing of the latent",
 }
-# The same of settings, which a generation configuration may hold as well, with the values that are no request.
+# Settings that are not available here. A generation configuration may hold them, too. With each setting stand the
+# values that ask for nothing, and what to do instead.
 _REFUSED_SETTINGS = {
     "output_attentions": ((None, False), "call model.decoder for them, on the tokens generated"),
     "output_hidden_states": ((None, False), "call model.decoder for them, on the tokens generated"),
@@ -33,7 +34,7 @@ _REFUSED_SETTINGS = {
     "prefill_chunk_size": ((None,), "prompts are read at once"),
 }
 
-# Where nobody says how long a text may become, and the decoder has the positions: what Transformers' pipelines take.
+# The length of texts for which no length is given, as in Transformers' pipelines, if the decoder has the positions.
 DEFAULT_MAX_NEW_TOKENS = 256
 
 
@@ -51,29 +52,30 @@ class LatentGenerationMixin(GenerationMixin):
         **kwargs: Any,
     ) -> Any:
         """
-        Text from latents, with all that [`~transformers.GenerationMixin.generate`] offers.
+        Text from latents, with the options of [`~transformers.GenerationMixin.generate`].
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*): Sentences for the encoder.
             attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
             latents (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*): Latents to decode instead.
             sample_posterior (`bool`, *optional*, defaults to `False`): With `input_ids`, decode one sample of each
-                sentence's posterior, not its mode.
-            seed (`int`, *optional*): Seed of all draws of this call, those of the posterior and of `do_sample`. The
-                global random state is then left as it was.
-            **kwargs: Generation arguments (`max_new_tokens`, `do_sample`, `num_beams`, `streamer`, ...), and a prompt
-                to continue as `decoder_input_ids` with, if it is padded, on the left, `decoder_attention_mask`, both
-                `(batch, prompt_length)` ([`~BNVAEProcessor.encode_prompts`] makes them). `decoder_start_token_id` is
-                put ahead of each prompt that does not begin with it. Where no length is given, at most 256 tokens are
-                generated, or as many as the decoder has positions for.
+                sentence's posterior instead of its mode.
+            seed (`int`, *optional*): Seed of all draws of this call, from the posterior and by `do_sample`. The global
+                random state then stays as it was.
+            **kwargs: Generation arguments (`max_new_tokens`, `do_sample`, `num_beams`, `streamer`, ...). A prompt to
+                continue is given as `decoder_input_ids`. If prompts are padded, on the left, they need
+                `decoder_attention_mask`. Both have the shape `(batch, prompt_length)`, and
+                [`~BNVAEProcessor.encode_prompts`] makes them. Each prompt that does not begin with
+                `decoder_start_token_id` gets this token. The default length is 256 tokens, or less if the decoder has
+                fewer positions.
 
         Returns:
             `torch.LongTensor` of shape `(batch * num_return_sequences, length)`: decoder token ids, from
-            `decoder_start_token_id` on, or what `return_dict_in_generate=True` asks for.
+            `decoder_start_token_id` on, or with `return_dict_in_generate=True` an output object.
 
         Raises:
-            ValueError: in training mode, for latents of the wrong shape or type or that are not finite, for a prompt
-                or a length beyond the decoder's positions, and for a prompt padded on the right.
+            ValueError: in training mode; for latents that have the wrong shape or type or are not finite; for a prompt
+                or a length beyond the decoder's positions; and for a prompt padded on the right.
         """
         self.require_evaluation_mode()
         for name, advice in _REFUSED_ARGUMENTS.items():
@@ -83,14 +85,14 @@ class LatentGenerationMixin(GenerationMixin):
             raise ValueError("Pass either input_ids or latents.")
         if input_ids is not None and not isinstance(input_ids, torch.Tensor):
             raise ValueError(
-                f"input_ids must be a tensor of shape (batch, length), got {type(input_ids).__name__}. What a "
-                "processor returns is passed as **inputs."
+                f"input_ids must be a tensor of shape (batch, length), got {type(input_ids).__name__}. Pass the "
+                "result of a processor as **inputs."
             )
         encoder_kwargs = {name: kwargs.pop(name) for name in ("token_type_ids",) if name in kwargs}
         if latents is not None and (sample_posterior or attention_mask is not None or encoder_kwargs):
             raise ValueError(
-                "sample_posterior, attention_mask and token_type_ids are about input_ids; latents are decoded as they "
-                "are. Leave them out."
+                "sample_posterior, attention_mask and token_type_ids belong to input_ids. Leave them out: latents are "
+                "decoded as they are."
             )
         with seeded(seed):
             if latents is None:
@@ -98,16 +100,12 @@ class LatentGenerationMixin(GenerationMixin):
                 latents = posterior.sample() if sample_posterior else posterior.mode()
             latents = self.prepare_latents(latents)
             kwargs["encoder_outputs"] = BaseModelOutput(last_hidden_state=latents.unsqueeze(1))
-            # Nothing of the latent is padding. Without a mask the base class would look for some, and warn.
+            # A latent has no padding. Without a mask the base class would look for padding, and warn.
             kwargs["attention_mask"] = torch.ones(len(latents), 1, dtype=torch.long, device=latents.device)
             return super().generate(**kwargs)
 
     def require_evaluation_mode(self) -> None:
-        """Refuse to make texts or their latents in training mode.
-
-        Raises:
-            ValueError: with the way out.
-        """
+        """Refuse to make texts or their latents in training mode, by a `ValueError`."""
         if self.training:
             raise ValueError(
                 "The model is in training mode: dropout would disturb texts and latents, and a batch-normalised "
@@ -116,7 +114,8 @@ class LatentGenerationMixin(GenerationMixin):
 
     def prepare_latents(self, latents: Any) -> torch.FloatTensor:
         """
-        Latents as the decoder takes them: `(batch, latent_size)`, in the posterior's type, on the model's device.
+        Latents in the form that the decoder takes: `(batch, latent_size)`, in the posterior's type, on the model's
+        device.
 
         Args:
             latents (`torch.Tensor` of shape `(batch, latent_size)`): Of any floating-point type.
@@ -157,7 +156,7 @@ class LatentGenerationMixin(GenerationMixin):
         decoder_start_token_id: torch.Tensor,
         device: torch.device | None = None,
     ) -> tuple[torch.LongTensor, dict[str, Any]]:
-        """Prompts with their start tokens and positions; no prompt is an empty one."""
+        """Prompts with their start tokens and positions. Without prompts each text begins with its start token."""
         prompts = model_kwargs.pop("decoder_input_ids", None)
         mask = model_kwargs.pop("decoder_attention_mask", None)
         if prompts is None:
@@ -178,8 +177,8 @@ class LatentGenerationMixin(GenerationMixin):
             )
         if (mask[:, 1:] < mask[:, :-1]).any():
             raise ValueError(
-                "Prompts must be padded on the left, so that what is generated follows their last token; "
-                "decoder_attention_mask has a 0 behind a 1. processor.encode_prompts pads so."
+                "Prompts must be padded on the left, so that generated tokens follow their last token, but "
+                "decoder_attention_mask has a 0 behind a 1. processor.encode_prompts pads on the left."
             )
         prompts, mask = _with_start_tokens(prompts, mask, decoder_start_token_id.to(prompts))
         if not mask.all():
@@ -191,8 +190,8 @@ class LatentGenerationMixin(GenerationMixin):
     def _prepare_generated_length(
         self, generation_config: Any, has_default_max_length: bool, input_ids_length: int, **kwargs: Any
     ) -> Any:
-        """As the base class, within the decoder's positions, of which the memory slot takes one and the last token
-        none."""
+        """As the base class, within the decoder's positions. The memory slot takes one position, and the last token
+        takes none."""
         positions = self.injection.max_positions
         room = None if positions is None else positions - self.injection.num_slots - input_ids_length + 1
         if room is not None and room < 1:
@@ -239,7 +238,7 @@ class LatentGenerationMixin(GenerationMixin):
             model_kwargs["decoder_attention_mask"] = F.pad(mask, (slots, 0), value=1)
         if cache is None:
             return
-        # A layer that keeps the last positions only would drop the slot. Static layers must all be as long.
+        # A layer that keeps the last positions only would drop the slot. All static layers must have the same length.
         full_lengths = (layer.max_cache_len for layer in cache.layers if cache.is_compileable and not layer.is_sliding)
         length = max(full_lengths, default=max_cache_length + slots)
         cache.layers = [
@@ -252,19 +251,20 @@ class LatentGenerationMixin(GenerationMixin):
             cache.update(slot, slot, layer)
 
     def create_masks_for_generate(self, **kwargs: Any) -> Any:
-        """The masks of a static cache, made ahead of each pass so that it can be compiled."""
+        """The masks of a static cache. Generation makes them before each pass, so that the pass can be compiled."""
         return create_masks_for_generate(**kwargs, or_mask_function=self.injection.slots_stay_visible)
 
 
 def _with_start_tokens(
     prompts: torch.LongTensor, mask: torch.LongTensor, start_token_id: torch.LongTensor
 ) -> tuple[torch.LongTensor, torch.LongTensor]:
-    """Prompts padded on the left, `(batch, length)`, and their masks, each behind its start token."""
+    """Prompts padded on the left, `(batch, length)`, and their masks, with a start token at the beginning of each
+    prompt."""
     length = prompts.shape[1]
     start = start_token_id.reshape(-1, 1).expand(len(prompts), 1)
     longer, longer_mask = torch.cat([start, prompts], 1), F.pad(mask, (1, 0))
     num_tokens = mask.sum(1, keepdim=True)
-    ahead = length - num_tokens  # (batch, 1), in `longer` the position ahead of the first token
+    ahead = length - num_tokens  # (batch, 1): the position in `longer` ahead of the first token
     lacks_start = longer.gather(1, (ahead + 1).clamp(max=length)).ne(start) | num_tokens.eq(0)
     if not lacks_start.any():
         return prompts, mask
@@ -273,13 +273,15 @@ def _with_start_tokens(
 
 
 def positions_of(mask: torch.Tensor) -> torch.LongTensor:
-    """The position of each token among the real ones, from a mask `(batch, length)` with 0 for padding on the left."""
+    """The position of each token, `(batch, length)`, counted from the first real token, from a mask `(batch, length)`
+    with 0 for padding on the left."""
     return (mask.long().cumsum(1) - 1).clamp(min=0)
 
 
 @contextmanager
 def seeded(seed: int | None) -> Iterator[None]:
-    """Draws of torch from `seed` inside, and the global random state as it was afterwards; `None` changes nothing."""
+    """A context in which torch draws from `seed`. Afterwards the global random state is as it was. `None` changes
+    nothing."""
     if seed is None:
         yield
         return

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""How the latent enters a decoder that knows nothing of latents: as a memory slot and as an embedding (Optimus)."""
+"""How the latent enters a decoder that was not made for latents: as a memory slot and as an embedding (Optimus)."""
 
 from collections.abc import Callable
 
@@ -14,9 +14,10 @@ MEMORY_SLOTS = 1
 
 
 class PrefixCacheLayer(CacheLayerMixin):
-    """One layer's read-only cache: a fixed prefix stands ahead of whatever keys and values the layer computes.
+    """The read-only cache of one layer: a fixed prefix stands ahead of the keys and values that the layer computes.
 
-    It stores nothing, so that a layer may run twice on it (activation checkpointing) and gradients reach the prefix.
+    The cache stores nothing. So a layer may run twice on it (activation checkpointing), and gradients reach the
+    prefix.
 
     Args:
         keys, values (`torch.Tensor` of shape `(batch, heads, slots, head_dim)`): The prefix.
@@ -52,19 +53,21 @@ class PrefixCacheLayer(CacheLayerMixin):
 class LatentInjection(nn.Module):
     """The linear maps that bring a latent into a decoder (Li et al., "Optimus", EMNLP 2020, section 3).
 
-    *Memory*: for each layer one extra slot that every token attends to, the same vector being its key and its value.
-    *Embedding*: one vector that is added to the input embedding at every position. Neither map has a bias.
+    *Memory*: each layer has one extra slot that every token attends to. One vector is both its key and its value.
+    *Embedding*: one vector is added to the input embedding at every position. Neither map has a bias.
 
     Args:
         decoder_config (`PreTrainedConfig`): The decoder's configuration, with `num_hidden_layers`,
-            `num_attention_heads` and `hidden_size`; `num_key_value_heads` and `head_dim` are used where they exist.
+            `num_attention_heads` and `hidden_size`. `num_key_value_heads` and `head_dim` are used if they exist.
         embedding_size (`int`): Width of the decoder's input embeddings.
         latent_size (`int`): Number of latent dimensions.
         latent_injection (`str`): `"memory"`, `"embedding"` or `"both"`.
 
     Attributes:
-        max_positions (`int`, *optional*): How many positions a text and the slots may take: as many as the decoder
-            has, or as the first of its layers to lose sight of the slots can see, where no mask keeps them in sight.
+        num_slots (`int`): The number of positions of the decoder that the latent takes.
+        max_positions (`int`, *optional*): The number of positions that a text and the slots may take together. The
+            limit is the decoder's number of positions, or the shortest attention window that no mask can extend to
+            the slots.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class LatentInjection(nn.Module):
     ) -> None:
         super().__init__()
         self.memory = self.embedding = self.window = None
+        self.num_slots = 0 if latent_injection == "embedding" else MEMORY_SLOTS
         self.max_positions = getattr(decoder_config, "max_position_embeddings", None)
         if latent_injection != "embedding":
             attention_heads = getattr(decoder_config, "num_attention_heads", None)
@@ -87,53 +91,54 @@ class LatentInjection(nn.Module):
             self.memory = nn.Linear(latent_size, self.num_layers * self.num_heads * self.head_dim, bias=False)
             windows = [kwargs.get("sliding_window") for kwargs in get_layer_types_and_kwargs(decoder_config)[1]]
             self.window = min((window for window in windows if window is not None), default=None)
-            limits = [self.max_positions, *_closed_windows(decoder_config)]
+            limits = [self.max_positions, *_fixed_windows(decoder_config)]
             self.max_positions = min((limit for limit in limits if limit is not None), default=None)
         if latent_injection != "memory":
             self.embedding = nn.Linear(latent_size, embedding_size, bias=False)
 
     @property
-    def num_slots(self) -> int:
-        """How many positions of the decoder the latent takes."""
-        return 0 if self.memory is None else MEMORY_SLOTS
-
-    @property
     def slots_stay_visible(self) -> Callable[..., torch.Tensor] | None:
-        """What is added to the masks of a decoder some of whose layers see the last positions only, and would lose
-        sight of the slots; `None` for all others."""
+        """A function that keeps the slots in the masks of layers that see the last positions only; `None` for a
+        decoder without such layers."""
         return None if self.window is None else lambda batch, head, query, key: key < self.num_slots
 
-    def memory_slots(self, latents: torch.Tensor, packing: Packing | None = None) -> list[torch.Tensor]:
-        """For each layer its slots, key and value alike: `(rows, heads, slots, head_dim)`; a row has one, or with
-        `packing` one for each of its sentences.
+    def prepare_inputs(
+        self, inputs_embeds: torch.Tensor, latents: torch.Tensor, packing: Packing | None = None
+    ) -> tuple[torch.Tensor, Cache | None]:
+        """
+        What a decoder is given to read whole texts under their latents.
 
         Args:
-            latents (`torch.Tensor` of shape `(batch, latent_size)`).
+            inputs_embeds (`torch.Tensor` of shape `(rows, length, embedding_size)`): The embeddings of the tokens.
+            latents (`torch.Tensor` of shape `(batch, latent_size)`): The latents.
+            packing ([`Packing`], *optional*): How sentences share rows.
+
+        Returns:
+            `tuple`: the embeddings, with the latent added if it enters there, and a read-only cache that holds the
+            memory slots, or `None` without slots.
+
+        Raises:
+            ValueError: for a text that is too long to see the slots.
+        """
+        self._check_length((inputs_embeds.shape[1] if packing is None else packing.length) + self.num_slots)
+        inputs_embeds = self.add_embedding(inputs_embeds, latents, packing)
+        if self.memory is None:
+            return inputs_embeds, None
+        slots = self.memory_slots(latents, packing)
+        return inputs_embeds, Cache(layers=[PrefixCacheLayer(slot, slot) for slot in slots])
+
+    def memory_slots(self, latents: torch.Tensor, packing: Packing | None = None) -> list[torch.Tensor]:
+        """The slots of each layer, `(rows, heads, slots, head_dim)`, which are both keys and values. A row has one
+        slot, or with `packing` one for each of its sentences.
+
+        Args:
+            latents (`torch.Tensor` of shape `(batch, latent_size)`): The latents.
             packing ([`Packing`], *optional*): How sentences share rows.
         """
         projected = self.memory(latents.to(self.memory.weight.dtype))
-        slots = projected.unsqueeze(1) if packing is None else packing.of_members(projected)
+        slots = projected.unsqueeze(1) if packing is None else packing.arrange_by_row(projected)
         slots = slots.unflatten(2, (self.num_layers, self.num_heads, self.head_dim))
         return list(slots.permute(2, 0, 3, 1, 4).unbind())
-
-    def check_length(self, length: int) -> None:
-        """Refuse a text that takes, with the slots, more positions than can see the slots.
-
-        Raises:
-            ValueError: with the way out.
-        """
-        if self.max_positions is not None and length > self.max_positions:
-            raise ValueError(
-                f"A text takes {length} positions of the decoder, and behind {self.max_positions} some of its layers "
-                "lose sight of the latent's memory slot. Cut texts to fit: processor.tokenizer.model_max_length = "
-                f"{self.max_positions}; or build the model with latent_injection='embedding'."
-            )
-
-    def prefix_cache(self, latents: torch.Tensor, packing: Packing | None = None) -> Cache | None:
-        """A read-only cache that holds the memory slots, for a pass over whole sentences; `None` without memory."""
-        if self.memory is None:
-            return None
-        return Cache(layers=[PrefixCacheLayer(slot, slot) for slot in self.memory_slots(latents, packing)])
 
     def add_embedding(
         self, inputs_embeds: torch.Tensor, latents: torch.Tensor, packing: Packing | None = None
@@ -142,12 +147,22 @@ class LatentInjection(nn.Module):
         if self.embedding is None:
             return inputs_embeds
         vectors = self.embedding(latents.to(self.embedding.weight.dtype))
-        vectors = vectors.unsqueeze(1) if packing is None else packing.of_places(vectors)
+        vectors = vectors.unsqueeze(1) if packing is None else packing.repeat_for_places(vectors)
         return inputs_embeds + vectors.to(inputs_embeds.dtype)
 
+    def _check_length(self, length: int) -> None:
+        if self.max_positions is not None and length > self.max_positions:
+            raise ValueError(
+                f"A text takes {length} positions of the decoder, and behind {self.max_positions} positions some of "
+                "the decoder's layers lose sight of the latent's memory slot. Cut texts to fit: "
+                f"processor.tokenizer.model_max_length = {self.max_positions}; or build the model with "
+                "latent_injection='embedding'."
+            )
 
-def _closed_windows(decoder_config: PreTrainedConfig) -> list[int]:
-    """Windows that no mask opens: GPT-Neo cuts them in its attention, and chunks (Llama 4) have masks of their own."""
+
+def _fixed_windows(decoder_config: PreTrainedConfig) -> list[int]:
+    """Attention windows that no mask can extend: GPT-Neo cuts them inside its attention, and layers that attend within
+    chunks (Llama 4) make their own masks."""
     windows = [decoder_config.window_size] if "local" in getattr(decoder_config, "attention_layers", ()) else []
     layer_types, layer_kwargs = get_layer_types_and_kwargs(decoder_config)
     chunked = zip(layer_types, layer_kwargs, strict=True)

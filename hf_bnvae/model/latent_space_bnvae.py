@@ -1,32 +1,24 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Texts to latents and back: what one does in a latent space, on texts as they are, with the processor attached."""
+"""Texts to latents and back: reconstruct, sample, interpolate, compare, with the processor attached to the model."""
 
-import math
 import operator
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Literal
 
 import torch
 from torch.nn import functional as F
-from transformers.utils import logging
 
 from .generation_bnvae import seeded
+from .text_encoding_bnvae import encode_in_batches, with_progress
 
-# A text, or a latent `(latent_size,)`; or several, as any iterable or a tensor or array `(n, latent_size)`.
+# One text or latent `(latent_size,)`, or several: an iterable, or a tensor or array `(n, latent_size)`.
 TextsOrLatents = str | Iterable[str] | torch.Tensor | Iterable[Any]
 
 InterpolationMethod = Literal["linear", "spherical"]
 
-# Work of fewer batches than this is done before a bar could be read.
-_MIN_BATCHES_FOR_PROGRESS = 8
-# So many batches of texts are tokenized at once.
-_TOKENIZED_BATCHES = 64
-# So many texts go through the encoder by themselves; fewer would keep it less busy.
-_ENOUGH_OF_ONE_LENGTH = 16
 # Half characters, which no tokenizer takes.
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -39,7 +31,7 @@ class Neighbour:
     Args:
         index (`int`): Its place in the corpus.
         distance (`float`): Its distance from the query.
-        text (`str`, *optional*): The text there, if the corpus was given as texts.
+        text (`str`, *optional*): Its text, if the corpus was given as texts.
     """
 
     index: int
@@ -57,15 +49,15 @@ def interpolate_latents(
         start, end (`torch.Tensor` of shape `(..., latent_size)`): The ends.
         steps (`int`): Number of points, at least 2.
         method (`str`, *optional*, defaults to `"linear"`): `"linear"` for equal steps on the straight line, or
-            `"spherical"` for equal angles on the arc between the directions (Shoemake 1985; White 2016), which stays
-            away from the origin, as draws of the prior do in many dimensions.
+            `"spherical"` for equal angles on the arc between the directions (Shoemake 1985; White 2016). The arc stays
+            away from the origin. So do draws of the prior in many dimensions.
 
     Returns:
         `torch.Tensor` of shape `(..., steps, latent_size)`
 
     Raises:
-        ValueError: for fewer than two steps, an unknown method, and with `"spherical"` for a latent of length zero or
-            a pair of opposite ones, between which there is no shortest arc.
+        ValueError: for fewer than two steps or an unknown method. With `"spherical"` also for a latent of length zero,
+            and for a pair of opposite latents, which has no shortest arc.
     """
     steps = _require_count("steps", steps, 2)
     weights = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device).unsqueeze(-1)  # (steps, 1)
@@ -74,7 +66,7 @@ def interpolate_latents(
         return torch.lerp(start, end, weights)
     if method != "spherical":
         raise ValueError(f"method must be 'linear' or 'spherical', got {method!r}.")
-    # In float64: the arc cosine of nearly parallel directions loses half of the digits.
+    # In float64, since the arc cosine of nearly parallel directions loses half of the digits.
     start64, end64 = start.double(), end.double()
     cosine = F.cosine_similarity(start64, end64, dim=-1, eps=0.0).clamp(-1, 1)
     if cosine.isnan().any():
@@ -84,7 +76,7 @@ def interpolate_latents(
         raise ValueError("Between opposite latents there is no shortest arc. Use method='linear'.")
     parts = (1 - weights) * angle, weights * angle
     on_arc = (torch.sin(parts[0]) * start64 + torch.sin(parts[1]) * end64) / torch.sin(angle)
-    # Where the directions agree the arc is the line.
+    # If the directions agree, the arc is the line.
     return torch.where(angle < 1e-6, torch.lerp(start64, end64, weights.double()), on_arc).to(start.dtype)
 
 
@@ -92,23 +84,23 @@ class LatentSpaceMixin:
     """
     The latent space of a [`BNVAEModel`] in terms of texts.
 
-    [`~LatentSpaceMixin.attach_processor`] comes first. Wherever a method takes texts it takes latents as well: a
-    string or a latent of shape `(latent_size,)` for one, a list of strings or a tensor of shape `(n, latent_size)` for
-    several; for one it returns one result, for several a list. All methods share these arguments:
+    Call [`~LatentSpaceMixin.attach_processor`] first. Every method takes texts or latents, one or several. One is a
+    string or a latent of shape `(latent_size,)`, and gives one result. Several are a list of strings or a tensor of
+    shape `(n, latent_size)`, and give a list of results. All methods share these arguments:
 
         batch_size (`int`, *optional*, defaults to 64): Sentences that are encoded or decoded at once.
-        show_progress (`bool`, *optional*): Whether to draw progress bars; by default where there are many batches.
-        seed (`int`, *optional*): Seed of every draw of the call; the global random state is then left as it was.
+        show_progress (`bool`, *optional*): Whether to draw progress bars; by default for many batches.
+        seed (`int`, *optional*): Seed of every draw of the call. The global random state then stays as it was.
         **generation_kwargs: Arguments of [`~BNVAEModel.generate`] (`max_new_tokens`, `do_sample`, `num_beams`, ...).
 
-    and raise `ValueError` for a model in training mode, an empty text, and latents that are no latents of the model.
+    All methods raise `ValueError` in training mode, for an empty text, and for latents that the model cannot decode.
     """
 
     processor: Any = None
 
     def attach_processor(self, processor: Any) -> Any:
         """
-        Give the model the processor with which it was trained, so that it can be asked about texts.
+        Give the model the processor with which it was trained, so that its methods take texts.
 
         Args:
             processor ([`BNVAEProcessor`]): The processor.
@@ -117,13 +109,13 @@ class LatentSpaceMixin:
             The model itself: `model = BNVAEModel.from_pretrained(path).attach_processor(processor)`.
 
         Raises:
-            ValueError: if the sizes of its vocabularies show that it is not the model's.
+            ValueError: if the sizes of its vocabularies show that it belongs to another model.
         """
         for name, config in (("encoder_tokenizer", self.config.encoder), ("tokenizer", self.config.decoder)):
             tokenizer = getattr(processor, name, None)
             if tokenizer is None:
                 raise ValueError(f"The processor must be a BNVAEProcessor, got {type(processor).__name__}.")
-            # Embeddings are often padded to a round size, so they may be somewhat larger than the vocabulary; and some
+            # Embeddings may be somewhat larger than the vocabulary, since many are padded to a round size. And some
             # vocabularies have special tokens for other uses (Gemma's image token) that a language model lacks.
             needed = {tokenizer.eos_token_id, tokenizer.pad_token_id}
             spared = sum(index >= config.vocab_size for index in set(tokenizer.all_special_ids) - needed)
@@ -152,8 +144,8 @@ class LatentSpaceMixin:
 
         Args:
             texts (`str` or sequence of `str`): One text or several.
-            sample_posterior (`bool`, *optional*, defaults to `False`): Draw from each text's posterior, rather than
-                take its mode.
+            sample_posterior (`bool`, *optional*, defaults to `False`): Draw from each text's posterior instead of
+                taking its mode.
             batch_size, show_progress, seed: See [`LatentSpaceMixin`].
 
         Returns:
@@ -169,17 +161,15 @@ class LatentSpaceMixin:
             if _SURROGATES.search(item):
                 raise ValueError(f"The text at index {index} is no valid Unicode: {reprlib.repr(item)}.")
         self.require_evaluation_mode()
+        batch_size = _require_count("batch_size", batch_size)
         latents = torch.empty(len(items), self.config.latent_size, dtype=self.posterior.mean_projection.weight.dtype)
         with seeded(seed):
-            # All at once and on the CPU: the same draws in batches of any size and on every device.
+            # Drawn at once and on the CPU, so that batches of any size and all devices get the same draws.
             noise = torch.randn(latents.shape) if sample_posterior else None
-            batches = _batches_of_like_length(items, processor, _require_count("batch_size", batch_size))
-            for parts in _with_progress(batches, len(items), batch_size, show_progress, "Encoding"):
-                for rows, part in parts:
-                    inputs = {name: torch.tensor(ids, device=self.device) for name, ids in part.items()}
-                    posterior = self.encode(**inputs)
-                    part_latents = posterior.mode() if noise is None else posterior.sample(noise[rows])
-                    latents[rows] = part_latents.to(latents)
+            for places, features in encode_in_batches(self, processor, items, batch_size, show_progress):
+                posterior = self.posterior(features)
+                drawn = posterior.mode() if noise is None else posterior.sample(noise[places])
+                latents[places] = drawn.to(latents)
         return latents[0] if isinstance(texts, str) else latents
 
     def reconstruct(
@@ -197,14 +187,14 @@ class LatentSpaceMixin:
 
         Args:
             texts (`str`, sequence of `str`, or latents): What to decode.
-            sample_posterior (`bool`, *optional*, defaults to `False`): Decode a draw from each text's posterior,
-                rather than its mode.
-            prompt (`str`, *optional*): How every text begins; the decoder goes on from there under each latent.
+            sample_posterior (`bool`, *optional*, defaults to `False`): Decode a draw from each text's posterior
+                instead of its mode.
+            prompt (`str`, *optional*): The beginning of every text, which the decoder continues under each latent.
             batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`].
 
         Returns:
-            `str` for one text or latent, `list[str]` for several; a list of `num_return_sequences` texts in place of
-            each text, where that is more than one.
+            `str` for one text or latent, `list[str]` for several. With `num_return_sequences` above one, a list of
+            this number of texts for each text or latent.
 
         Example:
 
@@ -231,17 +221,17 @@ class LatentSpaceMixin:
         Texts from draws of the prior N(0, I).
 
         Args:
-            n (`int`, *optional*, defaults to 1): How many.
-            prompt (`str`, *optional*): How every text begins.
-            batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`]. Each draw is decoded
-                greedily unless they say otherwise.
+            n (`int`, *optional*, defaults to 1): Number of texts.
+            prompt (`str`, *optional*): The beginning of every text.
+            batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`]. By default each draw is
+                decoded greedily.
 
         Returns:
             `list[str]` of length `n`.
         """
         n = _require_count("n", n)
         with seeded(seed):
-            # On the CPU, so that a seed means the same latents on every device.
+            # On the CPU, so that a seed gives the same latents on every device.
             latents = torch.randn(n, self.config.latent_size)
             return self._decode_latents(latents, prompt, batch_size, show_progress, generation_kwargs)
 
@@ -257,10 +247,10 @@ class LatentSpaceMixin:
         **generation_kwargs: Any,
     ) -> list[Any]:
         """
-        Texts along the way from one latent to another, what both ends decode to included.
+        Texts along the way from one latent to another, both ends included.
 
         Args:
-            a, b (`str`, sequence of `str`, or latents): The ends; as many of the one as of the other.
+            a, b (`str`, sequence of `str`, or latents): The ends, the same number of each.
             steps (`int`, *optional*, defaults to 9): Number of texts, at least 2.
             method (`str`, *optional*, defaults to `"linear"`): `"linear"` or `"spherical"`; see
                 [`interpolate_latents`].
@@ -291,12 +281,12 @@ class LatentSpaceMixin:
         **generation_kwargs: Any,
     ) -> str | list[Any]:
         """
-        What is to `c` as `b` is to `a`: the text at `z_c + degree * (z_b - z_a)` (Optimus, Li et al., EMNLP 2020).
+        Change `c` in the way in which `b` differs from `a`: the text at `z_c + degree * (z_b - z_a)` (Optimus, Li et
+        al., EMNLP 2020).
 
         Args:
-            a, b (`str`, sequence of `str`, or latents): Before and after. One pair serves every `c`; otherwise as
-                many as of `c`.
-            c (`str`, sequence of `str`, or latents): What to change likewise.
+            a, b (`str`, sequence of `str`, or latents): Before and after: one pair for every `c`, or one for each.
+            c (`str`, sequence of `str`, or latents): What to change.
             degree (`float`, *optional*, defaults to 1): How far to go; 0 gives the reconstruction of `c`.
             batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`].
 
@@ -332,9 +322,9 @@ class LatentSpaceMixin:
 
         Args:
             queries (`str`, sequence of `str`, or latents): What to look for.
-            corpus (sequence of `str`, or latents): Where to look. To search one corpus often, pass the latents that
-                [`~LatentSpaceMixin.encode_texts`] gave once.
-            k (`int`, *optional*, defaults to 5): How many neighbours; all, where the corpus holds no more.
+            corpus (sequence of `str`, or latents): Where to look. To search a corpus several times, encode it once
+                with [`~LatentSpaceMixin.encode_texts`] and pass the latents.
+            k (`int`, *optional*, defaults to 5): Number of neighbours. A smaller corpus gives all of its latents.
             metric (`str`, *optional*, defaults to `"euclidean"`): `"euclidean"`, or `"cosine"` for one minus the
                 cosine of the angle.
             batch_size, show_progress: See [`LatentSpaceMixin`].
@@ -349,7 +339,7 @@ class LatentSpaceMixin:
         corpus_latents, _ = self.as_latents(corpus, batch_size, show_progress)
         if len(corpus_latents) == 0:
             raise ValueError("The corpus is empty.")
-        # Distances have no kernel in half precision.
+        # PyTorch has no kernel for distances in half precision.
         dtype = torch.promote_types(latents.dtype, torch.float32)
         latents, corpus_latents = latents.to(dtype), corpus_latents.to(dtype)
         k = min(_require_count("k", k), len(corpus_latents))
@@ -362,7 +352,7 @@ class LatentSpaceMixin:
             if metric == "cosine":
                 distances = 1 - F.normalize(latents[rows], dim=-1) @ corpus_latents.T
             else:
-                # Differences rather than a matrix product, which loses the digits of small distances.
+                # By differences, since a matrix product loses the digits of small distances.
                 distances = torch.cdist(latents[rows], corpus_latents, compute_mode="donot_use_mm_for_euclid_dist")
             nearest = distances.topk(k, largest=False)
             for values, indices in zip(nearest.values.tolist(), nearest.indices.tolist(), strict=True):
@@ -382,7 +372,7 @@ class LatentSpaceMixin:
         sample_posterior: bool = False,
     ) -> tuple[torch.FloatTensor, bool]:
         """
-        What all methods here make of texts or latents.
+        The latents of texts, or given latents after a check. All methods of this class take their inputs through it.
 
         Args:
             items (`str`, sequence of `str`, or latents): One or several.
@@ -390,7 +380,8 @@ class LatentSpaceMixin:
             batch_size, show_progress: See [`LatentSpaceMixin`].
 
         Returns:
-            `tuple`: latents of shape `(n, latent_size)` on the CPU, and whether it was one, not a list of one.
+            `tuple`: latents of shape `(n, latent_size)` on the CPU, and whether `items` is one text or latent, and not
+            a list of one.
         """
         items = _materialize(items)
         if not isinstance(items, torch.Tensor):
@@ -410,7 +401,7 @@ class LatentSpaceMixin:
         show_progress: bool | None,
         generation_kwargs: dict[str, Any],
     ) -> list[Any]:
-        """The text of each latent of `(n, latent_size)`, or a list of several."""
+        """The text of each latent of `(n, latent_size)`; a list of texts for each, with several returned sequences."""
         processor = self._require_processor()
         for name in ("input_ids", "latents", "decoder_input_ids", "return_dict_in_generate"):
             if name in generation_kwargs:
@@ -421,7 +412,7 @@ class LatentSpaceMixin:
         for rows in self._batches(range(len(latents)), batch_size, show_progress, "Decoding"):
             prompts = {} if prompt is None else processor.encode_prompts([prompt] * len(rows)).to(self.device)
             output = self.generate(latents=latents[rows], **prompts, **generation_kwargs)
-            # A generation configuration may ask for more than the tokens.
+            # With some generation configurations the output is an object that holds the tokens.
             texts = processor.decode_texts(getattr(output, "sequences", output))
             each = len(texts) // len(rows)
             decoded += texts if each == 1 else [texts[i : i + each] for i in range(0, len(texts), each)]
@@ -432,54 +423,15 @@ class LatentSpaceMixin:
     ) -> Iterable[list[int]]:
         batch_size = _require_count("batch_size", batch_size)
         batches = (list(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size))
-        return _with_progress(batches, len(indices), batch_size, show_progress, description)
+        return with_progress(batches, len(indices), batch_size, show_progress, description)
 
     def _require_processor(self) -> Any:
         if self.processor is None:
             raise ValueError(
-                "The model has no processor, so it knows no texts. Attach the one that was saved with it: "
+                "The model has no processor, so it cannot take texts. Attach the processor that was saved with it: "
                 "model.attach_processor(BNVAEProcessor.from_pretrained(...))."
             )
         return self.processor
-
-
-def _with_progress(
-    batches: Iterable[Any], count: int, batch_size: int, show_progress: bool | None, description: str
-) -> Iterable[Any]:
-    """The batches of `count` items, with a bar where one is asked for, or where it could be read."""
-    total = math.ceil(count / batch_size)
-    show = total >= _MIN_BATCHES_FOR_PROGRESS if show_progress is None else show_progress
-    return logging.tqdm(batches, total=total, desc=description, disable=not show, leave=False)
-
-
-def _batches_of_like_length(
-    texts: Sequence[str], processor: Any, batch_size: int
-) -> Iterator[list[tuple[list[int], dict[str, list[list[int]]]]]]:
-    """Texts' places and what the encoder takes of them, batch by batch: those of like length together, so that little
-    is padding. Where a batch has enough of one length these are a part of their own, which needs no mask either."""
-    # Tokens are known of some batches at a time, characters of all.
-    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-    for start in range(0, len(order), batch_size * _TOKENIZED_BATCHES):
-        places = order[start : start + batch_size * _TOKENIZED_BATCHES]
-        tokens = processor([texts[place] for place in places], return_labels=False)
-        lengths = [len(ids) for ids in tokens["input_ids"]]
-        by_tokens = sorted(range(len(places)), key=lengths.__getitem__)
-        for first in range(0, len(places), batch_size):
-            parts, others = [], []
-            for _, group in groupby(by_tokens[first : first + batch_size], key=lengths.__getitem__):
-                rows = list(group)
-                if len(rows) >= _ENOUGH_OF_ONE_LENGTH:
-                    parts.append(rows)
-                else:
-                    others += rows
-            yield [
-                (
-                    [places[row] for row in rows],
-                    processor.pad({n: [own[row] for row in rows] for n, own in tokens.items()}),
-                )
-                for rows in (*parts, others)
-                if rows
-            ]
 
 
 def _materialize(items: Any) -> str | list[Any] | torch.Tensor:

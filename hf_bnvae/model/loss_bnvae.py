@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 
+# The label of positions that are not scored.
 IGNORE_INDEX = -100
 
 
 def token_nll(scored_logits: torch.Tensor, labels: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
-    """-log p of each label in nats, 0 where none is scored, `(batch, length)`, from the logits `(scored,
-    vocab_size)` of the scored labels."""
+    """-log p of each label in nats, `(batch, length)`, from the logits `(scored, vocab_size)` of the scored labels. It
+    is 0 at positions that are not scored."""
     nll, _ = _TokenNLL.apply(scored_logits, labels[scored])
     return nll.new_zeros(labels.shape).masked_scatter(scored, nll)
 
@@ -21,9 +22,9 @@ def sentence_nll(scored_logits: torch.Tensor, labels: torch.Tensor, scored: torc
 
 
 class _TokenNLL(torch.autograd.Function):
-    """What `F.cross_entropy(logits, labels, reduction="none")` gives, in single precision at least, and the
-    log-softmax. Its backward pass makes one tensor of the logits' size where that of PyTorch makes two, and fills one
-    of them with zeros."""
+    """The result of `F.cross_entropy(logits, labels, reduction="none")`, at least in single precision, and the
+    log-softmax. The backward pass makes one tensor of the logits' size. PyTorch's makes two, and fills one with
+    zeros."""
 
     @staticmethod
     def forward(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,7 +34,7 @@ class _TokenNLL(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: tuple[torch.Tensor, ...]) -> None:
         logits, labels = inputs
-        # The log-softmax is an output so that a second derivative goes through it; a first one leaves it out.
+        # The log-softmax is an output, so that a second derivative goes through it. A first derivative does not.
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[1], labels.unsqueeze(-1))
         ctx.dtype = logits.dtype
@@ -46,7 +47,7 @@ class _TokenNLL(torch.autograd.Function):
         gradient = None
         if of_nll is not None:
             of_nll, probs = of_nll.unsqueeze(-1), log_probs.exp()
-            # What is to be differentiated again needs its factors.
+            # A second differentiation needs both factors as they are.
             gradient = probs * of_nll if torch.is_grad_enabled() else probs.mul_(of_nll)
             gradient.scatter_add_(-1, labels, -of_nll)
         if of_log_probs is not None:

@@ -4,6 +4,7 @@
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -22,29 +23,28 @@ from transformers.utils import ModelOutput, logging
 from transformers.utils.generic import is_flash_attention_requested
 
 from .batch_statistics_bnvae import BatchRootMeanSquare, BatchStandardization, posterior_batch_mean
-from .chunking_bnvae import count_chunks, cut_into_chunks, real_lengths, run_in_chunks
-from .configuration_bnvae import BNVAEConfig, check_chunk_size
+from .chunking_bnvae import BatchPlan, plan_chunks
+from .configuration_bnvae import BNVAEConfig
 from .gaussian_bnvae import DiagonalGaussian
 from .generation_bnvae import LatentGenerationMixin, positions_of
 from .injection_bnvae import LatentInjection
 from .latent_space_bnvae import LatentSpaceMixin
 from .loss_bnvae import IGNORE_INDEX, sentence_nll, token_nll
-from .packing_bnvae import Packing, decoder_can_pack, encoder_can_pack, encoder_positions, pack_sentences
+from .packing_bnvae import Packing, pack_for_decoder, pack_for_encoder
 from .posterior_bnvae import (
     BatchNormMeanPosterior,
     DiversityUncertaintyPosterior,
     PosteriorHead,
-    RateScale,
-    TauScale,
     build_posterior_head,
 )
+from .scales_bnvae import RateScale, TauScale
 
 logger = logging.get_logger(__name__)
 
 
 FreezablePart = Literal["encoder", "decoder", "both"]
 
-# What `from_encoder_decoder_pretrained` hands on to the loading of both networks.
+# Arguments of `from_encoder_decoder_pretrained` that go to the loading of both networks.
 _LOADING_KWARGS = (
     "cache_dir",
     "force_download",
@@ -63,8 +63,8 @@ class BNVAEOutput(ModelOutput):
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is given):
-            The negative ELBO in nats per sentence: `reconstruction_nll + kl.sum(-1)`, averaged over the sentences, in
-            a distributed training over those of all processes.
+            The negative ELBO in nats per sentence: the mean of `reconstruction_nll + kl.sum(-1)` over the sentences.
+            In a distributed training this is the mean over the sentences of all processes.
         reconstruction_nll (`torch.FloatTensor` of shape `(batch,)`, *optional*, returned when `labels` is given):
             -log p(x | z) in nats, summed over the labels of each sentence, EOS included.
         kl (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*):
@@ -72,8 +72,8 @@ class BNVAEOutput(ModelOutput):
         mean (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*): Means of the posteriors.
         logvar (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*): Their log variances.
         latents (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*): The latents that were decoded.
-        logits (`torch.FloatTensor`, *optional*, returned when `output_logits=True`, and always without `labels` when
-            something was decoded): `(batch, target_length, vocab_size)`.
+        logits (`torch.FloatTensor` of shape `(batch, target_length, vocab_size)`, *optional*, returned when
+            `output_logits=True` or `decoder_input_ids` are given): Of the decoder.
         past_key_values (`Cache`, *optional*, returned when one was passed in): The decoder's cache.
     """
 
@@ -104,7 +104,8 @@ class BNVAEPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    # All of the posterior but its counters of batches, which are integers: loading would turn them into floats.
+    # All tensors of the posterior except the counters of batches. These are integers, and loading would turn them into
+    # floats.
     _keep_in_fp32_modules_strict = [
         "posterior.*projection",
         "posterior.*running",
@@ -113,7 +114,7 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         "posterior.shift",
         "posterior.spread",
     ]
-    # The trainer must not scale the loss by label tokens: it is a mean over sentences.
+    # The loss is a mean over sentences, so the trainer must not scale it by the number of label tokens.
     accepts_loss_kwargs = False
 
     @classmethod
@@ -138,20 +139,20 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         """As [`~transformers.PreTrainedModel.save_pretrained`].
 
         Raises:
-            ValueError: for a model in which a part has adapters of PEFT, whose weights loading would not find.
+            ValueError: if a part of the model has adapters of PEFT, since loading would not find their weights.
         """
         if not self._hf_peft_config_loaded and has_adapters(self):
             raise ValueError(
-                "Adapters of PEFT are inside this model, and it could not be loaded as it would be saved. Give the "
-                "whole model its adapters, model = peft.get_peft_model(model, config), and save what that returns; or "
-                "save the model without them, after merge_and_unload() of what has them."
+                "A part of this model has adapters of PEFT, and a saved copy could not be loaded. Either give "
+                "adapters to the whole model, model = peft.get_peft_model(model, config), and save the result; or "
+                "call merge_and_unload() of the part with adapters, and save the model without them."
             )
         super().save_pretrained(*args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # Called for every module of ours that holds a tensor, but not for this container and not inside the two
-        # networks, which bring their own initialisation.
+        # Transformers calls this for every module of this package that holds a tensor. It does not call it for this
+        # container, or inside the two networks, which have their own initialisation.
         super()._init_weights(module)
         if isinstance(module, TauScale):
             init.constant_(module.theta, module.theta_init)
@@ -172,7 +173,8 @@ class BNVAEPreTrainedModel(PreTrainedModel):
 
 
 class BNVAEEncoderSide(BNVAEPreTrainedModel):
-    """What a whole model and one without a decoder have in common: `self.encoder` and `self.posterior`."""
+    """Encoder and posterior head, `self.encoder` and `self.posterior`: the base of the whole model, and of a model
+    without a decoder."""
 
     encoder: PreTrainedModel
     posterior: PosteriorHead
@@ -183,15 +185,12 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
             config.posterior,
             config.encoder.hidden_size,
             config.latent_size,
-            tau=config.bn_tau,
-            gamma=config.bn_gamma,
-            rate=config.rate,
-            theta_init=config.bn_theta_init,
+            **config.scale_settings(),
         )
 
     def _prepare_pooler(self) -> None:
-        """Demand the pooler where it is used, drop it where it is not: a parameter without a gradient keeps DDP from
-        synchronising."""
+        """Demand the pooler if the model uses it, and drop it otherwise: DDP does not synchronise with a parameter
+        that gets no gradient."""
         pooler = getattr(self.encoder, "pooler", None)
         if self.config.pooling == "pooler":
             if pooler is None:
@@ -220,80 +219,95 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         The posteriors of sentences.
 
         Args:
+            input_ids, attention_mask, chunk_size, checkpoint_chunks, **kwargs: As in [`~BNVAEEncoderSide.features`].
+
+        Returns:
+            [`DiagonalGaussian`]: with `mean` and `logvar`, each `(batch, latent_size)`, `sample()`, `mode()`, `kl()`.
+        """
+        return self.posterior(self.features(input_ids, attention_mask, chunk_size, checkpoint_chunks, **kwargs))
+
+    def features(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        chunk_size: int | None = None,
+        checkpoint_chunks: bool | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """
+        The encoder's pooled hidden states of sentences, from which the posterior head makes the posteriors.
+
+        Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids of the encoder's vocabulary.
             attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
             chunk_size, checkpoint_chunks (*optional*): As in [`~BNVAEModel.forward`].
             **kwargs: Further arguments of the encoder (`token_type_ids`, ...).
 
         Returns:
-            [`DiagonalGaussian`]: with `mean` and `logvar`, each `(batch, latent_size)`, `sample()`, `mode()`, `kl()`.
+            `torch.Tensor` of shape `(batch, hidden_size)`
+
+        Raises:
+            ValueError: for an empty batch, or a text that is longer than the encoder's positions.
         """
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
-        if len(input_ids) == 0:
+        if input_ids.shape[0] == 0:
             raise ValueError(
                 f"input_ids of shape {tuple(input_ids.shape)} hold no sentence. In a distributed training every "
-                "process needs one at least in each batch: drop a last batch that is too small to share out."
+                "process needs at least one sentence in each batch: drop a last batch that is too small to share out."
             )
         _check_length(input_ids.shape[1], self.config.encoder, "encoder")
-
-        lengths = real_lengths(torch.ones_like(input_ids) if attention_mask is None else attention_mask)
-        parts, order = cut_into_chunks(
+        plan = self._plan_batch(
             {"input_ids": input_ids, "attention_mask": attention_mask, **kwargs},
-            lengths,
-            self._count_chunks(lengths, chunk_size),
+            torch.ones_like(input_ids) if attention_mask is None else attention_mask,
+            chunk_size,
         )
-        if not kwargs and self._packs_encoder(attention_mask, lengths):
-            for part in parts:
-                part["packing"] = pack_sentences(real_lengths(part["attention_mask"]))
-        (features,) = run_in_chunks(self._features, parts, order, self._checkpoints_chunks(checkpoint_chunks))
-        return self.posterior(features)
+        if self._may_pack and attention_mask is not None and not kwargs and self.config.pooling != "pooler":
+            packings = pack_for_encoder(self.encoder, [part["attention_mask"] for part in plan.parts])
+            for part, packing in zip(plan.parts, packings, strict=True):
+                part["packing"] = packing
+        (features,) = self._run_batch(self._pooled_hidden_states, plan, checkpoint_chunks)
+        return features
 
-    def _packs_encoder(self, attention_mask: torch.Tensor | None, lengths: torch.Tensor) -> bool:
-        """Whether sentences share rows of the encoder: where it can, a sentence's vector is made of its own positions'
-        hidden states, and padding is on the right."""
-        if attention_mask is None or not self._may_pack or self.config.pooling == "pooler":
-            return False
-        if not encoder_can_pack(self.encoder):
-            return False
-        return torch.equal(attention_mask.ne(0).sum(1), lengths) and bool(lengths.all())
+    def _plan_batch(
+        self, inputs: dict[str, Any], mask: torch.Tensor, chunk_size: int | None, **vectors: torch.Tensor
+    ) -> BatchPlan:
+        """The passes in which a batch goes through a network, by the call's chunk size or the configuration's."""
+        chunk_size = self.config.chunk_size if chunk_size is None else chunk_size
+        if chunk_size is None:
+            return BatchPlan([{**inputs, **vectors}])
+        return plan_chunks(inputs, mask, chunk_size, self, **vectors)
+
+    def _run_batch(
+        self, function: Callable[..., tuple[torch.Tensor, ...]], plan: BatchPlan, checkpoint_chunks: bool | None
+    ) -> tuple[torch.Tensor, ...]:
+        """`function` over the parts of a plan; a batch in one part goes straight to it."""
+        checkpoint_chunks = self.config.checkpoint_chunks if checkpoint_chunks is None else checkpoint_chunks
+        if plan.order is None and not checkpoint_chunks:
+            return function(**plan.parts[0])
+        return plan.run(function, checkpoint_chunks)
 
     @property
     def _may_pack(self) -> bool:
-        # The rows depend on the lengths, which a traced graph must not.
+        # The rows depend on the lengths, and a traced graph must serve all lengths.
         return self.config.pack_sentences and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
 
-    def _features(
+    def _pooled_hidden_states(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
         packing: Packing | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor]:
-        """One vector of each sentence, `(batch, hidden_size)`."""
+        """One vector for each sentence, `(batch, hidden_size)`."""
         if packing is None:
             outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
             return (self._pool(outputs, attention_mask),)
-        outputs = self.encoder(
-            input_ids=packing.pack(input_ids, fill=self.config.encoder.pad_token_id or 0),
-            attention_mask=packing.attention_mask(),
-            position_ids=encoder_positions(self.encoder, input_ids, packing),
-            return_dict=True,
-        )
+        outputs = self.encoder(**packing.encoder_inputs(self.encoder, input_ids), return_dict=True)
         outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)
         return (self._pool(outputs, attention_mask[:, : packing.length]),)
 
-    def _count_chunks(self, lengths: torch.Tensor, chunk_size: int | None) -> int:
-        """Into how many chunks a batch is cut, by what the call says or else the configuration."""
-        chunk_size = self.config.chunk_size if chunk_size is None else chunk_size
-        check_chunk_size(chunk_size)
-        return count_chunks(lengths, chunk_size, self)
-
-    def _checkpoints_chunks(self, checkpoint_chunks: bool | None) -> bool:
-        """Whether chunks are computed twice, by what the call says or else the configuration."""
-        return self.config.checkpoint_chunks if checkpoint_chunks is None else checkpoint_chunks
-
     def _pool(self, outputs: ModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """One vector per sentence, `(batch, hidden_size)`."""
+        """One vector for each sentence, `(batch, hidden_size)`, from the encoder's outputs."""
         if self.config.pooling == "pooler":
             return outputs.pooler_output
         hidden_states = getattr(outputs, "last_hidden_state", None)
@@ -311,13 +325,14 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
 
 class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
     """
-    A variational autoencoder for text: a BERT-style encoder, a posterior head, and a causal decoder into which the
-    latent is injected as a memory slot and an embedding.
+    A variational autoencoder for text: a BERT-style encoder, a posterior head, and a causal decoder. The latent enters
+    the decoder as a memory slot, as an embedding, or both.
 
     Args:
         config ([`BNVAEConfig`]): The configuration.
-        encoder, decoder (`PreTrainedModel`, *optional*): Networks to use as they are, built from `config.encoder` and
-            `config.decoder` if not given. [`~BNVAEModel.from_encoder_decoder_pretrained`] passes pretrained ones.
+        encoder, decoder (`PreTrainedModel`, *optional*): Networks to use as they are. By default the model builds them
+            from `config.encoder` and `config.decoder`. [`~BNVAEModel.from_encoder_decoder_pretrained`] passes
+            pretrained networks.
 
     Example:
 
@@ -339,7 +354,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         encoder: PreTrainedModel | None = None,
         decoder: PreTrainedModel | None = None,
     ) -> None:
-        # `from_pretrained(path, posterior=...)` assigns fields one by one, past the configuration's own checks.
+        # `from_pretrained(path, posterior=...)` assigns fields one by one, without the configuration's checks.
         config.validate()
         config.apply_encoder_dropout()
         super().__init__(config)
@@ -352,15 +367,15 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
                 f"{config.encoder_dropout} means ({drops}). Build it from config.encoder, or use "
                 "from_encoder_decoder_pretrained."
             )
-        # Theirs, which all their layers look at: `from_pretrained` copies the one that it is given.
+        # The configurations that the networks' layers read. `from_pretrained` has copied the ones that it was given.
         config.encoder, config.decoder = self.encoder.config, self.decoder.config
         self._prepare_pooler()
         self.posterior = self._build_posterior()
         embedding_size = self.decoder.get_input_embeddings().embedding_dim
         self.injection = LatentInjection(config.decoder, embedding_size, config.latent_size, config.latent_injection)
         self.post_init()
-        # FSDP shards these modules and the input embeddings each by itself, so one must not contain the other, as
-        # BERT's do.
+        # FSDP shards these modules, and separately the input embeddings. So such a module must not contain the input
+        # embeddings, as BERT's embedding module does.
         embeddings = self.get_input_embeddings()
         around = {type(m).__name__ for m in self.modules() if m is not embeddings and embeddings in m.modules()}
         self._no_split_modules = [name for name in self._no_split_modules or () if name not in around]
@@ -377,18 +392,18 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         **fields: Any,
     ) -> "BNVAEModel":
         r"""
-        A BN-VAE from a pretrained encoder and a pretrained decoder; the posterior head and the injection are new.
+        A BN-VAE from a pretrained encoder and a pretrained decoder. The posterior head and the injection are new.
 
         Args:
             encoder_name_or_path (`str`): Hub name or folder of a bidirectional `AutoModel` (BERT, RoBERTa, ...).
             decoder_name_or_path (`str`): Hub name or folder of an `AutoModelForCausalLM` (GPT-2, ...).
-            encoder, decoder (`dict`, *optional*): Overrides for the one configuration or its loading, for example
-                `decoder={"resid_pdrop": 0.0}`, `encoder={"revision": "v1.0"}` or, for weights in llama.cpp's format,
-                `decoder={"gguf_file": "model.Q4_1.gguf"}` (needs `gguf`; they are dequantised, and saved as such).
-            dtype (`torch.dtype` or `str`, *optional*, defaults to `torch.float32`): Of all weights but the posterior
-                head's, which stay in float32. Training wants float32 weights, with autocast for speed.
+            encoder, decoder (`dict`, *optional*): Overrides for the configuration or the loading of one network, for
+                example `decoder={"resid_pdrop": 0.0}` or `encoder={"revision": "v1.0"}`. Weights in llama.cpp's format
+                need `gguf` and `decoder={"gguf_file": "model.Q4_1.gguf"}`. They are dequantised, and saved so.
+            dtype (`torch.dtype` or `str`, *optional*, defaults to `torch.float32`): The type of all weights except the
+                posterior head's, which stay in float32. Training wants float32 weights, with autocast for speed.
             **fields: Fields of [`BNVAEConfig`] (`latent_size=32`, `posterior="bn_rms"`, `rate=8`, ...), and arguments
-                of the loading of both (`token`, `cache_dir`, `attn_implementation`, ...).
+                for the loading of both networks (`token`, `cache_dir`, `attn_implementation`, ...).
 
         Returns:
             [`BNVAEModel`]: in evaluation mode, as `from_pretrained` leaves a model.
@@ -421,7 +436,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             decoder_name_or_path, **loading, **decoder, return_unused_kwargs=True
         )
         config = config_class.from_encoder_decoder_configs(encoder_config, decoder_config, **fields)
-        # Loading arguments that the configuration's loading consumed are wanted again for the weights.
+        # The loading of a configuration removes the loading arguments. The weights need them, too.
         encoder_kwargs |= {k: v for k, v in {**loading, **encoder}.items() if not hasattr(encoder_config, k)}
         decoder_kwargs |= {k: v for k, v in {**loading, **decoder}.items() if not hasattr(decoder_config, k)}
         model = cls(
@@ -441,23 +456,23 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
     def save_pretrained(
         self, save_directory: Any, is_main_process: bool = True, push_to_hub: bool = False, **kwargs: Any
     ) -> None:
-        """As [`~BNVAEPreTrainedModel.save_pretrained`], and with the code that loads the model and its pipelines where
-        this package is not installed (`trust_remote_code=True`)."""
+        """As [`~BNVAEPreTrainedModel.save_pretrained`]. The folder also gets the code that loads the model and its
+        pipelines without this package (`trust_remote_code=True`)."""
         self.refer_to_code()
         names = ("repo_id", "private", "revision", "commit_message", "commit_description", "create_pr", "tags")
         pushing = {name: kwargs.pop(name) for name in names if name in kwargs}
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
-        # Adapters are saved without the configuration that would refer to it.
+        # Adapters are saved without the configuration that would refer to the code.
         if is_main_process and not self._hf_peft_config_loaded:
             self.save_code(save_directory)
         if is_main_process and push_to_hub:
-            # Not by the base class' saving, which would upload before the code is there.
+            # The base class would upload before the code is in the folder.
             pushing |= {name: kwargs[name] for name in ("token", "max_shard_size") if name in kwargs}
             self.push_to_hub(**{"repo_id": os.path.basename(os.path.normpath(save_directory)), **pushing})
 
     def refer_to_code(self) -> None:
-        """Name in the configuration the files that [`~BNVAEModel.save_code`] writes beside it, and what is in them."""
-        # Here and not above: few need it, and it takes its time. Transformers' copier reads this line, too.
+        """Name the classes in the files of [`~BNVAEModel.save_code`] in the configuration."""
+        # Imported here, since few callers need it and the import is slow. Transformers' copier reads this line, too.
         from .pipeline_bnvae import PIPELINES
 
         self.config.auto_map = {
@@ -470,17 +485,18 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         }
 
     def save_code(self, folder: Any) -> None:
-        """Write the files of this package that a checkpoint needs where the package is not installed.
+        """Write the files of this package that a checkpoint needs on a machine without the package.
 
         Args:
-            folder (`str`): The folder of the configuration that refers to them.
+            folder (`str`): The folder of the configuration that refers to the files.
         """
-        # By the class: a subclass of somebody's own is loaded as a BNVAEModel there.
+        # Not `type(self)`: without the package, an instance of a user's subclass is loaded as a BNVAEModel.
         custom_object_save(BNVAEModel, folder)
 
     def get_output_embeddings(self) -> nn.Module | None:
-        """The decoder's, or `None` where they share their weights with its input embeddings: FSDP asks for the two to
-        shard each by itself, would take the encoder's for their partner, and cut the shared tensor twice."""
+        """The decoder's output embeddings, or `None` if they share their weights with its input embeddings. FSDP
+        shards input and output embeddings separately. It would take the encoder's embeddings for the partner of the
+        decoder's, and cut the shared tensor twice."""
         output_embeddings = self.decoder.get_output_embeddings()
         is_tied = getattr(output_embeddings, "weight", None) is self.decoder.get_input_embeddings().weight
         return None if is_tied else output_embeddings
@@ -496,11 +512,11 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
 
     def freeze(self, part: FreezablePart) -> None:
         """
-        Leave a network out of training: from now on its parameters take no gradients. They still reach posterior head
-        and injection through it, and its dropout acts in training as before.
+        Leave a network out of training: from now on its parameters take no gradients. Gradients still go through the
+        network to posterior head and injection, and in training its dropout acts as before.
 
-        Loading makes all parameters trainable, so freeze a model after `from_pretrained`, and before it is given to
-        an optimiser or to `DistributedDataParallel`.
+        Loading makes all parameters trainable. So freeze a model after `from_pretrained`, and before an optimiser or
+        `DistributedDataParallel` takes it.
 
         Args:
             part (`str`): `"encoder"`, `"decoder"` or `"both"`.
@@ -513,10 +529,12 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
 
     def load_encoder_side(self, source: "BNVAEModel") -> "BNVAEModel":
         """
-        Take encoder and posterior head from another model, with their running statistics, and leave decoder and
-        injection as they are. Trained as an autoencoder first (beta = 0), the encoder says something of a text before
-        a decoder that has not adapted to it is trained with the KL: Li et al., "A Surprisingly Effective Fix for Deep
-        Latent Variable Modeling of Text", EMNLP 2019.
+        Take encoder and posterior head from another model, with their running statistics. Decoder and injection stay
+        as they are.
+
+        Li et al., "A Surprisingly Effective Fix for Deep Latent Variable Modeling of Text", EMNLP 2019: a first
+        training as an autoencoder (beta = 0) gives an encoder whose latents say something about a text. A second
+        training, with the KL, begins with this encoder and a new decoder.
 
         Args:
             source ([`BNVAEModel`]): A model with the same encoder, pooling and posterior head.
@@ -525,7 +543,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             The model itself.
 
         Raises:
-            ValueError: if one of the two does not fit.
+            ValueError: if encoder or head does not fit.
         """
         if not isinstance(source, BNVAEModel):
             raise ValueError(f"source must be a BNVAEModel, got {type(source).__name__}.")
@@ -541,8 +559,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         ]
         if self.config.encoder.model_type != source.config.encoder.model_type or shapes[0] != shapes[1]:
             raise ValueError(
-                f"The other model's encoder ({source.config.encoder.model_type!r}) is another one than this model's "
-                f"({self.config.encoder.model_type!r}), or of other sizes."
+                f"The other model's encoder ({source.config.encoder.model_type!r}) differs from this model's "
+                f"({self.config.encoder.model_type!r}) in its type or its sizes."
             )
         for name in ("encoder", "posterior"):
             getattr(self, name).load_state_dict(getattr(source, name).state_dict())
@@ -559,8 +577,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         if enable and getattr(function, "keywords", {}).get("use_reentrant"):
             raise ValueError(
                 "Reentrant activation checkpointing (use_reentrant=True) would lose the gradient of the latent's "
-                "memory slot, which reaches the decoder's layers through their cache. Use use_reentrant=False, the "
-                "default."
+                "memory slot, which reaches the decoder's layers through their cache. Use the default, "
+                "use_reentrant=False."
             )
         layers = [m for m in self.decoder.modules() if isinstance(m, GradientCheckpointingLayer)]
         if enable and not layers:
@@ -571,10 +589,10 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         super()._set_gradient_checkpointing(enable, **kwargs)
         for module in self.decoder.modules():
             if not isinstance(module, GradientCheckpointingLayer) and hasattr(module, "gradient_checkpointing"):
-                # A flag of the whole network makes it drop its cache; the layers have theirs.
+                # A flag on the whole network would make it drop its cache. The flags of the layers are enough.
                 module.gradient_checkpointing = False
         for layer in layers:
-            # Prefix caches are only read, so a second pass over a layer finds what the first one found.
+            # A layer only reads its prefix cache, so a second pass finds the same cache as the first one.
             layer._can_checkpoint_with_cache = True
 
     def kl_floor(self) -> torch.Tensor:
@@ -602,34 +620,35 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         r"""
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
-                Token ids of the encoder's vocabulary. Not needed where `latents` are given.
+                Token ids of the encoder's vocabulary. Not needed with `latents`.
             attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for tokens, 0 for padding.
             labels (`torch.LongTensor` of shape `(batch, target_length)`, *optional*):
-                Token ids of the decoder's vocabulary, ending in EOS, without BOS, padded on the right with -100.
-                `decoder_start_token_id` is prepended for the decoder's input, and every label is scored.
+                Token ids of the decoder's vocabulary, ending in EOS, without BOS, padded on the right with -100. The
+                model prepends `decoder_start_token_id` for the decoder's input, and scores every label.
             noise (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*):
-                Standard normal noise of the reparameterisation; drawn if not given, in training and in evaluation.
+                Standard normal noise of the reparameterisation. By default the model draws it, in training and in
+                evaluation.
             latents (`torch.FloatTensor` of shape `(batch, latent_size)`, *optional*):
-                Latents to decode in place of a sample of the posterior.
+                Latents to decode instead of a sample of the posterior.
             output_logits (`bool`, *optional*, defaults to `False`): Return logits although `labels` are given.
             decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values, use_cache, logits_to_keep:
-                What [`~transformers.GenerationMixin.generate`] passes; `encoder_outputs.last_hidden_state` holds the
-                latents as a sequence of length one.
+                The arguments that [`~transformers.GenerationMixin.generate`] passes.
+                `encoder_outputs.last_hidden_state` holds the latents as a sequence of length one.
             chunk_size (`int`, *optional*, defaults to `config.chunk_size`):
-                How many of the longest sentences encoder and decoder take at once; of shorter ones they take as many
-                as have no more positions. The batch remains one posterior batch: it goes through the encoder in chunks
-                sorted by length, once through the head, and through the decoder in chunks, and all outputs are in the
-                order of the inputs. Less padding is computed, which is worth more the more lengths differ, while small
-                chunks keep a device less busy.
+                How many of the longest sentences encoder and decoder take at once. A chunk of shorter sentences holds
+                more of them, but not more positions. The batch remains one posterior batch: it goes through the
+                encoder in chunks sorted by length, once through the head, and through the decoder in chunks. All
+                outputs have the order of the inputs. Chunks need less padding, which helps most if lengths differ
+                much. Small chunks keep a device less busy.
             checkpoint_chunks (`bool`, *optional*, defaults to `config.checkpoint_chunks`):
-                Keep no activations of a chunk for the backward pass and compute it twice, so that training needs the
-                memory of one chunk only.
-            **kwargs: Further arguments of the encoder, or with the prefix `decoder_` of the decoder.
+                Keep no activations of a chunk for the backward pass, and compute the chunk twice. Training then needs
+                the memory of one chunk only.
+            **kwargs: Further arguments of the encoder, or of the decoder with the prefix `decoder_`.
 
         Returns:
             [`BNVAEOutput`]
         """
-        # PEFT names what it was not given: `decoder_inputs_embeds=None`.
+        # PEFT also passes arguments that it was not given: `decoder_inputs_embeds=None`.
         kwargs = {k: v for k, v in kwargs.items() if v is not None and k != "return_dict"}
         decoder_kwargs = {k.removeprefix("decoder_"): v for k, v in kwargs.items() if k.startswith("decoder_")}
         encoder_kwargs = {k: v for k, v in kwargs.items() if not k.startswith("decoder_")}
@@ -647,21 +666,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         kl = None if posterior is None else posterior.kl()
         loss = reconstruction_nll = logits = cache = None
         if labels is not None:
-            self._check_latents(latents, len(labels))
-            lengths = real_lengths(labels.ne(IGNORE_INDEX))
-            parts, order = cut_into_chunks(
-                {"labels": labels, **decoder_kwargs},
-                lengths,
-                self._count_chunks(lengths, chunk_size),
-                latents=latents,
-            )
-            packs = self._may_pack and not (output_logits or decoder_kwargs) and decoder_can_pack(self.decoder)
-            self._prepare_inputs(parts, packs)
-            reconstruction_nll, *rest = run_in_chunks(
-                partial(self._reconstruct, padded_length=labels.shape[1] if output_logits else None),
-                parts,
-                order,
-                self._checkpoints_chunks(checkpoint_chunks),
+            reconstruction_nll, *rest = self._reconstruct(
+                latents, labels, output_logits, chunk_size, checkpoint_chunks, decoder_kwargs
             )
             logits = rest[0] if rest else None
             if kl is not None:
@@ -688,17 +694,38 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             past_key_values=cache,
         )
 
-    def _prepare_inputs(self, parts: list[dict[str, Any]], packs: bool) -> None:
-        """Let sentences of each chunk share rows where that is worth it, and add the embeddings of the decoder's
-        tokens to its arguments: all of them in one lookup, whose gradient is as large as the vocabulary."""
+    def _reconstruct(
+        self,
+        latents: torch.FloatTensor,
+        labels: torch.LongTensor,
+        output_logits: bool,
+        chunk_size: int | None,
+        checkpoint_chunks: bool | None,
+        decoder_kwargs: dict[str, Any],
+    ) -> tuple[torch.Tensor, ...]:
+        """-log p(x | z) of each sentence, `(batch,)`, and with `output_logits` the logits, `(batch, target_length,
+        vocab_size)`."""
+        self._check_latents(latents, len(labels))
+        plan = self._plan_batch(
+            {"labels": labels, **decoder_kwargs}, labels.ne(IGNORE_INDEX), chunk_size, latents=latents
+        )
+        self._add_decoder_inputs(plan.parts, self._may_pack and not (output_logits or decoder_kwargs))
+        function = partial(self._score_labels, padded_length=labels.shape[1] if output_logits else None)
+        return self._run_batch(function, plan, checkpoint_chunks)
+
+    def _add_decoder_inputs(self, parts: list[dict[str, Any]], may_pack: bool) -> None:
+        """Add the embeddings of the decoder's tokens to each part, and its packing if its sentences share rows. All
+        embeddings come from one lookup, since the gradient of a lookup is as large as the vocabulary."""
+        packings: list[Packing | None] = [None] * len(parts)
+        if may_pack:
+            packings = pack_for_decoder(self.decoder, [part["labels"].ne(IGNORE_INDEX) for part in parts])
         all_ids = []
-        for part in parts:
-            labels = part["labels"]
-            ids = self.prepare_decoder_input_ids_from_labels(labels)
-            packing = pack_sentences(real_lengths(labels.ne(IGNORE_INDEX))) if packs else None
+        for part, packing in zip(parts, packings, strict=True):
+            ids = self.prepare_decoder_input_ids_from_labels(part["labels"])
             if packing is not None:
-                ids = packing.pack(ids, fill=self.config.decoder_start_token_id)
-                part |= {"labels": packing.pack(labels, fill=IGNORE_INDEX), "packing": packing}
+                start_token_id = self.config.decoder_start_token_id
+                ids, part["labels"] = packing.decoder_inputs(ids, part["labels"], start_token_id)
+                part["packing"] = packing
             all_ids.append(ids)
         flat = torch.cat([ids.flatten() for ids in all_ids]).unsqueeze(0)
         embeddings = self.decoder.get_input_embeddings()(flat)
@@ -706,7 +733,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         for part, ids, own in zip(parts, all_ids, own_embeddings, strict=True):
             part["inputs_embeds"] = own.view(*ids.shape, -1)
 
-    def _reconstruct(
+    def _score_labels(
         self,
         latents: torch.FloatTensor,
         labels: torch.LongTensor,
@@ -715,14 +742,14 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         packing: Packing | None = None,
         **decoder_kwargs: Any,
     ) -> tuple[torch.Tensor, ...]:
-        """-log p(x | z) of each sentence, `(batch,)`, and with a `padded_length` the logits too, 0 where nothing is
-        scored: `(batch, padded_length, vocab_size)`."""
+        """-log p(x | z) of each sentence, `(batch,)`. With a `padded_length` also the logits, `(batch, padded_length,
+        vocab_size)`, which are 0 at positions without a label."""
         scored = labels.ne(IGNORE_INDEX)
         scored_logits, _ = self._decode(
             latents, inputs_embeds, logits_to_keep=scored, packing=packing, **decoder_kwargs
         )
         if packing is not None:
-            return (packing.sum(token_nll(scored_logits, labels, scored)),)
+            return (packing.sum_by_sentence(token_nll(scored_logits, labels, scored)),)
         nll = sentence_nll(scored_logits, labels, scored)
         if padded_length is None:
             return (nll,)
@@ -731,19 +758,20 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         return nll, logits.masked_scatter(scored.unsqueeze(-1), scored_logits)
 
     def _warn_about_accumulation(self) -> None:
-        """Say that the batch is cut where a loop accumulates gradients over batches with statistics of their own.
+        """Warn if a loop accumulates gradients over micro-batches that are normalised by different statistics.
 
-        Accelerate, and with it the plain `Trainer`, knows when it accumulates; were it not imported, nobody would.
+        Accelerate, which the plain `Trainer` uses, knows whether a loop accumulates. If no one has imported it, the
+        model cannot know.
         """
         accelerate = sys.modules.get("accelerate.state")
         if accelerate is None or not (self.training and self.posterior.uses_batch and torch.is_grad_enabled()):
             return
         if not accelerate.GradientState().sync_gradients:
             logger.warning_once(
-                "Gradients are being accumulated, and every micro-batch is normalised by its own statistics: that is "
-                "not the training with one large batch. BNVAETrainer accumulates exactly. In a loop of your own give "
-                "the model the whole batch at once, with chunk_size=<micro-batch size> and checkpoint_chunks=True: it "
-                "takes the memory of one micro-batch."
+                "Gradients are being accumulated, and every micro-batch is normalised by its own statistics. The "
+                "result differs from a training with one large batch. BNVAETrainer accumulates exactly. In your own "
+                "loop, give the model the whole batch at once, with chunk_size=<micro-batch size> and "
+                "checkpoint_chunks=True: this needs the memory of one micro-batch."
             )
 
     def decode(
@@ -763,13 +791,13 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             latents (`torch.FloatTensor` of shape `(batch, latent_size)`): The latents.
             decoder_input_ids (`torch.LongTensor` of shape `(batch, target_length)`):
                 Token ids of the decoder's vocabulary, from `decoder_start_token_id` on.
-            attention_mask (`torch.Tensor` of shape `(batch, target_length)`, *optional*): 1 for tokens, 0 for padding;
-                with a cache, or if one likes, a column for the memory slot ahead of them. Not needed for padding on
-                the right, which a causal decoder does not see.
+            attention_mask (`torch.Tensor` of shape `(batch, target_length)`, *optional*): 1 for tokens, 0 for padding.
+                A first column for the memory slot is needed with a cache, and allowed without one. Padding on the
+                right needs no mask, since a causal decoder does not see it.
             past_key_values (`Cache`, *optional*): A cache that already holds the memory slot.
             use_cache (`bool`, *optional*): Whether the decoder returns the cache.
-            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Which positions' logits to compute;
-                0 for all, a boolean `(batch, target_length)` mask for those it marks.
+            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): The positions whose logits to compute.
+                0 means all positions, and a boolean mask `(batch, target_length)` means the positions that it marks.
 
         Returns:
             `tuple`: logits, `(batch, target_length, vocab_size)` or `(marked, vocab_size)`, and the cache or `None`.
@@ -791,21 +819,22 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         packing: Packing | None = None,
         **kwargs: Any,
     ) -> tuple[torch.FloatTensor, Cache | None]:
-        """As `decode`, from the tokens' embeddings, `(batch, target_length, embedding_size)`, or where sentences share
-        rows `(rows, width, embedding_size)`."""
-        inputs_embeds = self.injection.add_embedding(inputs_embeds, latents, packing)
+        """As `decode`, from the tokens' embeddings, `(batch, target_length, embedding_size)`, or with a packing
+        `(rows, width, embedding_size)`."""
+        slots = self.injection.num_slots
         if past_key_values is None:
-            slots = self.injection.num_slots
             length = inputs_embeds.shape[1] if packing is None else packing.length
             _check_length(length + slots, self.config.decoder, "decoder")
-            self.injection.check_length(length + slots)
             if attention_mask is not None and attention_mask.shape[-1] == length:
                 attention_mask = F.pad(attention_mask, (slots, 0), value=1)
-            past_key_values, use_cache = self.injection.prefix_cache(latents, packing), False
+            inputs_embeds, past_key_values = self.injection.prepare_inputs(inputs_embeds, latents, packing)
+            use_cache = False
+        else:
+            inputs_embeds = self.injection.add_embedding(inputs_embeds, latents)
         if packing is not None:
-            # A sentence's slot takes the position ahead of its first token, wherever that is.
-            kwargs["position_ids"] = packing.positions + self.injection.num_slots
-            attention_mask = packing.attention_mask(is_causal=True, has_slots=self.injection.num_slots > 0)
+            # The slot of a sentence has the position ahead of the sentence's first token, wherever this token lies.
+            kwargs["position_ids"] = packing.positions + slots
+            attention_mask = packing.attention_mask(is_causal=True, has_slots=slots > 0)
         elif attention_mask is None or (isinstance(attention_mask, torch.Tensor) and attention_mask.dim() == 2):
             if attention_mask is not None and self.takes_position_ids:
                 kwargs.setdefault("position_ids", positions_of(attention_mask)[:, -inputs_embeds.shape[1] :])
@@ -822,14 +851,14 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
 
     @property
     def takes_position_ids(self) -> bool:
-        """Whether the decoder can be told positions, which padding on the left shifts."""
+        """Whether the decoder takes position numbers. Padding on the left shifts them."""
         return "position_ids" in inspect.signature(self.decoder.forward).parameters
 
     def _keep_slots_visible(
         self, attention_mask: torch.Tensor | None, inputs_embeds: torch.Tensor, past_key_values: Cache | None
     ) -> Any:
-        """The decoder's masks with the memory slot in sight of every token, where its windows are shorter than the
-        texts; else `attention_mask` as it is."""
+        """The decoder's masks. If its attention windows are shorter than the texts, these masks let every token see
+        the memory slot. Otherwise they are `attention_mask` as it is."""
         window = self.injection.window
         if window is None or past_key_values.get_seq_length() + inputs_embeds.shape[1] <= window:
             return attention_mask
@@ -869,19 +898,20 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         scored = labels.ne(IGNORE_INDEX)
         if bool((scored[:, 1:] & ~scored[:, :-1]).any()):
             raise ValueError("labels must be padded with -100 on the right only; a -100 stands ahead of a token.")
-        # What stands in the place of padding is never scored and never seen by what is.
+        # No scored position sees the tokens that replace padding.
         inputs = labels.masked_fill(~scored, self.config.decoder_start_token_id).roll(1, dims=1)
         inputs[:, 0] = self.config.decoder_start_token_id
         return inputs
 
 
 def has_adapters(model: nn.Module) -> bool:
-    """Whether PEFT has put modules of its own into `model`, or around it."""
+    """Whether PEFT has put its modules into `model` or around it."""
     return any(type(module).__module__.partition(".")[0] == "peft" for module in model.modules())
 
 
 def _refuse_encoder_dropouts(overrides: Any) -> None:
-    """The encoder's dropouts are set by one field; an override of one of them would be overwritten silently."""
+    """Refuse an override of one of the encoder's dropouts. `encoder_dropout` sets all of them, and would overwrite it
+    without a word."""
     for name in overrides if isinstance(overrides, dict) else ():
         if "drop" in name:
             raise ValueError(
@@ -895,7 +925,7 @@ def _check_length(length: int, config: Any, name: str) -> None:
     if positions is not None and length > positions:
         raise ValueError(
             f"A text takes {length} positions of the {name}, which has {positions}. Cut texts to fit: the processor "
-            "does, once processor.limit_lengths(config.encoder, config.decoder) has told it how many there are."
+            "cuts them after processor.limit_lengths(config.encoder, config.decoder)."
         )
 
 

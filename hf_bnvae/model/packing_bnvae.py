@@ -1,10 +1,13 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Several sentences in one row of a network's input, rather than padding: each position sees those of its own
-sentence, counts from that one's start, and in the decoder sees that one's latent. To rounding, the result is that of
-padded rows."""
+"""Several sentences in one row of a network's input, instead of one padded row for each.
+
+A position sees its own sentence only. Its number counts from the start of its sentence, and in the decoder it sees the
+latent of its sentence. Packed and padded rows give the same results, to rounding.
+"""
 
 import math
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,16 +15,18 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.cache_utils import get_layer_types_and_kwargs
 
-# Rows are as wide as the longest sentence, but at least so wide: little room is left over, and attention, which grows
-# with the width, is still cheap.
+from .loss_bnvae import IGNORE_INDEX
+
+# Rows have the width of the longest sentence, or this width if it is larger. Wide rows leave little room empty, and at
+# this width attention, which grows with the width, is still cheap.
 LEAST_WIDTH = 64
-# Of the positions that padded rows have: with more, packing is not worth the masks.
+# The largest share of the padded rows' positions that packed rows may have. Above it, packing is not worth the masks.
 MOST_POSITIONS = 0.9
 NOTHING, NO_MEMBER = -1, -2
-# Positions beyond the mean of the rows that are tried.
+# The widths to try: the mean number of positions of a row, and these numbers more.
 _SLACKS = (0, 1, 2, 4)
 
-# Networks that take positions and masks of their own.
+# Networks that take their positions and masks from the caller.
 _ENCODERS = ("bert", "electra", "roberta")
 _DECODERS = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3", "gemma")
 
@@ -29,15 +34,16 @@ _DECODERS = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3", "gemma")
 @dataclass(frozen=True)
 class Packing:
     """
-    Where each position of a padded batch lies in rows that hold several sentences.
+    The place of each position of a padded batch in rows that hold several sentences.
 
     Args:
-        index (`torch.LongTensor` of shape `(batch, length)`): The place in the flattened rows; for padding, that of
-            the sentence's first position.
+        index (`torch.LongTensor` of shape `(batch, length)`): The place in the flattened rows. Padding has the place
+            of its sentence's first position.
         mask (`torch.BoolTensor` of shape `(batch, length)`): Which positions of the padded batch are real.
-        sentences (`torch.LongTensor` of shape `(rows, width)`): Whose each place is; -1 where there is nothing.
-        positions (`torch.LongTensor` of shape `(rows, width)`): Which position of that sentence.
+        sentences (`torch.LongTensor` of shape `(rows, width)`): The sentence of each place; -1 for an empty place.
+        positions (`torch.LongTensor` of shape `(rows, width)`): The position in that sentence.
         members (`torch.LongTensor` of shape `(rows, most)`): The sentences of each row; -2 behind the last one.
+        length (`int`): The number of positions of the longest sentence.
     """
 
     index: torch.Tensor
@@ -45,40 +51,52 @@ class Packing:
     sentences: torch.Tensor
     positions: torch.Tensor
     members: torch.Tensor
-
-    @property
-    def length(self) -> int:
-        """How many positions the longest sentence has."""
-        return self.index.shape[1]
+    length: int
 
     def pack(self, values: torch.Tensor, fill: int = 0) -> torch.Tensor:
-        """Numbers for each position of the padded batch, `(batch, at least length)`, as rows: `(rows, width)`."""
+        """Put numbers for each position of the padded batch, `(batch, at least length)`, into rows: `(rows, width)`.
+        `fill` stands at empty places."""
         places = self.sentences.clamp_min(0) * values.shape[1] + self.positions
         return values.flatten()[places].masked_fill(self.sentences.eq(NOTHING), fill)
 
     def unpack(self, values: torch.Tensor) -> torch.Tensor:
-        """Vectors for each place, `(rows, width, size)`, as in the padded batch: `(batch, length, size)`. Where that
-        has padding stand the sentence's first ones."""
+        """Bring vectors for each place, `(rows, width, size)`, back into the padded batch: `(batch, length, size)`.
+        Padding gets the vector of its sentence's first position."""
         return F.embedding(self.index, values.flatten(0, 1))
 
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Of numbers for each place, `(rows, width)`, the sum of each sentence: `(batch,)`."""
+    def sum_by_sentence(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over each sentence, `(batch,)`, of numbers for each place, `(rows, width)`."""
         return (values.flatten()[self.index] * self.mask).sum(-1)
 
-    def of_places(self, values: torch.Tensor) -> torch.Tensor:
-        """Vectors for each sentence, `(batch, size)`, at all of its places: `(rows, width, size)`."""
+    def repeat_for_places(self, values: torch.Tensor) -> torch.Tensor:
+        """For each place the vector of its sentence, `(rows, width, size)`, from `(batch, size)`."""
         return F.embedding(self.sentences.clamp_min(0), values)
 
-    def of_members(self, values: torch.Tensor) -> torch.Tensor:
-        """Vectors for each sentence, `(batch, size)`, row by row: `(rows, most, size)`."""
+    def arrange_by_row(self, values: torch.Tensor) -> torch.Tensor:
+        """For each row the vectors of its sentences, `(rows, most, size)`, from `(batch, size)`."""
         return F.embedding(self.members.clamp_min(0), values)
+
+    def encoder_inputs(self, encoder: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The arguments of `encoder` for the padded batch `input_ids`, `(batch, length)`."""
+        return {
+            "input_ids": self.pack(input_ids, fill=encoder.config.pad_token_id or 0),
+            "attention_mask": self.attention_mask(),
+            "position_ids": self._encoder_positions(encoder, input_ids),
+        }
+
+    def decoder_inputs(
+        self, input_ids: torch.Tensor, labels: torch.Tensor, start_token_id: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Input ids and labels of the padded batch, each `(batch, length)`, as rows: each `(rows, width)`. Empty
+        places hold the start token, and -100 as their label."""
+        return self.pack(input_ids, fill=start_token_id), self.pack(labels, fill=IGNORE_INDEX)
 
     def attention_mask(self, is_causal: bool = False, has_slots: bool = False) -> torch.Tensor:
         """
-        What each place sees: those of its own sentence.
+        Which places each place sees: the places of the same sentence.
 
         Args:
-            is_causal (`bool`, *optional*, defaults to `False`): Whether it sees none behind it.
+            is_causal (`bool`, *optional*, defaults to `False`): Whether a place does not see the places behind it.
             has_slots (`bool`, *optional*, defaults to `False`): Whether the first keys are slots, one for each member.
 
         Returns:
@@ -92,53 +110,93 @@ class Packing:
             visible = torch.cat([queries == self.members.unsqueeze(1), visible], 2)
         return visible.unsqueeze(1)
 
+    def _encoder_positions(self, encoder: PreTrainedModel, input_ids: torch.Tensor) -> torch.Tensor:
+        """The position numbers of the places, `(rows, width)`, as `encoder` counts them."""
+        if encoder.config.model_type != "roberta":
+            return self.positions
+        # RoBERTa counts the tokens that are no padding token, starting behind the number of that token.
+        padding = encoder.embeddings.padding_idx
+        is_token = input_ids.ne(padding)
+        return self.pack(is_token.cumsum(1) * is_token + padding, fill=padding)
 
-def encoder_can_pack(encoder: PreTrainedModel) -> bool:
-    """Whether this encoder takes several sentences in a row."""
+
+def pack_for_encoder(encoder: PreTrainedModel, masks: Sequence[torch.Tensor]) -> list[Packing | None]:
+    """
+    How the sentences of each part of a batch share rows of an encoder.
+
+    Args:
+        encoder (`PreTrainedModel`): The encoder.
+        masks (sequence of `torch.Tensor` of shape `(batch, length)`): Nonzero for real positions, one mask for each
+            part.
+
+    Returns:
+        `list[Packing | None]`: `None` for a part that is padded. That is every part if the encoder does not take
+        several sentences in a row, if a sentence has no position, or if padding stands ahead of a position.
+    """
+    real = [mask.ne(0) for mask in masks]
+    if not (_encoder_can_pack(encoder) and all(_is_padded_on_the_right(mask) for mask in real)):
+        return [None] * len(real)
+    return [pack_sentences(mask.sum(1)) for mask in real]
+
+
+def pack_for_decoder(decoder: PreTrainedModel, masks: Sequence[torch.Tensor]) -> list[Packing | None]:
+    """
+    How the sentences of each part of a batch share rows of a decoder.
+
+    Args:
+        decoder (`PreTrainedModel`): The decoder.
+        masks (sequence of `torch.BoolTensor` of shape `(batch, length)`): Real positions, padded on the right, one
+            mask for each part.
+
+    Returns:
+        `list[Packing | None]`: `None` for a part that is padded. That is every part if the decoder does not take
+        several sentences in a row.
+    """
+    if not _decoder_can_pack(decoder):
+        return [None] * len(masks)
+    return [pack_sentences(mask.sum(1)) for mask in masks]
+
+
+def _encoder_can_pack(encoder: PreTrainedModel) -> bool:
     config = encoder.config
-    cuts = getattr(config, "chunk_size_feed_forward", 0)  # a row's positions, which must then be a multiple of it
-    return _is_known(encoder, _ENCODERS) and not (getattr(config, "is_decoder", False) or cuts)
+    # Feed-forward layers that cut a row into pieces demand a width that is a multiple of their size.
+    cuts_rows = getattr(config, "chunk_size_feed_forward", 0)
+    return _is_known(encoder, _ENCODERS) and not (getattr(config, "is_decoder", False) or cuts_rows)
 
 
-def decoder_can_pack(decoder: PreTrainedModel) -> bool:
-    """Whether this decoder takes several sentences in a row."""
+def _decoder_can_pack(decoder: PreTrainedModel) -> bool:
     windows = [kwargs.get("sliding_window") for kwargs in get_layer_types_and_kwargs(decoder.config)[1]]
     return _is_known(decoder, _DECODERS) and all(window is None for window in windows)
 
 
 def _is_known(network: PreTrainedModel, known: tuple[str, ...]) -> bool:
-    # Eager attention has its softmax in single precision, which would round otherwise in other rows. A class of
-    # somebody else's, or one that PEFT has put around it, may take masks of its own.
+    # Eager attention computes its softmax in single precision, which rounds differently in other rows. A class from
+    # elsewhere, or one that PEFT has wrapped, may treat masks in its own way.
     is_own_class = type(network).__module__.startswith("transformers.models.")
     return is_own_class and network.config.model_type in known and network.config._attn_implementation == "sdpa"
 
 
-def encoder_positions(encoder: PreTrainedModel, input_ids: torch.Tensor, packing: Packing) -> torch.Tensor:
-    """The numbers of the places' positions, `(rows, width)`, for the padded batch `input_ids`, `(batch, length)`."""
-    if encoder.config.model_type != "roberta":
-        return packing.positions
-    # It counts what is no padding token, from that one's own number on.
-    padding = encoder.embeddings.padding_idx
-    is_token = input_ids.ne(padding)
-    return packing.pack(is_token.cumsum(1) * is_token + padding, fill=padding)
+def _is_padded_on_the_right(mask: torch.Tensor) -> bool:
+    """Whether each row of `(batch, length)` begins with a real position and has padding only behind the last one."""
+    return bool(mask[:, 0].all() & ~(mask[:, 1:] & ~mask[:, :-1]).any())
 
 
 def pack_sentences(lengths: torch.Tensor) -> Packing | None:
     """
-    Rows for sentences of these lengths, each where the least room is left, the longest first.
+    Rows for sentences of these lengths. Each sentence, the longest first, goes where the least room is left.
 
     Args:
-        lengths (`torch.Tensor` of shape `(batch,)`): Each sentence's number of positions.
+        lengths (`torch.Tensor` of shape `(batch,)`): The number of positions of each sentence.
 
     Returns:
-        [`Packing`], on the device of `lengths`; `None` where padding takes hardly more positions.
+        [`Packing`], on the device of `lengths`; `None` if packing saves less than a tenth of the positions.
     """
     counts = [max(length, 1) for length in lengths.tolist()]
     if not counts:
         return None
     longest, batch_size, total = max(counts), len(counts), sum(counts)
     members, width = _best_fit(counts, max(longest, LEAST_WIDTH))
-    # As narrow as so many rows can be: of a few rows the last one may be as good as empty.
+    # With few rows the last one may be nearly empty. So use the least width that needs no further row.
     for slack in _SLACKS:
         capacity = max(longest, math.ceil(total / len(members)) + slack)
         if capacity >= width:
@@ -166,11 +224,12 @@ def pack_sentences(lengths: torch.Tensor) -> Packing | None:
     padded = torch.tensor([row + [NO_MEMBER] * (most - len(row)) for row in members])
     shape = (len(members), width)
     tensors = (index, mask, sentences.view(shape), positions.view(shape), padded)
-    return Packing(*(tensor.to(lengths.device, non_blocking=True) for tensor in tensors))
+    return Packing(*(tensor.to(lengths.device, non_blocking=True) for tensor in tensors), length=longest)
 
 
 def _best_fit(counts: list[int], capacity: int) -> tuple[list[list[int]], int]:
-    """The sentences of each row, where a row holds `capacity` positions at most, and how many the fullest one has."""
+    """The sentences of each row, where a row holds at most `capacity` positions, and the positions of the fullest
+    row."""
     rooms: list[tuple[int, int]] = []
     members: list[list[int]] = []
     for sentence in sorted(range(len(counts)), key=counts.__getitem__, reverse=True):
@@ -183,4 +242,4 @@ def _best_fit(counts: list[int], capacity: int) -> tuple[list[list[int]], int]:
     return members, capacity - rooms[0][0]
 
 
-__all__ = ["Packing", "decoder_can_pack", "encoder_can_pack", "encoder_positions", "pack_sentences"]
+__all__ = ["Packing", "pack_for_decoder", "pack_for_encoder", "pack_sentences"]

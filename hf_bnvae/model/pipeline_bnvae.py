@@ -1,6 +1,6 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Pipelines: `"text-latent"`, from texts to the means of their posteriors, and `"latent-text"`, from latents, or texts
-by way of their latents, to texts."""
+"""Pipelines: `"text-latent"`, from texts to the means of their posteriors, and `"latent-text"`, from texts or latents
+to texts."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from transformers import Pipeline
 
 
 class _LatentSpacePipeline(Pipeline):
-    """What both share: the processor, attached to the model, and inputs that are texts or latents."""
+    """The base of both pipelines: the processor, attached to the model, and inputs that are texts or latents."""
 
-    # From a folder or the Hub; a model that is passed as an object may have its processor attached.
+    # Load the processor from a folder or the Hub. A model that is passed as an object may have its processor attached.
     _load_processor = None
     _load_tokenizer = _load_feature_extractor = _load_image_processor = False
 
@@ -24,14 +24,14 @@ class _LatentSpacePipeline(Pipeline):
                 "model as the folder or Hub name that holds both."
             )
         self.model.attach_processor(processor).eval()
-        # Without a tokenizer the base class batches nothing. Texts are tokenised by the model's methods.
+        # Without a tokenizer the base class makes no batches. The model's methods tokenize the texts.
         self.processor, self.tokenizer = processor, processor.tokenizer
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         if isinstance(inputs, (list, tuple)) and inputs and isinstance(inputs[0], (int, float)):
-            inputs = torch.tensor(inputs)  # one latent, as the other pipeline returns it
+            inputs = torch.tensor(inputs)  # one latent, in the form in which the other pipeline returns it
         elif isinstance(inputs, tuple) or getattr(inputs, "ndim", 0) == 2:
-            # The rows of a tensor or an array are inputs of their own, as the elements of a list are.
+            # Each row of a tensor or an array is one input, as is each element of a list.
             inputs = list(inputs)
         return [] if isinstance(inputs, list) and not inputs else super().__call__(inputs, **kwargs)
 
@@ -43,16 +43,16 @@ class _LatentSpacePipeline(Pipeline):
 
 class LatentTextPipeline(_LatentSpacePipeline):
     """
-    Texts from latents, or from texts by way of their latents.
+    Texts from latents, or from texts through their latents.
 
     Inputs are texts (`str`), latents (tensors or arrays of shape `(latent_size,)`), lists, generators or data sets of
     them, or one tensor `(n, latent_size)`.
 
     Args of a call, or of `pipeline("latent-text", ...)` for all calls:
         sample_posterior (`bool`, *optional*, defaults to `False`): Decode a draw from each text's posterior.
-        prompt (`str`, *optional*): How every text begins.
-        seed (`int`, *optional*): Seed of all draws, for each batch anew.
-        batch_size (`int`, *optional*, defaults to 1): How many inputs are decoded at once.
+        prompt (`str`, *optional*): The beginning of every text.
+        seed (`int`, *optional*): Seed of all draws. Each batch begins with it.
+        batch_size (`int`, *optional*, defaults to 1): The number of inputs that are decoded at once.
         **generation_kwargs: Arguments of [`~BNVAEModel.generate`] (`max_new_tokens`, `do_sample`, ...).
 
     Returns for each input:
@@ -87,18 +87,18 @@ class LatentTextPipeline(_LatentSpacePipeline):
 
     def postprocess(self, model_outputs: dict[str, Any]) -> list[dict[str, str]]:
         (texts,) = model_outputs.values()
-        # One input alone comes as a batch of one.
+        # A single input comes as a batch of one.
         texts = texts[0] if isinstance(texts[0], list) else texts
         return [{"generated_text": text} for text in texts]
 
 
 class TextLatentPipeline(_LatentSpacePipeline):
     """
-    The means of texts' posteriors, as features of them.
+    The means of texts' posteriors, as features of the texts.
 
     Args of a call, or of `pipeline("text-latent", ...)` for all calls:
-        return_tensors (`bool`, *optional*, defaults to `False`): Return tensors rather than lists.
-        batch_size (`int`, *optional*, defaults to 1): How many texts are encoded at once.
+        return_tensors (`bool`, *optional*, defaults to `False`): Return tensors instead of lists.
+        batch_size (`int`, *optional*, defaults to 1): The number of texts that are encoded at once.
 
     Returns for each text:
         `list[float]`, or with `return_tensors=True` a `torch.FloatTensor`, of length `latent_size`.

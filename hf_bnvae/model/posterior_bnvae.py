@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Posterior heads: from a batch of feature vectors to a diagonal Gaussian whose KL has a floor.
+"""Posterior heads: from a batch of feature vectors to diagonal Gaussians whose KL has a floor.
 
-The heads need no language model. Any VAE, of images or of tables, can put one behind its encoder:
+The heads need no language model. A VAE of images or of tables can use one behind its encoder, too:
 
 ```python
 >>> import torch
@@ -14,7 +14,7 @@ The heads need no language model. Any VAE, of images or of tables, can put one b
 True
 ```
 
-All head arithmetic is in float32 whatever autocast says, and in float64 where the head or its features are float64.
+A head computes in float32, also under autocast, and in float64 if the head or its features are in float64.
 """
 
 import math
@@ -31,19 +31,26 @@ from .batch_statistics_bnvae import (
     BatchStatistics,
     num_processes,
 )
-from .configuration_bnvae import DEFAULT_DELTA, DEFAULT_GAMMA, DEFAULT_RATE
 from .gaussian_bnvae import DiagonalGaussian
+from .scales_bnvae import (
+    DEFAULT_GAMMA,
+    SCALE_SETTINGS,
+    build_scale,
+    delta_of_settings,
+    gamma_of_settings,
+    whole_parameter,
+)
 
 logger = logging.get_logger(__name__)
 
 SMALL_BATCH = 8
-MAX_DELTA = 40  # nats a dimension: a standard deviation of e^-40
 
 
 class PromisedMoments(NamedTuple):
-    """What a head promises of the aggregated posterior, each `(latent_size,)` or `None` where it promises nothing.
+    """The moments of the aggregated posterior that a head promises. A moment has the shape `(latent_size,)`, or is
+    `None` if the head does not promise it.
 
-    `shift` is E[mu], `mean_square` is E[(mu - shift)^2], `variance` is E[sigma^2], expectations over the data.
+    `shift` is E[mu], `mean_square` is E[(mu - shift)^2], `variance` is E[sigma^2], with expectations over the data.
     """
 
     shift: torch.Tensor | None = None
@@ -51,121 +58,20 @@ class PromisedMoments(NamedTuple):
     variance: torch.Tensor | None = None
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# Scales: how much of the prior's unit second moment goes to the means
-# --------------------------------------------------------------------------------------------------------------------
-
-
-class TauScale(nn.Module):
-    """Su's shared scale: gamma_sigma^2 = (1 - tau) sigmoid(-theta), gamma_mu^2 = 1 - gamma_sigma^2.
-
-    (kexue.fm/archives/7381.) theta is trainable, one per dimension. Above the floor that tau sets, each dimension
-    stands at least at 1/2 log(1 + e^theta) nats.
-
-    Args:
-        size (`int`): Number of thetas.
-        tau (`float`): In (0, 1).
-        theta_init (`float`, *optional*, defaults to 0): Where theta starts.
-    """
-
-    def __init__(self, size: int, tau: float, theta_init: float = 0.0) -> None:
-        super().__init__()
-        if not 0 < tau < 1:
-            raise ValueError(f"tau must lie strictly between 0 and 1, got {tau}.")
-        self.log_remainder = math.log1p(-tau)
-        if not math.isfinite(theta_init):
-            raise ValueError(f"theta_init must be a finite number, got {theta_init}.")
-        self.theta_init = float(theta_init)
-        self.theta = nn.Parameter(torch.full((size,), self.theta_init))
-
-    def forward(self, dtype: torch.dtype) -> torch.Tensor:
-        """log gamma_sigma^2, `(size,)`."""
-        return self.log_remainder + F.logsigmoid(-_whole(self.theta).to(dtype))
-
-
-class RateScale(nn.Module):
-    """A rate of R nats per sentence, shared out among the dimensions: R_j = R softmax(a)_j, gamma_sigma,j^2 =
-    exp(-2 R_j), gamma_mu,j^2 = 1 - exp(-2 R_j).
-
-    Su's constraint gamma_mu^2 + gamma_sigma^2 = 1 holds, and the floor is R whatever is learnt. The allocation a is
-    trainable and starts at 0, an equal share for each dimension.
-
-    Args:
-        size (`int`): Number of dimensions.
-        rate (`float`): R > 0, in nats per sentence.
-    """
-
-    def __init__(self, size: int, rate: float) -> None:
-        super().__init__()
-        _require_positive_rate(rate)
-        self.rate = float(rate)
-        self.allocation = nn.Parameter(torch.zeros(size))
-
-    def forward(self, dtype: torch.dtype) -> torch.Tensor:
-        """log gamma_sigma^2, `(size,)`."""
-        # A share that underflows would give gamma_mu = sqrt(0), whose gradient is infinite.
-        shares = torch.softmax(_whole(self.allocation).to(dtype), 0).clamp_min(torch.finfo(dtype).tiny)
-        return -2 * self.rate * shares
-
-
-class ConstantScale(nn.Module):
-    """A fixed gamma_sigma^2 = exp(-2 r), r nats for each dimension.
-
-    Args:
-        rate_per_dimension (`float`): r > 0, in nats.
-    """
-
-    def __init__(self, rate_per_dimension: float) -> None:
-        super().__init__()
-        _require_positive_rate(rate_per_dimension)
-        self.rate_per_dimension = float(rate_per_dimension)
-
-    def forward(self, dtype: torch.dtype) -> torch.Tensor:
-        """log gamma_sigma^2, `(1,)`."""
-        return torch.tensor([-2 * self.rate_per_dimension], dtype=dtype)
-
-
-def _whole(parameter: torch.Tensor) -> torch.Tensor:
-    """A parameter that FSDP has sharded, gathered from all processes; outside of a forward pass it is in parts."""
-    return parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
-
-
-def _rate_without(tau: float | None, rate: float | None, theta_init: float | None) -> float | None:
-    """The rate of a head, `None` where tau sets its scale."""
-    if tau is not None and rate is not None:
-        raise ValueError(f"tau={tau} and rate={rate} both set the posterior's scale: give only one.")
-    if tau is None and theta_init is not None:
-        raise ValueError(f"theta_init={theta_init} says where the theta of tau starts: give tau.")
-    return DEFAULT_RATE if tau is None and rate is None else rate
-
-
-def _require_positive_rate(rate: float) -> None:
-    if not 0 < rate < float("inf"):
-        raise ValueError(f"rate must be a positive number of nats per sentence, got {rate}.")
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Heads
-# --------------------------------------------------------------------------------------------------------------------
-
-
 class PosteriorHead(nn.Module):
     """Base of all posterior heads: two linear maps, from features to the two pre-activations of each dimension.
 
     Class attributes:
-        uses_batch (`bool`): Whether the statistics of the batch enter the result. Such a head refuses a training
-            batch of one sentence and warns below eight.
-        scale_arguments (`tuple[str, ...]`): The keyword arguments that set its scale: "tau", "theta_init", "gamma",
-            "rate".
+        uses_batch (`bool`): Whether the result depends on the statistics of the batch. Such a head refuses a training
+            batch of one sentence, and logs a warning below eight.
 
     Args:
         input_size (`int`): Width of the features.
         latent_size (`int`): Number of latent dimensions, d.
-        mean_bias, scale_bias (`bool`): Whether the maps have a bias; behind a centring batch norm it has no effect.
+        mean_bias, scale_bias (`bool`): Whether the maps have a bias. A batch norm that centres would cancel it.
     """
 
     uses_batch = True
-    scale_arguments: tuple[str, ...] = ("tau", "theta_init", "rate")
 
     def __init__(self, input_size: int, latent_size: int, mean_bias: bool, scale_bias: bool) -> None:
         super().__init__()
@@ -179,13 +85,13 @@ class PosteriorHead(nn.Module):
         """
         Args:
             features (`torch.Tensor` of shape `(batch, input_size)`): One vector for each sentence of the posterior
-                batch, that is of all the sentences that share statistics.
+                batch. The sentences of a posterior batch share statistics.
 
         Returns:
-            [`DiagonalGaussian`]: The posteriors, in float32, or float64 where features or weights are.
+            [`DiagonalGaussian`]: The posteriors, in float32, or in float64 if features or weights are.
 
         Raises:
-            ValueError: in training with batch statistics, for a batch of one sentence or under `nn.DataParallel`.
+            ValueError: if the head uses the batch, under `nn.DataParallel`, and in training for one sentence.
         """
         if self.uses_batch and not torch.compiler.is_exporting():
             self._check_batch(len(features))
@@ -206,29 +112,31 @@ class PosteriorHead(nn.Module):
         return self.kl_floor_per_dimension().sum()
 
     def kl_floor_per_dimension(self) -> torch.Tensor:
-        """What each dimension adds to that, in nats, `(latent_size,)`. In a training batch each stays above its own,
-        but with `ln`, which normalises over the dimensions of a sentence and promises their sum."""
+        """What each dimension adds to the floor, in nats, `(latent_size,)`. In a training batch each dimension stays
+        above its part. The exception is `ln`, which normalises over the dimensions of a sentence: it promises only the
+        sum of the parts."""
         raise NotImplementedError
 
     def promised_moments(self) -> PromisedMoments:
         """The moments of the aggregated posterior that this head promises at the current parameters."""
         raise NotImplementedError
 
-    def set_parameters(self) -> list[nn.Parameter]:
-        """Scale and shift parameters: they take no weight decay, which would pull them to an arbitrary value."""
+    def scale_and_shift_parameters(self) -> list[nn.Parameter]:
+        """The parameters outside the two linear maps. They take no weight decay, which would pull them to an
+        arbitrary value."""
         projections = {id(p) for m in (self.mean_projection, self.scale_projection) for p in m.parameters()}
         return [p for p in self.parameters() if id(p) not in projections]
 
     @property
     def is_estimated(self) -> bool:
-        """Whether evaluation has statistics to use: always so without batch statistics."""
+        """Whether evaluation has statistics to use. Without batch statistics it needs none."""
         return all(m.is_estimated for m in self.modules() if isinstance(m, BatchStatistics))
 
     def require_estimated(self) -> None:
         """Refuse to evaluate with running statistics that were never estimated.
 
         Raises:
-            ValueError: with the way out.
+            ValueError: with the steps that estimate them.
         """
         if not self.is_estimated:
             raise ValueError(
@@ -272,13 +180,13 @@ class PosteriorHead(nn.Module):
 
 
 class _ScaledPosterior(PosteriorHead):
-    """A head whose two second moments add to 1 in each dimension: gamma_mu^2 + gamma_sigma^2 = 1."""
+    """A head whose two second moments add up to 1 in each dimension: gamma_mu^2 + gamma_sigma^2 = 1."""
 
     scale: nn.Module
 
     def kl_floor_per_dimension(self) -> torch.Tensor:
-        """-1/2 log gamma_sigma,j^2: by Jensen E[-log sigma^2] >= -log E[sigma^2], and the second moments add to 1.
-        Sharper than Su's own bound, 1/2 gamma_mu,j^2."""
+        """-1/2 log gamma_sigma,j^2: by Jensen E[-log sigma^2] >= -log E[sigma^2], and the second moments add up to 1.
+        Su's bound, 1/2 gamma_mu,j^2, is weaker."""
         return -0.5 * self._log_gamma_sigma_squared()
 
     def promised_moments(self) -> PromisedMoments:
@@ -297,7 +205,35 @@ def _gamma_mu(log_gamma_sigma_squared: torch.Tensor) -> torch.Tensor:
     return torch.sqrt(-torch.expm1(log_gamma_sigma_squared))
 
 
-class BatchNormPosterior(_ScaledPosterior):
+class _BatchScaledPosterior(_ScaledPosterior):
+    """The constructor of `bn` and `bn_rms`, which differ in how they scale the standard deviation.
+
+    Args:
+        input_size (`int`): Width of the features.
+        latent_size (`int`): Number of latent dimensions.
+        tau (`float`, *optional*): Instead of the rate, the least second moment of the means, in (0, 1).
+        rate (`float`, *optional*, defaults to 4): The floor in nats per sentence.
+        theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
+    """
+
+    scale_norm_class: type[BatchStatistics]
+    scale_bias: bool
+
+    def __init__(
+        self,
+        input_size: int,
+        latent_size: int,
+        tau: float | None = None,
+        rate: float | None = None,
+        theta_init: float | None = None,
+    ) -> None:
+        super().__init__(input_size, latent_size, mean_bias=False, scale_bias=self.scale_bias)
+        self.scale = build_scale(latent_size, tau, rate, theta_init)
+        self.mean_norm = BatchStandardization(latent_size)
+        self.scale_norm = self.scale_norm_class(latent_size)
+
+
+class BatchNormPosterior(_BatchScaledPosterior):
     """`bn`: mean and *signed* standard deviation are batch-normalised, then scaled by gamma_mu and gamma_sigma.
 
     Su 2020 (kexue.fm/archives/7381; arXiv 2004.12585v2). Over a training batch E[mu] = 0 and E[mu^2 + sigma^2] = 1 in
@@ -311,24 +247,13 @@ class BatchNormPosterior(_ScaledPosterior):
         theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        latent_size: int,
-        tau: float | None = None,
-        rate: float | None = None,
-        theta_init: float | None = None,
-    ) -> None:
-        super().__init__(input_size, latent_size, mean_bias=False, scale_bias=False)
-        rate = _rate_without(tau, rate, theta_init)
-        self.scale = TauScale(latent_size, tau, theta_init or 0.0) if rate is None else RateScale(latent_size, rate)
-        self.mean_norm = BatchStandardization(latent_size)
-        self.scale_norm = BatchStandardization(latent_size)
+    scale_norm_class = BatchStandardization
+    scale_bias = False
 
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         log_gamma_sigma_squared = self._log_gamma_sigma_squared(mean.dtype)
-        # Where the standard deviation crosses 0 its logarithm needs a guard. The least normal number leaves the
-        # second moment, and with it the floor, as they are; an absolute one would not.
+        # The logarithm needs a guard where the standard deviation crosses 0. The least normal number leaves the second
+        # moment, and with it the floor, as they are. A larger guard would not.
         tiny = torch.finfo(mean.dtype).tiny
         log_square = self.scale_norm(scale).square().clamp_min(tiny).log()
         return DiagonalGaussian(
@@ -336,12 +261,12 @@ class BatchNormPosterior(_ScaledPosterior):
         )
 
 
-class BatchNormRMSPosterior(_ScaledPosterior):
+class BatchNormRMSPosterior(_BatchScaledPosterior):
     """`bn_rms`: the mean as in `bn`; the standard deviation softplus(.) > 0 is scaled by its batch root mean square.
 
-    Ours. Su's condition is on second moments, so the standard deviation need not be centred: scaled without centring
-    it stays positive, meets E[mu^2 + sigma^2] = 1 exactly, and starts near the floor. The mean KL over a batch is
-    -1/2 sum_j E[log sigma_j^2].
+    This head is ours. Su's condition is on second moments, so the standard deviation need not be centred. Without
+    centring it stays positive, meets E[mu^2 + sigma^2] = 1 exactly, and starts near the floor. The mean KL over a
+    batch is -1/2 sum_j E[log sigma_j^2].
 
     Args:
         input_size (`int`): Width of the features.
@@ -351,19 +276,8 @@ class BatchNormRMSPosterior(_ScaledPosterior):
         theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        latent_size: int,
-        tau: float | None = None,
-        rate: float | None = None,
-        theta_init: float | None = None,
-    ) -> None:
-        super().__init__(input_size, latent_size, mean_bias=False, scale_bias=True)
-        rate = _rate_without(tau, rate, theta_init)
-        self.scale = TauScale(latent_size, tau, theta_init or 0.0) if rate is None else RateScale(latent_size, rate)
-        self.mean_norm = BatchStandardization(latent_size)
-        self.scale_norm = BatchRootMeanSquare(latent_size)
+    scale_norm_class = BatchRootMeanSquare
+    scale_bias = True
 
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         log_gamma_sigma_squared = self._log_gamma_sigma_squared(mean.dtype)
@@ -372,7 +286,8 @@ class BatchNormRMSPosterior(_ScaledPosterior):
 
 
 def _log_softplus(values: torch.Tensor) -> torch.Tensor:
-    """log(softplus(x)), by its series log(log(1 + e^x)) = x - e^x / 2 + O(e^2x) where softplus would underflow."""
+    """log(softplus(x)). Where softplus would underflow, the series log(log(1 + e^x)) = x - e^x / 2 + O(e^2x) replaces
+    it."""
     is_small = values < -15
     series = values - 0.5 * values.clamp_max(-15).exp()
     return torch.where(is_small, series, F.softplus(values.clamp_min(-15)).log())
@@ -391,13 +306,11 @@ class BatchNormMeanPosterior(PosteriorHead):
         rate (`float`, *optional*): Instead of gamma, the floor in nats per sentence, below d/2: gamma = sqrt(2R/d).
     """
 
-    scale_arguments = ("gamma", "rate")
-
     def __init__(
         self, input_size: int, latent_size: int, gamma: float = DEFAULT_GAMMA["bn_mean"], rate: float | None = None
     ) -> None:
         super().__init__(input_size, latent_size, mean_bias=False, scale_bias=True)
-        self.gamma = _gamma(latent_size, gamma, rate)
+        self.gamma = gamma_of_settings(latent_size, gamma, rate)
         self.shift = nn.Parameter(torch.zeros(latent_size))
         self.mean_norm = BatchStandardization(latent_size)
 
@@ -405,35 +318,23 @@ class BatchNormMeanPosterior(PosteriorHead):
         return DiagonalGaussian(self.mean_norm(mean) * self.gamma + self.shift.to(mean.dtype), scale)
 
     def kl_floor_per_dimension(self) -> torch.Tensor:
-        """1/2 (gamma^2 + beta_j^2): the variance's part of the KL is never negative (Zhu et al., eq. 7)."""
-        shift = _whole(self.shift)
+        """1/2 (gamma^2 + beta_j^2), since the variance's part of the KL is never negative (Zhu et al., eq. 7)."""
+        shift = whole_parameter(self.shift)
         return 0.5 * (self.gamma**2 + shift.to(torch.promote_types(shift.dtype, torch.float32)).square())
 
     def promised_moments(self) -> PromisedMoments:
-        shift = _whole(self.shift).detach()
+        shift = whole_parameter(self.shift).detach()
         return PromisedMoments(shift, torch.full_like(shift, self.gamma**2), None)
 
 
-def _gamma(latent_size: int, gamma: float, rate: float | None) -> float:
-    if rate is not None:
-        _require_positive_rate(rate)
-        gamma = (2 * rate / latent_size) ** 0.5
-    if not 0 < gamma < 1:
-        raise ValueError(
-            f"gamma must lie strictly between 0 and 1, got {gamma}{'' if rate is None else f' from rate={rate}'}: "
-            "from 1 on, gamma^2 + E[sigma^2] > 1, an aggregated posterior wider than the prior (a posterior hole)."
-        )
-    return gamma
-
-
 class DiversityUncertaintyPosterior(PosteriorHead):
-    """`du`: a remedy to compare with. The mean is batch-normalised with a trainable scale, renormalised so that its
-    root mean square over the dimensions is gamma, and a trainable shift; the variance has a floor of its own and loses
-    its free part at random in training.
+    """`du`: a remedy to compare with. The mean is batch-normalised with a trainable scale and a trainable shift. The
+    root mean square of the scale over the dimensions is always gamma. The variance has a floor, and training drops the
+    part above the floor at random.
 
     DU-VAE: Shen et al., "Regularizing Variational Autoencoder with Diversity and Uncertainty Awareness", IJCAI 2021.
-    sigma^2 = 1 / (2 pi e) + dropout(exp(.)), with p = 0.2 in training; 1 / (2 pi e) is the variance of a Gaussian
-    whose entropy is 0.
+    sigma^2 = 1 / (2 pi e) + dropout(exp(.)), with p = 0.2 in training. 1 / (2 pi e) is the variance of a Gaussian with
+    entropy 0.
 
     Args:
         input_size (`int`): Width of the features.
@@ -442,7 +343,6 @@ class DiversityUncertaintyPosterior(PosteriorHead):
         rate (`float`, *optional*): Instead of gamma, the floor in nats per sentence, below d/2: gamma = sqrt(2R/d).
     """
 
-    scale_arguments = ("gamma", "rate")
     least_variance = 1 / (2 * math.pi * math.e)
     variance_dropout = 0.2
 
@@ -450,39 +350,40 @@ class DiversityUncertaintyPosterior(PosteriorHead):
         self, input_size: int, latent_size: int, gamma: float = DEFAULT_GAMMA["du"], rate: float | None = None
     ) -> None:
         super().__init__(input_size, latent_size, mean_bias=False, scale_bias=True)
-        self.gamma = _gamma(latent_size, gamma, rate)
+        self.gamma = gamma_of_settings(latent_size, gamma, rate)
         self.spread = nn.Parameter(torch.ones(latent_size))
         self.shift = nn.Parameter(torch.zeros(latent_size))
         self.mean_norm = BatchStandardization(latent_size)
 
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         mean = self.mean_norm(mean) * self._gammas(mean.dtype) + self.shift.to(mean.dtype)
-        # In log space, where nothing overflows: dropout takes a variance to 0, whose logarithm is -infinity.
+        # Nothing overflows in log space. Dropout sets a variance to 0, whose logarithm is -infinity.
         free = scale + F.dropout(torch.ones_like(scale), self.variance_dropout, self.training).log()
         return DiagonalGaussian(mean, torch.logaddexp(free, torch.full_like(free, math.log(self.least_variance))))
 
     def _gammas(self, dtype: torch.dtype) -> torch.Tensor:
         """The standard deviation of the means in each dimension, `(latent_size,)`."""
-        spread = _whole(self.spread).to(dtype)
+        spread = whole_parameter(self.spread).to(dtype)
         return self.gamma * spread * spread.square().mean().rsqrt()
 
     def kl_floor_per_dimension(self) -> torch.Tensor:
-        """1/2 (gamma_j^2 + beta_j^2), where the gamma_j^2 add to d gamma^2: the variance's part is never negative."""
+        """1/2 (gamma_j^2 + beta_j^2), where the gamma_j^2 add up to d gamma^2. The variance's part of the KL is never
+        negative."""
         dtype = torch.promote_types(self.shift.dtype, torch.float32)
-        return 0.5 * (self._gammas(dtype).square() + _whole(self.shift).to(dtype).square())
+        return 0.5 * (self._gammas(dtype).square() + whole_parameter(self.shift).to(dtype).square())
 
     def promised_moments(self) -> PromisedMoments:
-        shift = _whole(self.shift).detach()
+        shift = whole_parameter(self.shift).detach()
         return PromisedMoments(shift, self._gammas(shift.dtype).detach().square(), None)
 
 
 class DeltaPosterior(PosteriorHead):
-    """`delta`: a remedy to compare with. Mean and variance are confined to where the KL is delta nats or more in every
-    dimension of every sentence.
+    """`delta`: a remedy to compare with. Mean and variance have only values with which the KL is at least delta nats,
+    in every dimension of every sentence.
 
-    delta-VAE: Razavi et al., "Preventing Posterior Collapse with delta-VAEs", ICLR 2019. With l < u the two solutions
-    of log x - x + 1 + 2 delta = 0, sigma lies between sqrt(l) and sqrt(u), and mu^2 = 2 delta + 1 + log sigma^2 -
-    sigma^2 + max(0, .), so that the KL is delta + max(0, .) / 2. No mean is negative.
+    delta-VAE: Razavi et al., "Preventing Posterior Collapse with delta-VAEs", ICLR 2019. Let l < u be the solutions of
+    log x - x + 1 + 2 delta = 0. sigma lies between sqrt(l) and sqrt(u), and mu^2 = 2 delta + 1 + log sigma^2 -
+    sigma^2 + max(0, .). So the KL is delta + max(0, .) / 2. No mean is negative.
 
     Args:
         input_size (`int`): Width of the features.
@@ -491,20 +392,12 @@ class DeltaPosterior(PosteriorHead):
     """
 
     uses_batch = False
-    scale_arguments = ("rate",)
-    # Guards the square root's gradient where the variance is at an end of its range and nothing is added.
+    # A guard for the gradient of the square root, at an end of the variance's range with nothing added.
     least_square = 1e-8
 
     def __init__(self, input_size: int, latent_size: int, rate: float | None = None) -> None:
         super().__init__(input_size, latent_size, mean_bias=True, scale_bias=True)
-        if rate is not None:
-            _require_positive_rate(rate)
-        self.delta = DEFAULT_DELTA if rate is None else rate / latent_size
-        if self.delta > MAX_DELTA:
-            raise ValueError(
-                f"rate={rate} is {self.delta:g} nats for each of {latent_size} dimensions, and the delta head holds "
-                f"{MAX_DELTA} at most."
-            )
+        self.delta = delta_of_settings(latent_size, rate)
         least, greatest = _variances_of_kl(self.delta)
         self.least_std, self.greatest_std = math.sqrt(least), math.sqrt(greatest)
 
@@ -522,12 +415,12 @@ class DeltaPosterior(PosteriorHead):
 
 
 def _variances_of_kl(delta: float) -> tuple[float, float]:
-    """The two variances x at which a Gaussian of mean 0 has a KL of delta > 0 nats: log x - x + 1 + 2 delta = 0."""
-    # Newton's method on a concave function, from a point beyond each root, approaches it from that side only.
+    """The two variances x with which a Gaussian of mean 0 has a KL of delta > 0 nats: log x - x + 1 + 2 delta = 0."""
+    # The function is concave. So Newton's method, from a point beyond a root, approaches it from that side only.
     roots = []
     for x in (math.exp(-1 - 2 * delta), 1 + 2 * math.sqrt(delta) + 2 * delta):
         for _ in range(100):
-            if x == 1:  # both roots, to rounding
+            if x == 1:  # both roots are 1, to rounding
                 break
             x -= (math.log(x) - x + 1 + 2 * delta) / (1 / x - 1)
         roots.append(x)
@@ -537,8 +430,8 @@ def _variances_of_kl(delta: float) -> tuple[float, float]:
 class LayerNormPosterior(_ScaledPosterior):
     """`ln`: mean and signed standard deviation are standardised over the latent dimensions within each sentence.
 
-    The variant that Su argues against (kexue.fm/archives/7381): it needs no batch, holds the floor for every sentence
-    by itself, but leaves each dimension's aggregated posterior free. One theta for all dimensions.
+    Su argues against this variant (kexue.fm/archives/7381). It needs no batch and holds the floor for each single
+    sentence, but it leaves each dimension's aggregated posterior free. All dimensions have one theta.
 
     Args:
         input_size (`int`): Width of the features.
@@ -561,8 +454,7 @@ class LayerNormPosterior(_ScaledPosterior):
         super().__init__(input_size, latent_size, mean_bias=True, scale_bias=True)
         if latent_size == 1:
             raise ValueError("LayerNormPosterior needs latent_size >= 2, got 1: it normalises over the dimensions.")
-        rate = _rate_without(tau, rate, theta_init)
-        self.scale = TauScale(1, tau, theta_init or 0.0) if rate is None else ConstantScale(rate / latent_size)
+        self.scale = build_scale(latent_size, tau, rate, theta_init, is_shared=True)
 
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         log_gamma_sigma_squared = self._log_gamma_sigma_squared(mean.dtype)
@@ -575,7 +467,7 @@ class LayerNormPosterior(_ScaledPosterior):
 
 
 class GaussianPosterior(PosteriorHead):
-    """`gaussian`: mean and log variance are free (Kingma & Welling, 2014): the baseline that collapses.
+    """`gaussian`: mean and log variance are free (Kingma & Welling, 2014). This baseline collapses.
 
     Args:
         input_size (`int`): Width of the features.
@@ -583,7 +475,6 @@ class GaussianPosterior(PosteriorHead):
     """
 
     uses_batch = False
-    scale_arguments = ()
 
     def __init__(self, input_size: int, latent_size: int) -> None:
         super().__init__(input_size, latent_size, mean_bias=True, scale_bias=True)
@@ -623,17 +514,18 @@ def build_posterior_head(
     rate: float | None = None,
     theta_init: float | None = None,
 ) -> PosteriorHead:
-    """The head of that name, with those of the scale settings that are given and that it has.
+    """The head of that name.
 
     Args:
         posterior (`str`): A key of `POSTERIOR_HEADS`.
         input_size (`int`): Width of the features.
         latent_size (`int`): Number of latent dimensions.
-        tau, gamma, rate, theta_init (`float`, *optional*): Scale settings; `None` leaves the head's default.
+        tau, gamma, rate, theta_init (`float`, *optional*): Scale settings. A setting that is `None` has the head's
+            default. A setting that the head does not take has no effect.
     """
     head_class = POSTERIOR_HEADS[posterior]
     scales = {"tau": tau, "gamma": gamma, "rate": rate, "theta_init": theta_init}
-    given = {name: scales[name] for name in head_class.scale_arguments if scales[name] is not None}
+    given = {name: scales[name] for name in SCALE_SETTINGS[posterior] if scales[name] is not None}
     return head_class(input_size, latent_size, **given)
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The processor: one text in, the encoder's token ids and the decoder's labels out, and ids back to text."""
+"""The processor: from a text to the encoder's token ids and the decoder's labels, and from token ids to text."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from transformers import AutoConfig, AutoTokenizer, BatchFeature, PreTrainedToke
 from transformers.utils import logging
 
 from .configuration_bnvae import BNVAEConfig
+from .loss_bnvae import IGNORE_INDEX
 
 logger = logging.get_logger(__name__)
 
-IGNORE_INDEX = -100
-
-# RoBERTa and its kin number the positions of a text from pad_token_id + 1 on, so as many of them are never used.
+# Encoders that number the positions of a text from pad_token_id + 1 on, as RoBERTa does. They never use the first
+# pad_token_id + 1 positions.
 OFFSET_POSITIONS = {
     "camembert",
     "data2vec-text",
@@ -32,14 +32,15 @@ OFFSET_POSITIONS = {
 
 class BNVAEProcessor(ProcessorMixin):
     r"""
-    The tokenizers of a [`BNVAEModel`]'s two halves in one.
+    The two tokenizers of a [`BNVAEModel`]: the encoder's and the decoder's.
 
-    The decoder's is called `tokenizer` and saved at the root of a folder, since `Trainer` and `generate` look for the
-    decoder's special tokens there; the encoder's is saved in the sub-folder `encoder_tokenizer`.
+    The decoder's tokenizer is called `tokenizer` and lies at the root of a saved folder, since `Trainer` and
+    `generate` look there for the decoder's special tokens. The encoder's tokenizer lies in the sub-folder
+    `encoder_tokenizer`.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`): The decoder's tokenizer. It needs an EOS token, which is also used for
-            padding if it has no token for that.
+        tokenizer (`PreTrainedTokenizerBase`): The decoder's tokenizer. It needs an EOS token. Without a padding token,
+            EOS also pads.
         encoder_tokenizer (`PreTrainedTokenizerBase`): The encoder's tokenizer.
 
     Example:
@@ -80,11 +81,11 @@ class BNVAEProcessor(ProcessorMixin):
 
         Args:
             encoder_name_or_path, decoder_name_or_path (`str`): Hub names or folders.
-            config ([`BNVAEConfig`], *optional*): The model's configuration, to know how long texts may be. The two
-                models' own are loaded if it is not given.
-            encoder, decoder (`dict`, *optional*): Arguments of the one tokenizer's loading, for example
+            config ([`BNVAEConfig`], *optional*): The model's configuration, which says how long texts may be. By
+                default the processor loads the configurations of the two networks.
+            encoder, decoder (`dict`, *optional*): Arguments for the loading of one tokenizer, for example
                 `decoder={"gguf_file": "model.Q4_1.gguf"}`.
-            **kwargs: Arguments of both tokenizers' loading (`token`, `cache_dir`, ...).
+            **kwargs: Arguments for the loading of both tokenizers (`token`, `cache_dir`, ...).
         """
         halves = (
             (encoder_name_or_path, {**kwargs, **(encoder or {})}),
@@ -99,7 +100,7 @@ class BNVAEProcessor(ProcessorMixin):
         return processor
 
     def limit_lengths(self, encoder_config: Any, decoder_config: Any) -> None:
-        """Lower both tokenizers' `model_max_length` to what the two networks have positions for."""
+        """Lower both tokenizers' `model_max_length` to the positions that the two networks have."""
         for tokenizer, config in ((self.encoder_tokenizer, encoder_config), (self.tokenizer, decoder_config)):
             positions = getattr(config, "max_position_embeddings", None)
             if positions is None:
@@ -123,14 +124,15 @@ class BNVAEProcessor(ProcessorMixin):
         """
         Args:
             text (`str` or `list[str]`): One text or several.
-            return_tensors (`str`, *optional*): `"pt"` for padded tensors, a batch even of one text; without it, lists.
+            return_tensors (`str`, *optional*): `"pt"` for padded tensors, which are a batch even for one text. Without
+                it the result holds lists.
             return_truncated (`bool`, *optional*, defaults to `False`): Add `truncated`, whether a text was cut.
-            return_labels (`bool`, *optional*, defaults to `True`): Add `labels`. What is only encoded needs none.
+            return_labels (`bool`, *optional*, defaults to `True`): Add `labels`. The encoder alone needs none.
 
         Returns:
             [`BatchFeature`]: `input_ids` and `attention_mask` for the encoder, padded with its padding token, and
-            `labels` for the decoder: ending in EOS, without BOS, padded with -100. Longer texts are cut to the
-            tokenizers' `model_max_length`, and the first time that is said.
+            `labels` for the decoder: ending in EOS, without BOS, padded with -100. The processor cuts longer texts to
+            the tokenizers' `model_max_length`, and logs a warning the first time.
         """
         if kwargs:
             raise ValueError(f"Unknown arguments of {type(self).__name__}: {', '.join(sorted(kwargs))}.")
@@ -143,7 +145,7 @@ class BNVAEProcessor(ProcessorMixin):
         features = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
         truncated, limits = self._encoder_truncated(encoded), {"encoder": self.encoder_tokenizer.model_max_length}
         if return_labels:
-            # One position less: the latent's memory slot takes one.
+            # The latent's memory slot takes one position.
             limits["decoder"] = self.tokenizer.model_max_length - 1
             longest = limits["decoder"] - 1
             targets = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
@@ -167,8 +169,8 @@ class BNVAEProcessor(ProcessorMixin):
     def pad(
         self, features: dict[str, list[list[int]]], pad_to_multiple_of: int | None = None
     ) -> dict[str, list[list[int]]]:
-        """`input_ids`, `attention_mask` and, where given, `labels` of several texts, each padded on the right to its
-        longest: with the encoder's padding token, 0 and -100."""
+        """Pad `input_ids`, `attention_mask` and, if given, `labels` of several texts on the right to the longest text.
+        They are padded with the encoder's padding token, 0 and -100."""
         padding = {"input_ids": self.encoder_tokenizer.pad_token_id, "attention_mask": 0, "labels": IGNORE_INDEX}
         padded = {}
         for name, value in padding.items():
@@ -181,7 +183,7 @@ class BNVAEProcessor(ProcessorMixin):
 
     def encode_prompts(self, text: str | list[str]) -> BatchFeature:
         """
-        Beginnings of texts for [`~BNVAEModel.generate`] to go on from; it puts the start token ahead of them.
+        Beginnings of texts that [`~BNVAEModel.generate`] continues. `generate` puts the start token ahead of them.
 
         Args:
             text (`str` or `list[str]`): One beginning or several.
@@ -202,11 +204,11 @@ class BNVAEProcessor(ProcessorMixin):
 
     def decode_texts(self, ids: Any) -> list[str]:
         """
-        Texts of the decoder's token ids: without special tokens, and without whitespace at their ends, where some
-        tokenizers put a space.
+        Texts of the decoder's token ids, without special tokens. Whitespace at both ends is removed, since some
+        tokenizers put a space there.
 
         Args:
-            ids (`torch.LongTensor` of shape `(batch, length)`): What [`~BNVAEModel.generate`] returns, or labels.
+            ids (`torch.LongTensor` of shape `(batch, length)`): The result of [`~BNVAEModel.generate`], or labels.
         """
         ids = ids.masked_fill(ids.eq(IGNORE_INDEX), self.tokenizer.pad_token_id)
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
@@ -214,7 +216,7 @@ class BNVAEProcessor(ProcessorMixin):
     def _encoder_truncated(self, encoded: Any) -> list[bool]:
         if encoded.encodings is not None:
             return [bool(encoding.overflowing) for encoding in encoded.encodings]
-        # A tokenizer in Python does not tell; a text that just fits counts as cut.
+        # A tokenizer in Python does not say whether it cut a text, so a text that just fits counts as cut.
         return [len(ids) >= self.encoder_tokenizer.model_max_length for ids in encoded["input_ids"]]
 
 

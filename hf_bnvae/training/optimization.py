@@ -20,7 +20,7 @@ from .training_args import BNVAETrainingArguments
 def decayed_parameter_names(model: nn.Module) -> list[str]:
     """The names of the parameters that take weight decay: `Trainer`'s choice but for scales and shifts of posterior
     heads, which it would pull to an arbitrary value."""
-    free = {id(p) for m in model.modules() if isinstance(m, PosteriorHead) for p in m.set_parameters()}
+    free = {id(p) for m in model.modules() if isinstance(m, PosteriorHead) for p in m.scale_and_shift_parameters()}
     excluded = {name for name, parameter in model.named_parameters() if id(parameter) in free}
     return [name for name in Trainer.get_decay_parameter_names(None, model) if name not in excluded]
 

@@ -79,12 +79,12 @@ def test_a_graph_with_other_latents_is_not_kept(trained_model, tmp_path, monkeyp
 def test_a_graph_is_held_against_both_outputs_of_the_model(part, name, trained_model, tmp_path):
     file = export_encoder_side(trained_model, tmp_path / "graph")
     side = onnx_export._EncoderSide(copy.deepcopy(trained_model).float()).eval()
-    onnx_export._require_same(side, file, trained_model, lengths=(3,))
+    onnx_export._require_same_outputs(side, file, trained_model, lengths=(3,))
     with torch.no_grad():
         weight = getattr(side.model.posterior, part).weight
         weight.copy_(torch.randn(weight.shape))
     with pytest.raises(RuntimeError, match=f"gives another {name} than the model"):
-        onnx_export._require_same(side, file, trained_model, lengths=(3,))
+        onnx_export._require_same_outputs(side, file, trained_model, lengths=(3,))
 
 
 def test_a_model_in_training_is_exported_as_it_will_be_used(trained_model, texts, tmp_path):
@@ -99,6 +99,18 @@ def test_a_model_in_training_is_exported_as_it_will_be_used(trained_model, texts
     with torch.no_grad():
         posterior = model.encode(inputs["input_ids"], inputs["attention_mask"])
     assert np.abs(posterior.mean.numpy() - mean).max() > 1e-2  # the control: in training a batch is its own measure
+
+
+def test_a_model_that_cuts_its_batches_is_exported_without_cuts(trained_model, texts, tmp_path):
+    model = copy.deepcopy(trained_model)
+    model.config.chunk_size, model.config.checkpoint_chunks = 2, True
+    file = export_encoder_side(model, tmp_path / "graph")
+    assert (model.config.chunk_size, model.config.checkpoint_chunks) == (2, True)
+    inputs = AutoTokenizer.from_pretrained(file.parent)(texts[:9], padding=True, return_tensors="pt")
+    mean = run_graph(file, inputs["input_ids"], inputs["attention_mask"])["mean"]
+    expected = trained_model.encode_texts(texts[:9]).numpy()
+    np.testing.assert_allclose(mean, expected, atol=1e-3)
+    assert np.abs(mean - expected[::-1]).max() > 1e-2  # control: other texts have other latents
 
 
 def test_what_cannot_be_exported_is_refused(trained_model, make_model, processor, tmp_path):

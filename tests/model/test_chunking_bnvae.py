@@ -1,5 +1,5 @@
-"""Into which chunks a batch is cut, against all ways of cutting it. That chunks change no result is tested with
-posterior batches."""
+"""The chunks of a batch, against all ways to cut it, and the passes that a network gets. Other tests, of posterior
+batches, check that chunks change no result."""
 
 from itertools import combinations, pairwise
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hf_bnvae.model.chunking_bnvae import count_chunks, cut_into_chunks
+from hf_bnvae.model.chunking_bnvae import BatchPlan, count_chunks, cut_into_chunks, plan_chunks
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=2, max_size=9)
 
@@ -18,7 +18,7 @@ def cut(lengths: list[int], num_chunks: int) -> list[list[int]]:
     """The lengths in each chunk."""
     rows = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
     lengths = torch.tensor(lengths)
-    parts, _ = cut_into_chunks({"rows": rows}, lengths, num_chunks, own=lengths)
+    parts = cut_into_chunks({"rows": rows}, lengths, num_chunks, own=lengths).parts
     assert num_chunks == 1 or all(part["rows"].shape == (len(part["own"]), max(part["own"])) for part in parts)
     return [part["own"].tolist() for part in parts]
 
@@ -79,8 +79,74 @@ def test_short_sentences_share_a_chunk():
     assert count_chunks(torch.tensor([32] * 32), 8, nn.Module()) == 5
 
 
-@pytest.mark.parametrize("chunk_size", [None, 32, 100])
+@pytest.mark.parametrize("chunk_size", [32, 100])
 def test_a_batch_that_fits_is_one_chunk_as_it_came(chunk_size):
-    lengths = torch.arange(32, 0, -1)
-    assert count_chunks(lengths, chunk_size, nn.Module()) == 1
-    assert cut_into_chunks({"rows": torch.zeros(32, 40)}, lengths)[1] is None
+    rows, lengths = torch.zeros(32, 40), torch.arange(32, 0, -1)
+    mask = torch.arange(40) < lengths.unsqueeze(1)
+    plan = plan_chunks({"rows": rows}, mask, chunk_size, nn.Module())
+    assert plan.order is None and len(plan.parts) == 1 and plan.parts[0]["rows"] is rows
+    # Control: a smaller chunk size cuts and sorts.
+    smaller = plan_chunks({"rows": rows}, mask, 31, nn.Module())
+    assert len(smaller.parts) > 1 and smaller.order.tolist() == list(range(31, -1, -1))
+
+
+def passes_of(model, **inputs) -> list[torch.Tensor]:
+    """The token ids of each pass through the encoder."""
+    seen = []
+    handle = model.encoder.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True
+    )
+    try:
+        model.features(**inputs)
+    finally:
+        handle.remove()
+    return seen
+
+
+def test_without_a_chunk_size_the_network_gets_the_batch_itself(make_model, batch):
+    model, ids = make_model(pack_sentences=False), batch["input_ids"]
+    inputs = {"input_ids": ids, "attention_mask": batch["attention_mask"]}
+    (whole,) = passes_of(model, **inputs)
+    assert whole is ids
+    # Control: with a chunk size the network gets copies of some rows.
+    assert len(passes_of(model, **inputs, chunk_size=4)) > 1
+
+
+def test_without_a_mask_every_position_is_real(make_model):
+    """Also a token of number 0, which in a mask stands for padding."""
+    model = make_model(pack_sentences=False).eval()
+    ids = torch.randint(5, 60, (6, 7))
+    ids[:, 4:] = 0
+    chunks = passes_of(model, input_ids=ids, chunk_size=2)
+    assert len(chunks) > 1 and all(chunk.shape[1] == 7 for chunk in chunks)
+    # Control: with a mask the positions behind the last real one are cut off.
+    chunks = passes_of(model, input_ids=ids, attention_mask=ids.ne(0).long(), chunk_size=2)
+    assert len(chunks) > 1 and all(chunk.shape[1] == 4 for chunk in chunks)
+
+
+@pytest.mark.parametrize("checkpoint_chunks", [False, True])
+def test_results_of_chunks_come_in_the_order_of_the_batch(checkpoint_chunks):
+    values = torch.tensor([[5.0, 0, 0], [1, 2, 3], [4, 4, 0]], requires_grad=True)
+    plan = cut_into_chunks({"values": values}, torch.tensor([1, 3, 2]), 2)
+
+    def totals(values):
+        return (values.sum(1),)
+
+    (result,) = plan.run(totals, checkpoint_chunks)
+    assert result.tolist() == [5, 6, 8] and plan.order.tolist() == [0, 2, 1]
+    # Control: without the order the results would be those of other sentences.
+    assert torch.cat([totals(**part)[0] for part in plan.parts]).tolist() == [5, 8, 6]
+
+
+def test_a_checkpointed_part_is_computed_again_in_the_backward_pass():
+    calls = []
+
+    def square(values):
+        calls.append(len(values))
+        return (values.square().sum(1),)
+
+    for checkpoints, expected in ((True, [3, 3]), (False, [3])):
+        calls.clear()
+        values = torch.ones(3, 2, requires_grad=True)
+        BatchPlan([{"values": values}]).run(square, checkpoints)[0].sum().backward()
+        assert calls == expected and torch.equal(values.grad, torch.full((3, 2), 2.0))

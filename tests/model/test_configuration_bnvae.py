@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from transformers import (
 )
 
 from hf_bnvae import POSTERIOR_HEADS, BNVAEConfig, BNVAEModel
+from hf_bnvae.model import scales_bnvae
 
 
 @pytest.mark.parametrize(
@@ -116,10 +116,9 @@ def test_a_scale_that_was_not_given_is_written_down(fields, name, value, monkeyp
     """A saved model keeps its scale, whatever a later version has as the default."""
     saved = BNVAEConfig(**fields).to_dict()
     assert saved[name] == pytest.approx(value)
-    module = sys.modules[BNVAEConfig.__module__]
-    monkeypatch.setattr(module, "DEFAULT_RATE", 5.0)
-    monkeypatch.setattr(module, "DEFAULT_GAMMA", {"bn_mean": 0.3, "du": 0.3})
-    monkeypatch.setattr(module, "DEFAULT_DELTA", 0.3)
+    monkeypatch.setattr(scales_bnvae, "DEFAULT_RATE", 5.0)
+    monkeypatch.setattr(scales_bnvae, "DEFAULT_GAMMA", {"bn_mean": 0.3, "du": 0.3})
+    monkeypatch.setattr(scales_bnvae, "DEFAULT_DELTA", 0.3)
     assert getattr(BNVAEConfig(**saved), name) == pytest.approx(value) != getattr(BNVAEConfig(**fields), name)
     # One that was given leaves the others out.
     assert BNVAEConfig(bn_tau=0.1).rate is None and BNVAEConfig(posterior="bn_mean", rate=3).bn_gamma is None
@@ -137,11 +136,11 @@ def test_guaranteed_floor_is_the_infimum_of_the_models(make_model, fields):
     model = make_model(**fields)
     for _ in range(20):
         with torch.no_grad():
-            for parameter in model.posterior.set_parameters():
+            for parameter in model.posterior.scale_and_shift_parameters():
                 parameter.normal_(std=3)
         assert model.kl_floor().item() >= model.config.kl_floor - 1e-4
     with torch.no_grad():
-        for parameter in model.posterior.set_parameters():
+        for parameter in model.posterior.scale_and_shift_parameters():
             parameter.fill_(-60.0 if "bn_mean" not in fields.values() else 0.0)
     assert model.kl_floor().item() == pytest.approx(model.config.kl_floor, rel=1e-5)
 

@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig
 
 from hf_bnvae import BNVAEProcessor, Neighbour, interpolate_latents
-from hf_bnvae.model.latent_space_bnvae import _TOKENIZED_BATCHES
+from hf_bnvae.model.text_encoding_bnvae import TOKENIZED_BATCHES
 from hf_bnvae.training.from_scratch import train_processor
 
 GREEDY = {"max_new_tokens": 12, "do_sample": False}
@@ -61,9 +61,9 @@ def test_texts_of_as_many_tokens_share_a_batch_whatever_their_letters(model, mon
     ]
     lengths = [len(ids) for ids in model.processor(texts, return_labels=False)["input_ids"]]
     shapes = []
-    encode = model.encode
+    features = model.features
     monkeypatch.setattr(
-        model, "encode", lambda input_ids, **rest: shapes.append(input_ids.shape) or encode(input_ids, **rest)
+        model, "features", lambda input_ids, **rest: shapes.append(input_ids.shape) or features(input_ids, **rest)
     )
     model.encode_texts(texts, batch_size=4)
     longest = [max(sorted(lengths)[start : start + 4]) for start in range(0, 24, 4)]
@@ -78,11 +78,11 @@ def test_enough_texts_of_one_length_are_encoded_without_padding(model, processor
     lengths = [len(ids) for ids in processor(texts, return_labels=False)["input_ids"]]
     expected = model.encode_texts(texts, batch_size=8)  # too few of each
     masks = []
-    encode = model.encode
+    features = model.features
     monkeypatch.setattr(
         model,
-        "encode",
-        lambda input_ids, attention_mask: masks.append(attention_mask) or encode(input_ids, attention_mask),
+        "features",
+        lambda input_ids, attention_mask: masks.append(attention_mask) or features(input_ids, attention_mask),
     )
     latents = model.encode_texts(texts, batch_size=64)
     assert [tuple(mask.shape) for mask in masks] == [(n, lengths[place]) for n, place in ((20, 0), (17, 20), (3, 37))]
@@ -93,7 +93,7 @@ def test_enough_texts_of_one_length_are_encoded_without_padding(model, processor
 
 def test_more_texts_than_are_tokenized_at_once_keep_their_order(model, texts):
     many = [text * (1 + place % 3) for place, text in enumerate(texts[:150])]
-    assert len(many) > 2 * _TOKENIZED_BATCHES
+    assert len(many) > 2 * TOKENIZED_BATCHES
     expected, latents = model.encode_texts(many, batch_size=len(many)), model.encode_texts(many, batch_size=1)
     torch.testing.assert_close(latents, expected)
     assert not torch.allclose(latents[-1], expected[0])  # control: another text's

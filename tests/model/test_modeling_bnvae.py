@@ -212,7 +212,7 @@ def assert_same_tensors(one, other):
 def test_saving_and_loading_keeps_every_bit(make_model, batch, tmp_path, posterior, dtype):
     model = make_model(posterior=posterior)
     with torch.no_grad():
-        for parameter in model.posterior.set_parameters():
+        for parameter in model.posterior.scale_and_shift_parameters():
             parameter.normal_()
     model.train()(**batch)  # buffers that differ from their initial values
     if dtype is torch.float64:

@@ -62,7 +62,7 @@ def test_every_position_has_one_place_in_as_few_rows_as_best_fit_finds(lengths):
         numbers[:, :longest][packing.mask],
     )
     sums = torch.stack([row[:count].sum() for row, count in zip(numbers, counts, strict=True)])
-    assert torch.equal(packing.sum(rowed.double()).long(), sums)
+    assert torch.equal(packing.sum_by_sentence(rowed.double()).long(), sums)
 
 
 @pytest.mark.parametrize("is_causal", [False, True])

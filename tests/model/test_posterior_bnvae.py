@@ -4,6 +4,7 @@ Properties are checked over random features, weights, scales and batch sizes, in
 autocast; each with a head or a use that must violate it.
 """
 
+import inspect
 import math
 
 import pytest
@@ -27,9 +28,8 @@ from hf_bnvae import (
     build_posterior_head,
     population_statistics,
 )
-from hf_bnvae.model.configuration_bnvae import _SCALE_FIELDS
 from hf_bnvae.model.gaussian_bnvae import prior_log_prob
-from hf_bnvae.model.posterior_bnvae import RateScale, TauScale
+from hf_bnvae.model.scales_bnvae import SCALE_SETTINGS, RateScale, TauScale
 
 scales = st.one_of(
     st.fixed_dictionaries({"tau": st.floats(0.01, 0.99)}), st.fixed_dictionaries({"rate": st.floats(0.05, 60)})
@@ -399,10 +399,11 @@ def test_rate_sets_the_floor_of_every_head(posterior):
     assert head.kl_floor().item() == pytest.approx(5.0, rel=1e-6)
 
 
-def test_scale_arguments_and_configuration_agree():
-    prefixed = {"tau": "bn_tau", "theta_init": "bn_theta_init", "gamma": "bn_gamma", "rate": "rate"}
+def test_the_settings_of_a_head_are_the_arguments_of_its_class():
+    assert SCALE_SETTINGS.keys() == POSTERIOR_HEADS.keys()
     for name, head_class in POSTERIOR_HEADS.items():
-        assert tuple(prefixed[argument] for argument in head_class.scale_arguments) == _SCALE_FIELDS[name]
+        arguments = set(inspect.signature(head_class).parameters) - {"input_size", "latent_size"}
+        assert arguments == set(SCALE_SETTINGS[name])
 
 
 @pytest.mark.parametrize("head_class", [BatchNormPosterior, BatchNormRMSPosterior, LayerNormPosterior])
@@ -423,11 +424,11 @@ def test_layer_norm_of_one_dimension_is_refused():
         LayerNormPosterior(4, 1)
 
 
-def test_set_parameters_are_scales_and_shifts():
+def test_scale_and_shift_parameters_are_scales_and_shifts():
     def names(**scales):
         heads = {name: build_posterior_head(name, 4, 4, **scales) for name in POSTERIOR_HEADS}
         return {
-            name: {n for n, p in head.named_parameters() if any(p is q for q in head.set_parameters())}
+            name: {n for n, p in head.named_parameters() if any(p is q for q in head.scale_and_shift_parameters())}
             for name, head in heads.items()
         }
 
@@ -552,7 +553,7 @@ def test_data_parallel_replicas_are_refused():
 def test_the_floors_of_the_dimensions_add_up_to_the_heads(name, scale):
     head = build_posterior_head(name, 8, 6, **scale)
     with torch.no_grad():
-        for parameter in head.set_parameters():
+        for parameter in head.scale_and_shift_parameters():
             parameter.normal_()
     floor = head.kl_floor_per_dimension()
     assert floor.shape == (6,) and (floor >= 0).all()
