@@ -91,8 +91,8 @@ class Work:
 
     Args:
         ours, floor (`Callable`): Do the work. The argument is the chunk size, the number of sentences at once.
-        naive (`Callable`, *optional*): Does the first `naive_share` of the work. Its result equals that of `ours`, to
-            rounding.
+        naive (`Callable`, *optional*): Does the first `naive_share` of the work. Its result equals the result of
+            `ours`, to rounding.
         tokens (`int`): Real tokens; 0 for work without tokens.
         dtype (`torch.dtype`): Precision of the matrix products.
         rows (`int`): The number of rows that chunks are cut from: sentences, or samples of sentences.

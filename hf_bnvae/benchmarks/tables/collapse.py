@@ -24,7 +24,7 @@ Entry = Mapping[str, Any]
 
 # Keys: whether the likelihood, and whether the information, is better with every seed.
 _VERDICTS = {
-    (True, True): "better in likelihood and in information, with every seed, than",
+    (True, True): "better in both than",
     (True, False): "better in likelihood only than",
     (False, True): "better in information only than",
     (False, False): "better in neither than",
@@ -168,21 +168,17 @@ def render_grids(entries: Sequence[Entry]) -> str:
 
 
 def render_verdicts(entries: Sequence[Entry]) -> str:
-    """A list in Markdown: for each head of batch normalisation, which other remedies it beats in likelihood, in
-    information, in both or in neither, with every seed."""
-    lines = []
+    """A table in Markdown: for each head of batch normalisation, which other remedies it beats in likelihood, in
+    information, in both or in neither. To beat means with every seed."""
     finished = [entry for entry in entries if entry.get("runs")]
     others = [entry for entry in finished if not entry["is_ours"]]
+    rows = []
     for entry in finished:
-        if not entry["is_ours"] or not others:
-            continue
-        parts = []
-        for verdict, words in _VERDICTS.items():
-            names = [other["name"] for other in others if wins(entry, other) == verdict]
-            if names:
-                parts.append(f"{words} {', '.join(f'*{name}*' for name in names)}")
-        lines.append(f"- `{entry['name']}` ({setting_of(entry)}) is {'; '.join(parts)}.")
-    return "\n".join(lines)
+        if entry["is_ours"]:
+            verdicts = [(other["name"], wins(entry, other)) for other in others]
+            beaten = (", ".join(name for name, found in verdicts if found == verdict) for verdict in _VERDICTS)
+            rows.append((f"{entry['name']} ({setting_of(entry)})", *beaten))
+    return table(("with every seed", *_VERDICTS.values()), rows) if rows and others else ""
 
 
 def render_frontier(entries: Sequence[Entry]) -> str:

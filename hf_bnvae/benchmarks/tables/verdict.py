@@ -37,8 +37,8 @@ def _default_job(runs: Sequence[Run]) -> str:
         f"**Is the latent used?** With the default head, {ours['eval_active_units']} of {ours['eval_latent_size']} "
         f"dimensions are active and carry {ours['eval_mutual_information']:.1f} nats of information about a sentence. "
         f"Without a floor {free['eval_active_units']} are active. The likelihood of held-out texts (IW-NLL) is "
-        f"{abs(price):.1f} nats {'worse' if price > 0 else 'better'} than without a floor. The networks are tiny: BLEU of "
-        f"reconstructions is {ours['eval_reconstruction_bleu']:.1f} of 100."
+        f"{abs(price):.1f} nats {'worse' if price > 0 else 'better'} than without a floor. The networks are tiny: "
+        f"BLEU of reconstructions is {ours['eval_reconstruction_bleu']:.1f} of 100."
     )
 
 
@@ -50,8 +50,9 @@ def _remedies(benchmark: Record) -> str:
     price = _mean(ours, "iw_nll") - _mean(entries[COLLAPSING], "iw_nll")
     aim = "reached" if len(beaten) == len(others) else "missed"
     return (
-        f"**Is it better than other remedies?** There are {len(others)} others, each tuned with the same budget and run "
-        f"with {len(ours['runs'])} seeds. It has more information at a better likelihood than {len(beaten)} of them"
+        f"**Is it better than other remedies?** It is compared with {len(others)}, each tuned with the same budget "
+        f"and run with {len(ours['runs'])} seeds. It has more information at a better likelihood than {len(beaten)} "
+        "of them"
         + (f" ({' and '.join(beaten)})" if beaten else "")
         + f"; {len(better) or 'none'} of them beats it in both. So the aim, to beat all of them in both, is {aim}. A "
         f"collapsed model has the {'better' if price > 0 else 'worse'} likelihood, by {abs(price):.2f} nats."
