@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Compare the time of `import hf_bnvae` with that of importing torch and `transformers.PreTrainedModel` alone.
+"""How much longer does `import hf_bnvae` take than importing torch and `transformers.PreTrainedModel` alone?
 
 Fresh processes take turns. The script prints the median of their CPU seconds, and the ratio of the rounds.
 """

@@ -20,7 +20,7 @@ Ways take turns, and a ratio of times is the median of the rounds' ratios. Norma
 to the system (`returned`), and every step pays page faults for them. The plain batch pays most, because its blocks are
 the largest. With a heap that keeps the blocks (`retained`), as on accelerators, the computing alone is compared.
 
-The predicted ratio of times is that of the matrix products with weights. Every position of a network meets the weights
+The predicted ratio of times counts the matrix products with weights. Every position of a network meets the weights
 of its layers. Every label meets the decoder's vocabulary projection, which is never computed for padding, so chunks do
 not change that part. Backward costs twice as much as forward, and checkpointing computes forward twice.
 """

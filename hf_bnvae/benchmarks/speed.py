@@ -47,7 +47,7 @@ class Protocol:
             figures are medians over rounds.
         control (`bool`, *optional*, defaults to `False`): Give the floor a second turn in every round. The ratio of
             its two turns shows the noise.
-        chunk_sizes (`tuple[int, ...]`, *optional*): The chunk sizes to try. The default are those of the size.
+        chunk_sizes (`tuple[int, ...]`, *optional*): The chunk sizes to try; by default the chunk sizes of the size.
     """
 
     rounds: int = 11
@@ -72,8 +72,7 @@ def run_benchmark(
         works (sequence of `str`): Names in `WORKS`.
         setting ([`Setting`]): Networks, device and precision.
         protocol ([`Protocol`], *optional*): How to measure.
-        sentences (sequence of `int`, *optional*): The numbers of sentences to measure. The default are those of the
-            size.
+        sentences (sequence of `int`, *optional*): The numbers of sentences to measure; by default the size's numbers.
         on_figures (`Callable`, *optional*): Called after each measurement with the workload's name, the number of
             sentences and the results so far.
 
@@ -182,11 +181,11 @@ def grow(sentences: int, setting: Setting, protocol: Protocol) -> dict[str, Any]
     Args:
         sentences (`int`): Size of the training set.
         setting ([`Setting`]): Networks, device and precision.
-        protocol ([`Protocol`]): Its `chunk_sizes`, if given, replace those of the size.
+        protocol ([`Protocol`]): Its `chunk_sizes`, if given, replace the chunk sizes of the size.
 
     Returns:
-        `dict`: Seconds, tokens a second, and the peak of memory in bytes. On the CPU that is the memory of the whole
-        process, elsewhere that of PyTorch's blocks.
+        `dict`: Seconds, tokens a second, and the peak of memory in bytes. On the CPU this is the memory of the whole
+        process, elsewhere the memory of PyTorch's blocks.
     """
     size, device, clock = setting.size, setting.device, clock_of(setting.device)
     batch_size, processor = max(size.sentences["training"]), make_processor(size)

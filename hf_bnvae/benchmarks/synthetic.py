@@ -40,8 +40,8 @@ class Size:
         new_tokens (`int`): Tokens to generate for each sentence.
         num_samples (`int`): K of the importance-weighted estimate.
         naive_texts (`int`): How many texts the naive way generates. Its seconds are scaled up to all texts.
-        product_width (`int`, *optional*): Width of the matrices whose product gives the machine's peak. The default is
-            that of [`~benchmarks.timing.matrix_product_peak`].
+        product_width (`int`, *optional*): Width of the matrices whose product gives the machine's peak. The default
+            of [`~benchmarks.timing.matrix_product_peak`] applies if it is not given.
     """
 
     layers: int

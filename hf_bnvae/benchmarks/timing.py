@@ -21,7 +21,7 @@ class Seconds:
     The seconds that a call took.
 
     Args:
-        cpu (`float`): CPU seconds of the process, all threads together. Other processes hardly change them. But
+        cpu (`float`): CPU seconds of the process, all threads together. Other processes change them very little. But
             threads that spin while they wait count as work, so set `OMP_WAIT_POLICY=PASSIVE`.
         wall (`float`): Seconds of the clock on the wall, until the device has finished.
     """

@@ -44,7 +44,7 @@ from .synthetic import (
 NAIVE_BATCH_SIZE = 64
 # In GiB, the default of `evaluate_model`.
 MEMORY_BUDGET = 1.0
-# The naive way of IW-NLL is the one of Optimus.
+# In the naive way of IW-NLL, as in Optimus.
 NAIVE_SAMPLES_AT_ONCE = 5
 
 
@@ -149,7 +149,7 @@ def training(setting: Setting, sentences: int) -> Work:
             # Without a latent, nothing connects the two networks. So each network has a loss.
             features = encoder(input_ids=part).last_hidden_state[:, 0].float()
             logits = decoder(input_ids=part, use_cache=False).logits.flatten(0, 1)
-            # The library's own token loss, which takes less time than that of torch.
+            # The library's own token loss, which takes less time than torch's cross-entropy.
             nll = sentence_nll(logits, part, torch.ones_like(part, dtype=torch.bool))
             return (nll.sum() + features.mean(-1).sum()) / len(rows)
 
@@ -235,7 +235,7 @@ def generation(setting: Setting, sentences: int) -> Work:
 
 def iw_nll(setting: Setting, sentences: int) -> Work:
     """-log p(x) of each sentence from `num_samples` importance samples. The floor is the same number of passes of the
-    decoder. The naive way is that of Optimus' evaluation: one sentence at a time, 5 samples at once, with logits at
+    decoder. The naive way follows Optimus' evaluation: one sentence at a time, 5 samples at once, with logits at
     the last position too."""
     size, device = setting.size, setting.device
     model = _inference_model(setting)

@@ -1,16 +1,15 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The collapse benchmark from its texts to its results.
 
-Every run is a training in a process and a folder of its own. There are four stages:
+Every run is a training with its own process and folder. There are four stages:
 
 1. *Tuning*: every remedy at every point of its grid, with the first seed. All grids have the same size. The chosen
    point has the lowest IW-NLL among those with at least `min_information` nats of mutual information, or among all
    points if none has. Points are chosen on one half of the validation texts.
 2. *Seeds*: the chosen point of every remedy with every seed, evaluated on the other half of the validation texts.
-Every
-   further number of nats makes one more comparison, between the remedies that have a point with so much information.
-3. *Choices*: options that all remedies share (pooling, the latent's way into the decoder, learning rates, ...), varied
-   one at a time, with every seed, on the first half.
+   Every further number of nats makes one more comparison, without the remedies that have too little information.
+3. *Choices*: options that all remedies share, such as pooling and learning rates. They are varied one at a time, with
+   every seed, on the first half.
 4. *Noise*: the main remedies of the second stage again, with dropout in the encoder.
 
 A second call continues where the first one stopped, and repeats no finished run.
@@ -123,7 +122,7 @@ class CollapseBenchmark:
         """
         Write the record of all runs, and the results with page and picture.
 
-        The results include all remedies and choices whose runs lie in the folder, also those of earlier calls.
+        The results include all remedies and choices whose runs lie in the folder, also from earlier calls.
 
         Returns:
             `str`: The page, in Markdown.

@@ -102,7 +102,7 @@ class Choice:
 
     Args:
         option (`str`): An option of the training script.
-        values (`tuple`): The values. The first one is that of all other runs. `None` leaves the option out.
+        values (`tuple`): The values. All other runs have the first one. `None` leaves the option out.
         remedy (`str`, *optional*, defaults to `"bn_rms"`): The remedy whose option is varied.
         point (`int`, *optional*, defaults to 0): The point of the remedy's grid.
         together (`dict`, *optional*): Further options for all values except the first.
