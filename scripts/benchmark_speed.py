@@ -1,11 +1,15 @@
 #!/usr/bin/env python
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""How fast the library is: training, encoding, generation, IW-NLL and mutual information, each beside the floor (the
-bare encoder and decoder on as many real tokens without padding) and beside the naive way (one padded piece, logits
-everywhere, no cache). `hf_bnvae/speed.py` says what each of them does.
+"""Measure how fast the library is: training, encoding, generation, IW-NLL and mutual information.
 
-All run in this process, in turn, round by round; seconds are medians, CPU seconds on the CPU and wall seconds on an
-accelerator, and both are written. `growth` trains epochs on sets of several sizes: tokens a second and memory.
+Every figure is compared with two others. The floor is the bare encoder and decoder on the same number of real tokens,
+without padding and without a latent. The naive way is one padded piece with logits everywhere and no cache.
+`hf_bnvae/benchmarks/workloads.py` describes each workload.
+
+All ways run in this process, in turn, round by round. Seconds are medians: CPU seconds on the CPU, wall seconds on an
+accelerator. `--work growth` trains epochs on sets of several sizes, and shows tokens a second and memory.
+
+Example: python scripts/benchmark_speed.py --size mid --work training,generation --output_file speed.json
 """
 
 import argparse
@@ -14,16 +18,19 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
-# Read when torch is loaded. Threads that spin while they wait would count as work; and the profiler, by which memory
-# is measured, would say whenever it starts and stops.
+# Both are read when torch is loaded. Threads that spin while they wait would count as work. The profiler, which
+# measures memory, would print a line whenever it starts and stops.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
 
-from hf_bnvae.benchmarks.speed import COMPARED, SIZES, WORKS, Protocol, Setting, run_benchmark
-from hf_bnvae.benchmarks.speed_table import render_speed
+from hf_bnvae.benchmarks.speed import WORKS, Protocol, run_benchmark
+from hf_bnvae.benchmarks.synthetic import SIZES
+from hf_bnvae.benchmarks.tables.speed import render_speed
+from hf_bnvae.benchmarks.workloads import COMPARED, Setting
 from hf_bnvae.utils.memory import keep_freed_memory
 
 
@@ -44,7 +51,7 @@ def count(text: str) -> int:
 
 
 def works(text: str) -> list[str]:
-    """Names of work, separated by commas."""
+    """Names of workloads, separated by commas."""
     names = [part.strip() for part in text.split(",")]
     for name in names:
         if name not in WORKS:
@@ -53,7 +60,7 @@ def works(text: str) -> list[str]:
 
 
 def new_file(text: str) -> Path:
-    """A file that is to be made."""
+    """A file that does not exist yet, in a folder that exists."""
     path = Path(text)
     if path.exists():
         raise argparse.ArgumentTypeError(f"{path} exists already, and is not overwritten. Name another file.")
@@ -63,7 +70,7 @@ def new_file(text: str) -> Path:
 
 
 def device(text: str) -> torch.device:
-    """A device that is there."""
+    """A device that torch can use."""
     try:
         torch.empty(1, device=text)
     except (RuntimeError, AssertionError) as error:
@@ -73,42 +80,48 @@ def device(text: str) -> torch.device:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=list(SIZES), default="mid", help="Of networks and work.")
-    parser.add_argument("--work", type=works, default=list(COMPARED), help=f"Of {','.join(WORKS)}; all but growth.")
-    parser.add_argument("--sentences", type=counts, help="Of a batch or set, in place of the size's: 32,256.")
-    parser.add_argument("--rounds", type=count, default=11)
-    parser.add_argument("--chunk_sizes", type=counts, help="Sentences at once; the fastest counts. One pins it.")
-    parser.add_argument("--control", action="store_true", help="The floor twice in each round: shows the noise.")
-    parser.add_argument("--threads", type=count, help="Of the processor; by default as many as torch takes.")
-    parser.add_argument("--device", type=device, default=torch.device("cpu"), help="cpu, cuda, ...")
+    parser.add_argument("--size", choices=list(SIZES), default="mid", help="Size of networks and work (%(default)s).")
+    parser.add_argument(
+        "--work", type=works, default=list(COMPARED), help=f"Any of {','.join(WORKS)}; by default all but growth."
+    )
+    parser.add_argument("--sentences", type=counts, help="Sentences of a batch or set, for example 32,256.")
+    parser.add_argument("--rounds", type=count, default=11, help="How often each way is timed (%(default)s).")
+    parser.add_argument("--chunk_sizes", type=counts, help="Chunk sizes to try. The fastest one counts.")
+    parser.add_argument("--control", action="store_true", help="Time the floor twice a round, which shows the noise.")
+    parser.add_argument("--threads", type=count, help="Threads of the processor; by default those that torch takes.")
+    parser.add_argument("--device", type=device, default=torch.device("cpu"), help="cpu (default), cuda, ...")
     parser.add_argument("--bf16", action="store_true", help="Compute in bfloat16.")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output_file", type=new_file, help="Where to write all figures as JSON.")
+    parser.add_argument("--seed", type=int, default=1, help="Seed of weights, tokens and lengths (%(default)s).")
+    parser.add_argument("--output_file", type=new_file, help="Write all figures into this new file, as JSON.")
     args = parser.parse_args()
     if args.sentences and min(args.sentences) < 8 and set(args.work) & {"training", "mutual_information", "growth"}:
         parser.error(f"--sentences {min(args.sentences)}: a posterior batch needs 8 sentences at least.")
     return args
 
 
+def command_of(words: list[str], output_file: Path | None) -> str:
+    """The command that repeats this call. It names the output file without its folder, which is nobody's business."""
+
+    def without_folder(word: str) -> str:
+        option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+        return f"{option}{equals}{output_file.name}" if value and Path(value) == output_file else word
+
+    return shlex.join(["python", "scripts/benchmark_speed.py", *map(without_folder, words)])
+
+
 def main() -> None:
     args = parse_arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
+    command = command_of(sys.argv[1:], args.output_file)
 
-    def without_folder(word: str) -> str:
-        """The file by its name alone: what lies around it is nobody else's business."""
-        option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
-        return f"{option}{equals}{args.output_file.name}" if value and Path(value) == args.output_file else word
-
-    command = shlex.join(["python", "scripts/benchmark_speed.py", *map(without_folder, sys.argv[1:])])
-
-    def keep(work: str, sentences: int, results: dict) -> None:
+    def keep(work: str, sentences: int, results: dict[str, Any]) -> None:
         print(f"Measured: {work}, {sentences:,} sentences.", file=sys.stderr)
         if args.output_file:
-            args.output_file.write_text(json.dumps({"command": command, **results}, indent=2) + "\n")
+            args.output_file.write_text(json.dumps({"command": command, **results}, indent=2) + "\n", encoding="utf-8")
 
     if args.device.type == "cpu":
-        keep_freed_memory()  # as the scripts do
+        keep_freed_memory()  # as the training scripts do
     results = run_benchmark(
         args.work,
         Setting(args.size, args.device, args.bf16, args.seed),

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""How long `import hf_bnvae` takes beside importing torch and `transformers.PreTrainedModel` alone.
+"""How much longer does `import hf_bnvae` take than importing torch and `transformers.PreTrainedModel` alone?
 
-Fresh processes, taken in turn; CPU seconds, the median of several rounds, and the ratio round by round.
+Fresh processes take turns. The script prints the median of their CPU seconds, and the ratio of the rounds.
 """
 
 import argparse
@@ -26,11 +26,11 @@ def cpu_seconds(statement: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9, help="How often each import is timed (%(default)s).")
     args = parser.parse_args()
     for statement in STATEMENTS.values():
-        cpu_seconds(statement)  # the first import of a machine reads from the disk
+        cpu_seconds(statement)  # the first import reads from the disk, and does not count
     rounds = [[cpu_seconds(statement) for statement in STATEMENTS.values()] for _ in range(args.rounds)]
     for name, times in zip(STATEMENTS, zip(*rounds, strict=True), strict=True):
         print(f"{name}: {statistics.median(times):.2f} s (median of {args.rounds}, CPU)")

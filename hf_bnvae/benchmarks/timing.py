@@ -1,6 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""What work costs on this machine: seconds of several ways of doing it, taken in turn, memory, and the peak of its
-matrix products."""
+"""What work costs on this machine: seconds, memory, and the peak of the machine's matrix products."""
 
 import json
 import statistics
@@ -19,12 +18,12 @@ Clock = Literal["cpu", "wall"]
 @dataclass(frozen=True)
 class Seconds:
     """
-    What a call took.
+    The seconds that a call took.
 
     Args:
-        cpu (`float`): CPU seconds of the process, all threads together. Other processes' work hardly changes them,
-            but threads that spin while they wait count as work (`OMP_WAIT_POLICY=PASSIVE`).
-        wall (`float`): Seconds that went by until the device was done.
+        cpu (`float`): CPU seconds of the process, all threads together. Other processes change them very little. But
+            threads that spin while they wait count as work, so set `OMP_WAIT_POLICY=PASSIVE`.
+        wall (`float`): Seconds of the clock on the wall, until the device has finished.
     """
 
     cpu: float
@@ -32,13 +31,13 @@ class Seconds:
 
 
 def clock_of(device: torch.device) -> Clock:
-    """The clock that says most: of a processor that may have other work its CPU seconds, of an accelerator, to which
-    the process only hands work, the seconds that go by."""
+    """The clock to compare with. On the CPU these are CPU seconds, because the processor may have other work. On an
+    accelerator these are wall seconds, because the process only hands work to it."""
     return "cpu" if device.type == "cpu" else "wall"
 
 
 def timed(function: Callable[[], Any], device: torch.device) -> Seconds:
-    """What a call takes, until `device` has finished it."""
+    """The seconds that a call takes until `device` has finished it."""
     synchronize(device)
     cpu, wall = time.process_time(), time.perf_counter()
     function()
@@ -47,23 +46,25 @@ def timed(function: Callable[[], Any], device: torch.device) -> Seconds:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until an accelerator has finished what it was given."""
+    """Wait until an accelerator has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def take_turns(ways: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device) -> dict[str, list[Seconds]]:
     """
-    Times of several ways of doing the same work. Each round runs all of them one after the other, so that a machine
-    that becomes slower does so for all; every other round in reverse, so that none always comes after the same.
+    Time several ways of doing the same work.
+
+    Every round runs all ways, so that a machine that becomes slower does so for all of them. Every second round runs
+    them in reverse order, so that no way always follows the same other way.
 
     Args:
-        ways (mapping): What to call, by name. What the first call of each has to prepare should be done already.
+        ways (mapping): Functions by name. Call each of them once before, if a first call prepares something.
         rounds (`int`): How many rounds.
         device (`torch.device`): Where the work is done.
 
     Returns:
-        `dict`: For each way what its calls took, in the order of the rounds.
+        `dict`: For each way the seconds of its calls, in the order of the rounds.
     """
     seconds: dict[str, list[Seconds]] = {name: [] for name in ways}
     for turn in range(rounds):
@@ -78,7 +79,8 @@ def median(seconds: list[Seconds], clock: Clock) -> float:
 
 
 def fastest(function: Callable[[int], Any], choices: list[int], device: torch.device, repeats: int = 3) -> int:
-    """The choice with which `function` is fastest, by the best of `repeats` calls after one that does not count."""
+    """The choice with which `function` is fastest: the best of `repeats` calls counts, after a first call that does
+    not count."""
     if len(choices) == 1:
         return choices[0]
     function(choices[0])
@@ -88,7 +90,7 @@ def fastest(function: Callable[[int], Any], choices: list[int], device: torch.de
 
 
 def peak_memory(function: Callable[[], Any], device: torch.device) -> int:
-    """How many bytes more than before `function` PyTorch's blocks on `device` take at most while it runs."""
+    """The most bytes that `function` adds to PyTorch's blocks on `device` while it runs."""
     if device.type == "cpu":
         return allocator_peak(function)
     memory = torch.get_device_module(device)
@@ -101,9 +103,9 @@ def peak_memory(function: Callable[[], Any], device: torch.device) -> int:
 
 
 def allocator_peak(function: Callable[[], Any]) -> int:
-    """How many bytes more than before `function` PyTorch's blocks take at most while it runs, on the CPU: every block
-    that is taken and given back, as the profiler records them. It is the same in every run, if `function` keeps
-    nothing of what an earlier one took: giving that back would count where the profiler had seen it taken."""
+    """The most bytes that `function` adds to PyTorch's blocks on the CPU while it runs. The profiler records every
+    block that is taken or given back. The figure is the same in every run, if `function` gives back no block that was
+    taken before it started."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         function()
     with tempfile.TemporaryDirectory() as folder:
@@ -118,13 +120,13 @@ def allocator_peak(function: Callable[[], Any]) -> int:
 
 
 def has_resident_peak() -> bool:
-    """Whether this system tells [`resident_peak`]: Linux does."""
+    """Whether this system supports [`resident_peak`]. Linux does."""
     return Path("/proc/self/clear_refs").exists()
 
 
 def resident_peak(function: Callable[[], Any]) -> tuple[int, int]:
-    """Bytes that the process has in memory before `function`, and at most while it runs (Linux' `VmHWM`, which is
-    reset ahead of it). It also sees what libraries take past PyTorch's allocator."""
+    """The bytes that the process has in memory before `function`, and the most that it has while `function` runs
+    (Linux' `VmHWM`, which is reset before). This includes memory that libraries take outside PyTorch's allocator."""
 
     def status(field: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -140,14 +142,15 @@ def matrix_product_peak(
     device: torch.device, dtype: torch.dtype, width: int | None = None, repeats: int = 10
 ) -> float:
     """
-    Operations per second, two for each multiplication, of the best of several products of square matrices.
+    Operations per second of a product of square matrices: the best of several products. A multiplication with its
+    addition counts as two operations.
 
     Args:
-        device (`torch.device`): Where they are made; on the CPU the seconds are CPU seconds, so that it is the peak of
-            one core.
-        dtype (`torch.dtype`): In what precision.
-        width (`int`, *optional*): Of the matrices; by default 1024 on the CPU and 8192 elsewhere.
-        repeats (`int`, *optional*, defaults to 10): How many products.
+        device (`torch.device`): Where the products are computed. On the CPU the seconds are CPU seconds, so that the
+            figure is the peak of one core.
+        dtype (`torch.dtype`): Precision of the matrices.
+        width (`int`, *optional*): Width of the matrices. The default is 1024 on the CPU and 8192 elsewhere.
+        repeats (`int`, *optional*, defaults to 10): How many products are timed.
     """
     width = width or (1024 if device.type == "cpu" else 8192)
     left, right = (torch.randn(width, width, device=device).to(dtype) for _ in range(2))

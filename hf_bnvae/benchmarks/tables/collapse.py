@@ -1,14 +1,13 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The results of the collapse benchmark, in words and tables, rendered from what its runs left."""
+"""The tables of the collapse benchmark, and sentences that say which remedy is better."""
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..reporting.evaluation_report import PROBED, label_columns
-from ..reporting.markdown import markdown_table, replace_between
+from ...reporting.evaluation_report import PROBED, label_columns
+from .blocks import Block, spread, table
 
-# Heading, figure, digits.
+# Heading, name of the figure, digits.
 _COLUMNS = (
     ("IW-NLL", "iw_nll", 2),
     ("MI", "mutual_information", 2),
@@ -19,25 +18,26 @@ _COLUMNS = (
     ("BLEU", "reconstruction_bleu", 1),
 )
 
+_HEADINGS = tuple(heading for heading, _, _ in _COLUMNS)
+
 Entry = Mapping[str, Any]
 
-# By whether likelihood and information are better with every seed.
+# Keys: whether the likelihood, and whether the information, is better with every seed.
 _VERDICTS = {
-    (True, True): "better in likelihood and in information, with every seed, than",
+    (True, True): "better in both than",
     (True, False): "better in likelihood only than",
     (False, True): "better in information only than",
     (False, False): "better in neither than",
 }
 
 
-def mean_and_deviation(runs: Sequence[Entry], figure: str) -> tuple[float, float | None]:
-    """The mean of a figure over runs of several seeds, and its standard deviation (divisor n - 1), `None` for one."""
-    values = [run["figures"][figure] for run in runs]
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+def block_of(results: Mapping[str, Any]) -> Block:
+    """The block of a page that shows a benchmark's setting."""
+    return Block(f"collapse {results['setting_name']}")
 
 
 def setting_of(entry: Entry) -> str:
-    """What of a remedy's grid was chosen, as options of the training script."""
+    """The chosen setting of a remedy: the options in which the settings of its grid differ."""
     if entry["chosen"] is None:
         return "none yet"
     options = entry["grid"][entry["chosen"]]["options"]
@@ -52,7 +52,7 @@ def render_summary(results: Mapping[str, Any]) -> str:
     The chosen settings of a benchmark's remedies and what they show, in Markdown.
 
     Args:
-        results (mapping): What `results.json` of the benchmark holds.
+        results (mapping): The content of the benchmark's `results.json`.
     """
     entries = results["remedies"]
     first = next((run["figures"] for entry in entries for run in entry["runs"]), None)
@@ -70,7 +70,7 @@ def render_summary(results: Mapping[str, Any]) -> str:
         if any(entry["runs"] for entry in level["remedies"]):
             least = f"{level['min_information']:g} nats of information"
             parts += [
-                f"Chosen among settings with at least {least}; remedies that have none are left out:",
+                f"Chosen among settings with at least {least}. Remedies without such a setting are left out:",
                 render_remedies(level["remedies"]),
                 render_verdicts(level["remedies"]),
             ]
@@ -79,7 +79,7 @@ def render_summary(results: Mapping[str, Any]) -> str:
 
 
 def render_benchmark(results: Mapping[str, Any]) -> str:
-    """All of a benchmark's tables, in Markdown; `results` as in [`render_summary`]."""
+    """All tables of a benchmark, in Markdown. `results` is as in [`render_summary`]."""
     entries = results["remedies"]
     parts = [render_summary(results)]
     if any(entry["dropout_runs"] for entry in entries):
@@ -90,23 +90,23 @@ def render_benchmark(results: Mapping[str, Any]) -> str:
     varied = [choice for choice in results["choices"] if sum(bool(point["runs"]) for point in choice["points"]) > 1]
     if varied:
         parts += [
-            "What all of them share, varied one at a time, on the texts for tuning; the first value of each is what "
-            "the others have:",
+            "Options that all remedies share, varied one at a time, on the texts for tuning. The first value of each "
+            "option is the one in all other runs:",
             render_choices(varied),
         ]
     if any("probe" in run for entry in entries for run in entry["runs"]):
-        parts += ["What a linear classifier reads of them:", render_probes(entries)]
+        parts += ["What a linear classifier reads off the latents (accuracy in percent):", render_probes(entries)]
     parts += [
-        "All settings, with the first seed, on the texts by which they were chosen: the lowest IW-NLL among those "
-        f"with at least {results['min_information']:g} nats of mutual information, or among all where none has.",
+        "All settings, with the first seed, on the texts for tuning. The chosen setting has the lowest IW-NLL among "
+        f"those with at least {results['min_information']:g} nats of mutual information, or among all if none has.",
         render_grids(entries),
     ]
     return "\n\n".join(parts)
 
 
 def render_probes(entries: Sequence[Entry]) -> str:
-    """A table in Markdown of the probe's accuracies, in percent: on the posteriors' means, on draws from them and on
-    the encoder's features, with each number of labels; mean ± standard deviation over seeds."""
+    """A table in Markdown of the probe's accuracies in percent, mean ± standard deviation over seeds. The probe reads
+    the posteriors' means, draws from the posteriors, and the encoder's features, with several numbers of labels."""
     probed = {entry["name"]: [run["probe"]["results"] for run in entry["runs"] if "probe" in run] for entry in entries}
     rows = []
     for name, results in probed.items():
@@ -120,44 +120,40 @@ def render_probes(entries: Sequence[Entry]) -> str:
                 )
             )
     first = next(results[0] for results in probed.values() if results)
-    table = "\n".join(markdown_table(("remedy", "on", *label_columns(first["means"]["rows"])), rows))
-    return f"{table}\n\nAlways naming the most frequent class: {_percent([first['means']['majority_accuracy']])}."
+    accuracies = table(("remedy", "on", *label_columns(first["means"]["rows"])), rows)
+    return f"{accuracies}\n\nAlways naming the most frequent class: {_percent([first['means']['majority_accuracy']])}."
 
 
 def render_remedies(entries: Sequence[Entry], key: str = "runs") -> str:
     """
-    A table in Markdown, a row for each remedy at its chosen setting: mean ± standard deviation over seeds.
+    A table in Markdown with a row for each remedy at its chosen setting: mean ± standard deviation over seeds.
 
     Args:
-        entries (sequence of mappings): The remedies, as `results.json` of the benchmark has them.
-        key (`str`, *optional*, defaults to `"runs"`): Which runs of theirs: `"runs"`, or `"dropout_runs"`, with
+        entries (sequence of mappings): The remedies, as in the benchmark's `results.json`.
+        key (`str`, *optional*, defaults to `"runs"`): Which runs to show: `"runs"`, or `"dropout_runs"` for those with
             dropout in the encoder.
     """
     rows = []
     for entry in entries:
         if entry.get(key):
-            figures = (_spread(entry[key], figure, digits) for _, figure, digits in _COLUMNS)
-            rows.append((entry["name"], setting_of(entry), str(len(entry[key])), *figures))
-    header = ("remedy", "chosen setting", "seeds", *(heading for heading, _, _ in _COLUMNS))
-    return "\n".join(markdown_table(header, rows))
+            rows.append((entry["name"], setting_of(entry), str(len(entry[key])), *_cells(entry[key])))
+    return table(("remedy", "chosen setting", "seeds", *_HEADINGS), rows)
 
 
 def render_choices(choices: Sequence[Entry]) -> str:
-    """A table in Markdown of what all remedies share, varied one option at a time: mean ± standard deviation over
+    """A table in Markdown of the options that all remedies share, varied one at a time: mean ± standard deviation over
     seeds."""
     rows = []
     for choice in choices:
         for point in choice["points"]:
             if point["runs"]:
-                figures = (_spread(point["runs"], figure, digits) for _, figure, digits in _COLUMNS)
                 value = "none" if point["value"] is None else f"{point['value']}"
-                rows.append((choice["base"], choice["option"], value, str(len(point["runs"])), *figures))
-    header = ("in", "option", "value", "seeds", *(heading for heading, _, _ in _COLUMNS))
-    return "\n".join(markdown_table(header, rows))
+                rows.append((choice["base"], choice["option"], value, str(len(point["runs"])), *_cells(point["runs"])))
+    return table(("in", "option", "value", "seeds", *_HEADINGS), rows)
 
 
 def render_grids(entries: Sequence[Entry]) -> str:
-    """A table in Markdown of every point of every grid, on the texts that the points were chosen by."""
+    """A table in Markdown of every point of every grid, on the texts for tuning."""
     rows = []
     for entry in entries:
         for index, point in enumerate(entry["grid"]):
@@ -168,31 +164,26 @@ def render_grids(entries: Sequence[Entry]) -> str:
             if figures is not None:
                 cells = tuple(f"{figures[figure]:.{digits}f}" for _, figure, digits in _COLUMNS)
             rows.append((entry["name"], name, *cells, mark))
-    header = ("remedy", "setting", *(heading for heading, _, _ in _COLUMNS), "")
-    return "\n".join(markdown_table(header, rows))
+    return table(("remedy", "setting", *_HEADINGS, ""), rows)
 
 
 def render_verdicts(entries: Sequence[Entry]) -> str:
-    """For each setting of batch normalisation, which of the other remedies it beats in likelihood and information
-    both, seed by seed."""
-    lines = []
+    """A table in Markdown: for each head of batch normalisation, which other remedies it beats in likelihood, in
+    information, in both or in neither. To beat means with every seed."""
     finished = [entry for entry in entries if entry.get("runs")]
     others = [entry for entry in finished if not entry["is_ours"]]
+    rows = []
     for entry in finished:
-        if not entry["is_ours"] or not others:
-            continue
-        parts = []
-        for verdict, words in _VERDICTS.items():
-            names = [other["name"] for other in others if wins(entry, other) == verdict]
-            if names:
-                parts.append(f"{words} {', '.join(f'*{name}*' for name in names)}")
-        lines.append(f"- `{entry['name']}` ({setting_of(entry)}) is {'; '.join(parts)}.")
-    return "\n".join(lines)
+        if entry["is_ours"]:
+            verdicts = [(other["name"], wins(entry, other)) for other in others]
+            beaten = (", ".join(name for name, found in verdicts if found == verdict) for verdict in _VERDICTS)
+            rows.append((f"{entry['name']} ({setting_of(entry)})", *beaten))
+    return table(("with every seed", *_VERDICTS.values()), rows) if rows and others else ""
 
 
 def render_frontier(entries: Sequence[Entry]) -> str:
-    """How many settings of other remedies, chosen or not, have one of ours that is better in likelihood and in
-    information."""
+    """How many of the other remedies' settings, chosen or not, are beaten in likelihood and in information by a
+    setting of batch normalisation, and which are not."""
     figures = {
         is_ours: [
             (entry, i, p["figures"]) for entry in entries if entry["is_ours"] == is_ours for i, p in _points(entry)
@@ -201,20 +192,23 @@ def render_frontier(entries: Sequence[Entry]) -> str:
     }
     if not figures[True] or not figures[False]:
         return ""
-    exceptions = [
-        f"*{entry['name']}* ({setting_of({**entry, 'chosen': index})})"
-        for entry, index, theirs in figures[False]
+    unbeaten: dict[str, list[str]] = {}
+    for entry, index, theirs in figures[False]:
         if not any(
             mine["iw_nll"] < theirs["iw_nll"] and mine["mutual_information"] > theirs["mutual_information"]
             for _, _, mine in figures[True]
-        )
-    ]
+        ):
+            unbeaten.setdefault(entry["name"], []).append(setting_of({**entry, "chosen": index}))
     count = len(figures[False])
-    return (
-        f"Of the {count} settings of other remedies that were tried, chosen or not, {count - len(exceptions)} have "
-        "one of batch normalisation that is better both in likelihood and in information (first seed, texts for "
-        "tuning)" + (f"; not {', '.join(exceptions)}." if exceptions else ".")
-    )
+    lines = [
+        f"The other remedies had {count} settings, chosen or not. For {count - sum(map(len, unbeaten.values()))} of "
+        "them a setting of batch normalisation is better both in likelihood and in information (first seed, texts for "
+        "tuning)."
+    ]
+    if unbeaten:
+        lines += ["For these there is none:", ""]
+        lines += [f"- *{name}*: {'; '.join(settings)}" for name, settings in unbeaten.items()]
+    return "\n".join(lines)
 
 
 def _points(entry: Entry) -> list[tuple[int, Entry]]:
@@ -222,8 +216,8 @@ def _points(entry: Entry) -> list[tuple[int, Entry]]:
 
 
 def wins(entry: Entry, other: Entry) -> tuple[bool, bool]:
-    """Whether a remedy has, with every seed that both were run with, a lower IW-NLL, and more information, than
-    another."""
+    """Whether a remedy has a lower IW-NLL than another, and whether it has more information: with every seed that both
+    were run with."""
     theirs = {run["seed"]: run["figures"] for run in other["runs"]}
     pairs = [(run["figures"], theirs[run["seed"]]) for run in entry["runs"] if run["seed"] in theirs]
     likelihood = bool(pairs) and all(mine["iw_nll"] < other["iw_nll"] for mine, other in pairs)
@@ -233,29 +227,10 @@ def wins(entry: Entry, other: Entry) -> tuple[bool, bool]:
     return likelihood, information
 
 
-def _spread(runs: Sequence[Entry], figure: str, digits: int) -> str:
-    mean, deviation = mean_and_deviation(runs, figure)
-    return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{max(digits, 1)}f}")
+def _cells(runs: Sequence[Entry]) -> Iterator[str]:
+    """Mean ± standard deviation over runs of each figure in `_COLUMNS`."""
+    return (spread([run["figures"][figure] for run in runs], digits) for _, figure, digits in _COLUMNS)
 
 
 def _percent(shares: Sequence[float]) -> str:
-    deviation = f" ± {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
-    return f"{100 * statistics.fmean(shares):.1f}{deviation}"
-
-
-def update_page(page: str, results: Mapping[str, Any], is_whole: bool) -> str:
-    """A page with a benchmark's tables between the markers of its setting.
-
-    Args:
-        page (`str`): Markdown that has the two markers, as `<!-- collapse small: begin -->`.
-        results (mapping): As in [`render_summary`].
-        is_whole (`bool`): All tables, or the summary.
-    """
-    begin = begin_marker(results)
-    text = render_benchmark(results) if is_whole else render_summary(results)
-    return replace_between(page, begin, begin.replace("begin", "end"), text)
-
-
-def begin_marker(results: Mapping[str, Any]) -> str:
-    """Where on a page the tables of a benchmark's setting begin."""
-    return f"<!-- collapse {results['setting_name']}: begin -->"
+    return spread([100 * share for share in shares], 1)
