@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ...reporting.commands import recorded_options
 from ...reporting.report import Examples, render_examples
 from .blocks import table
 
