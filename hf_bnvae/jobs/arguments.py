@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, get_args
 
-from ..model.configuration_bnvae import DEFAULT_DELTA, DEFAULT_GAMMA, DEFAULT_RATE, BNVAEConfig, PosteriorName
+from ..model.configuration_bnvae import BNVAEConfig, PosteriorName
+from ..model.scales_bnvae import DEFAULT_DELTA, DEFAULT_GAMMA, DEFAULT_RATE
 from ..reporting.card_fields import check_card_fields
 from ..reporting.commands import training_program
 from ..reporting.settings import Role, has_role

@@ -16,8 +16,7 @@ from typing import Any
 
 from transformers import CONFIG_NAME
 
-from ...jobs.evaluation_job import REPORT_JSON, REPORT_MARKDOWN
-from ...utils.file_names import RESULTS_FILE, RUN_FILE
+from ...utils.file_names import REPORT_JSON, REPORT_MARKDOWN, RESULTS_FILE, RUN_FILE
 from ...utils.json_files import read_json
 from ..commands import evaluation_command, training_command
 from .remedies import Options
