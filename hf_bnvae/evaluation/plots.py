@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Pictures of a latent space: functions from figures to a matplotlib `Figure`, without global state.
 
-Needs the extra `plots`: `pip install 'hf-bnvae[plots]'`. The colours are those of Okabe and Ito (2008), which people
-with any colour vision can tell apart; where two things share a picture they differ in shape or stroke as well.
+The colours are those of Okabe and Ito (2008), which people with any colour vision can tell apart. Two things in one
+picture also differ in shape or stroke.
 """
 
 import math
@@ -18,7 +18,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 except ImportError as error:
-    raise ImportError("Pictures need matplotlib 3.9 or later: pip install 'hf-bnvae[plots]'") from error
+    raise ImportError("Pictures need matplotlib 3.9 or later: pip install 'matplotlib>=3.9'") from error
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#6E6E6E"
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, "#56B4E9", "#000000")

@@ -63,17 +63,22 @@ class CommandParser(HfArgumentParser):
         raise ValueError(message)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
+        args = list(sys.argv[1:] if args is None else args)
+        self._require_known(args)
         parsed, unknown = self.parse_known_args(args, namespace)
-        for word in unknown:
-            if word.startswith("--"):
-                raise unknown_option(word[2:].partition("=")[0], self.option_names(), self.prog)
         if unknown:
             raise ValueError(f"Unexpected argument {unknown[0]!r}. `{self.prog} --help` shows what can stand where.")
         return parsed
 
-    def option_names(self) -> list[str]:
-        """The long names of all options, without dashes in front."""
-        return [word[2:] for action in self._actions for word in action.option_strings if word.startswith("--")]
+    def _require_known(self, args: Sequence[str]) -> None:
+        """Refuse a misspelt option first: it may be the reason why another one seems to be missing."""
+        names = [word[2:] for action in self._actions for word in action.option_strings if word.startswith("--")]
+        for word in args:
+            if word == "--":
+                return
+            name = word[2:].partition("=")[0]
+            if word.startswith("--") and not any(known.startswith(name) for known in names):
+                raise unknown_option(name, names, self.prog)
 
     def typed_options(self, argv: Sequence[str]) -> dict[str, Any]:
         """Values by the names of the options that stand in `argv`. Defaults are left out."""

@@ -67,6 +67,11 @@ def training_command(arguments: Arguments, loop: str) -> str:
         for name, value in given.items()
         if not has_role(name, Role.UNRECORDED) and (value != defaults[name] or name in start)
     }
+    # With one of the two steps, the command names the step that happens. With both, it names none.
+    steps = [name for name in ("do_train", "do_eval") if given[name]]
+    options = {name: value for name, value in options.items() if name not in ("do_train", "do_eval")}
+    if len(steps) == 1:
+        options[steps[0]] = "true"
     return command_line(training_program(loop, arguments[-1].world_size), options)
 
 

@@ -51,7 +51,7 @@ def test_every_run_is_a_command_that_the_training_script_understands(benchmark):
     for run in benchmark.tuning():
         for one in (run, run.after):
             if one is not None:
-                model_args, _, report_args, training_args = parse_arguments(one.command()[2:])
+                model_args, _, report_args, training_args = parse_arguments(one.command()[4:])
                 assert training_args.seed == 42 and report_args.num_importance_samples == 50
                 for name, value in one.options.items():
                     holder = next(a for a in (model_args, report_args, training_args, _) if hasattr(a, name))
@@ -98,7 +98,7 @@ def test_choices_are_varied_one_at_a_time_in_a_run_of_ours(benchmark):
         base = benchmark.run_of(remedy_of(choice.remedy), choice.point, 42)
         for value in choice.values:
             run = benchmark.choice_run(choice, value, 42)
-            parse_arguments(run.command()[2:])
+            parse_arguments(run.command()[4:])
             own = {n: v for n, v in run.options.items() if base.options.get(n) != v}
             assert own == ({} if value == choice.values[0] else {choice.option: value})
     held = Choice("freeze_steps", (None, 100), "bn_rms, rate", 1, {"freeze": "both"})
@@ -128,7 +128,7 @@ def test_choices_are_varied_one_at_a_time_in_a_run_of_ours(benchmark):
 
 def test_what_has_no_value_is_left_out_of_a_command(tmp_path):
     command = Run(tmp_path, {"freeze": None, "rate": 8}).command()
-    assert command[2:] == ["--rate", "8", "--output_dir", str(tmp_path)]
+    assert command[2:] == ["hf_bnvae.cli", "train", "--rate", "8", "--output_dir", str(tmp_path)]
 
 
 def test_only_a_finished_grid_is_chosen_from_and_main_remedies_are_repeated_with_dropout(benchmark):

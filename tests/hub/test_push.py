@@ -824,7 +824,7 @@ def test_a_script_pushes_what_it_trained_with_its_figures(hub, target, run, scri
             model = BNVAEModel.from_pretrained("ada/model", revision=oid, token=target.token)
             assert model.posterior.is_estimated and set(repository.files(oid)) >= RUNTIME, title
     run(script, **QUICK, **options, output_dir="out")
-    assert "push it:        python scripts/push_to_hub.py out --repo_id ada/model" in capsys.readouterr().out
+    assert "push it:        hf-bnvae push out --repo_id ada/model" in capsys.readouterr().out
 
 
 def test_what_a_training_on_ones_own_folders_pushes_names_and_shows_none_of_them(
@@ -890,7 +890,7 @@ def test_a_script_tells_mistakes_of_the_push_before_it_writes_anything(hub, targ
         ({"hub_token": "hf_wrong"}, HubError, "does not accept the token"),
         ({"hub_model_id": "a/b/c"}, HubError, "is no name of a repository"),
         ({"hub_strategy": "checkpoint"}, ValueError, "pickles"),
-        ({"do_eval": "true", "model_name_or_path": "x"}, ValueError, r"pushed by scripts/push_to_hub\.py"),
+        ({"do_eval": "true", "model_name_or_path": "x"}, ValueError, "Push a saved model with `hf-bnvae push`"),
     ):
         with pytest.raises(error, match=words):
             run(script, **QUICK, **{**options, **more}, output_dir="out")

@@ -91,7 +91,7 @@ def test_a_file_gives_a_report_with_pictures(run, table, trained_model, processo
     assert report["model"]["posterior"] == "bn_rms" and report["versions"]["torch_version"] == torch.__version__
     # What it says of repeating it repeats it.
     words = shlex.split(report["command"])
-    assert words[:2] == ["python", "scripts/run_evaluation.py"] and words[-2:] != ["--output_dir", str(folder)]
+    assert words[:2] == ["hf-bnvae", "evaluate"] and words[-2:] != ["--output_dir", str(folder)]
     run(*words[2:], "--output_dir", "again")
     assert read("again")["figures"] == report["figures"]
     run(*words[2:], "--output_dir", "other", "--seed", "7")
@@ -370,8 +370,7 @@ def test_two_texts_and_one_likelihood_are_enough(run, tmp_path, texts):
 def test_the_token_is_not_written_down():
     args = EvaluationArguments("user/model", token="hf_secret", file="my texts.csv", labels_per_class=[5], seed=1)
     assert args.command() == (
-        "python scripts/run_evaluation.py --model_name_or_path user/model --file 'my texts.csv' "
-        "--labels_per_class 5 --seed 1"
+        "hf-bnvae evaluate --model_name_or_path user/model --file 'my texts.csv' --labels_per_class 5 --seed 1"
     )
     assert str(args.path) == "evaluations/model-my-texts"
     assert (

@@ -5,7 +5,7 @@ import torch
 
 from hf_bnvae import BNVAEModel, BNVAETrainer, BNVAETrainingArguments
 from hf_bnvae.jobs.arguments import parse_arguments
-from hf_bnvae.jobs.training_job import _training_settings
+from hf_bnvae.reporting.settings import Role, has_role
 
 FROZEN = {"encoder": ("encoder.",), "decoder": ("decoder.",), "both": ("encoder.", "decoder.")}
 PARTS = pytest.mark.parametrize("part", FROZEN)
@@ -176,13 +176,17 @@ def test_a_model_made_anew_for_each_training_is_frozen_too(make_model, dataset, 
         assert parameter.requires_grad != name.startswith("encoder."), name
 
 
-def test_the_scripts_take_it_as_an_option_that_makes_a_run_what_it_is():
-    *_, args = parse_arguments(["--freeze", "decoder", "--use_cpu", "true"])
-    assert _training_settings(args)["freeze"] == "decoder"
-    *_, args = parse_arguments(["--freeze", "decoder", "--freeze_steps", "7", "--use_cpu", "true"])
-    assert _training_settings(args)["freeze_steps"] == 7
+@pytest.mark.parametrize(("option", "value"), [("freeze", "decoder"), ("freeze_steps", 7)])
+def test_the_scripts_take_it_as_an_option_that_makes_a_run_what_it_is(option, value):
+    *_, args = parse_arguments(["--freeze", "decoder", f"--{option}", str(value), "--use_cpu", "true"])
+    assert args.to_dict()[option] == value and not has_role(option, Role.FREE)
+    # The control: a run may be resumed with another value of this one.
+    assert has_role("save_steps", Role.FREE)
+
+
+def test_nothing_is_frozen_unless_asked_for():
     *_, args = parse_arguments(["--use_cpu", "true"])
-    assert _training_settings(args)["freeze"] is None
+    assert args.freeze is None
 
 
 def test_an_unknown_part_is_refused(make_model, tmp_path):

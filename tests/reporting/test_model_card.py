@@ -58,7 +58,7 @@ def test_a_run_leaves_its_card(run):
     assert "Posterior: `bn_rms` (rate 2), pooling `mean`" in text and "cannot fall below 2.00 nats" in text
     assert "- Texts: 36 of mine.txt" in text and results["eval_corpus_train_sha256"] in text
     command = card.command.split()
-    assert command[:2] == ["python", "scripts/run_bnvae.py"] and "--output_dir" not in command
+    assert command[:2] == ["hf-bnvae", "train"] and "--output_dir" not in command
     assert command[command.index("--train_file") + 1] == "mine.txt" and command[command.index("--rate") + 1] == "2.0"
     assert "hf_secret" not in text and str(run.parent) not in text
     for example in card.examples["samples"]:
