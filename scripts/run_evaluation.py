@@ -5,8 +5,9 @@
     run_evaluation.py --model_name_or_path runs/bnvae
     run_evaluation.py --model_name_or_path runs/reviews --file test.csv --text_column review --label_column stars
 
-Without texts it takes those that the training script held out. The folder, evaluations/<model>-<texts> if no other is
-named, gets report.md, report.json and, with the extra `plots`, PNG pictures. `--label_column` needs the extra `probe`.
+Without --file or --dataset_name the script takes the texts that the training script held out. It writes report.md,
+report.json and, with the extra `plots`, PNG pictures to evaluations/<model>-<texts>, or to --output_dir.
+--label_column needs the extra `probe`.
 """
 
 import argparse

@@ -10,8 +10,8 @@ from sacrebleu.metrics import BLEU
 
 class BLEUCounts:
     """
-    BLEU of a corpus whose texts come in batches. Numbers of n-grams and of words are summed, so that the score is that
-    of the whole corpus ([`reconstruction_bleu`]), and no text is kept.
+    BLEU of a corpus whose texts come in batches. Numbers of n-grams and of words are summed, and no text is
+    kept. The score is the [`reconstruction_bleu`] of the whole corpus.
     """
 
     def __init__(self) -> None:
@@ -74,8 +74,7 @@ def self_bleu(texts: Sequence[str]) -> float:
 
     Args:
         texts (sequence of `str`): At least two texts, such as samples of the prior. Time grows with the square of
-        their
-            number.
+            their number.
 
     Raises:
         ValueError: for fewer than two texts, or for an element that is no text.

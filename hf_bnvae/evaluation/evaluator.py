@@ -331,7 +331,7 @@ def _merged(shares: list[_Share]) -> _Share:
         )
     whole = shares[0]
     for share in shares[1:]:
-        # `num_empty` is not summed: every process reads all texts, but cuts those of its own batches only.
+        # A process counts the cut texts in its own batches, but the empty texts in all data. So `num_empty` is whole.
         whole.num_cut += share.num_cut
         whole.num_tokens += share.num_tokens
         whole.num_words += share.num_words

@@ -38,8 +38,8 @@ class RunningMoments:
     """
     Mean and variance of values that come in batches, in float64.
 
-    No large sums are subtracted: the mean and the squared deviations of each batch are merged with those of the
-    batches before (Chan, Golub & LeVeque 1979). The object keeps as much memory as one value has.
+    No large sums are subtracted: the mean and the squared deviations of each batch are merged with the mean and the
+    deviations so far (Chan, Golub & LeVeque 1979). The object keeps as much memory as one value has.
 
     Attributes:
         count (`int`): Number of values so far.
