@@ -1,5 +1,6 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Data of any kind as batches of sentences, each sentence with its place in the data: one process' share of them."""
+"""Data of any kind as batches of sentences. Each sentence keeps its place in the data; each process gets its share of
+the batches."""
 
 import math
 import reprlib
@@ -22,13 +23,13 @@ _NEEDED = ("input_ids", "labels")
 @dataclass(frozen=True)
 class SentenceBatch:
     """
-    Sentences that stand one after another in the data.
+    Sentences that are neighbours in the data.
 
     Args:
-        first (`int`): The first one's place in the data.
-        tensors (`dict[str, torch.Tensor]`): `input_ids`, `labels` and what else the encoder takes, each with a row for
+        first (`int`): The place of the first sentence in the data.
+        tensors (`dict[str, torch.Tensor]`): `input_ids`, `labels` and other inputs of the encoder, with one row for
             each sentence.
-        texts (`list[str | None]`, *optional*): The texts that the tensors hold, `None` where one was cut; `None` if
+        texts (`list[str | None]`, *optional*): The texts in the tensors; `None` for a text that was cut. No list if
             the data are no texts.
     """
 
@@ -38,31 +39,33 @@ class SentenceBatch:
 
     @property
     def indices(self) -> range:
-        """The sentences' places in the data."""
+        """The places of the sentences in the data."""
         return range(self.first, self.first + len(self.tensors["labels"]))
 
 
 class SentenceBatches:
     """
-    The batches of one process out of `num_processes` that all read the same data: every `num_processes`-th.
+    The batches of one process. All processes read the same data, and process `i` of `P` takes the batches `i`, `i +
+    P`, and so on.
 
     Args:
-        data: Ready batches (a `DataLoader` or any iterable of mappings of tensors), or sentences that are put into
-            batches here: strings, or the rows of a `Dataset` or `IterableDataset`, texts or already tokenised.
-        processor ([`BNVAEProcessor`], *optional*): Needed for all but ready batches.
-        text_column (`str`, *optional*): The column of the texts. By default rows count as tokenised where they have
-            `input_ids` and `labels`, and else their texts are in `text`.
+        data: Ready batches (a `DataLoader` or another iterable of mappings of tensors), or sentences, from which
+            batches are made here: strings, or the rows of a `Dataset` or `IterableDataset`, as texts or tokenised.
+        processor ([`BNVAEProcessor`], *optional*): The model's processor. Ready batches do not need one.
+        text_column (`str`, *optional*): The column of the texts. By default rows with `input_ids` and `labels` are
+            tokenised, and all other rows have their texts in `text`.
         batch_size (`int`, *optional*, defaults to 64): Sentences of a batch that is made here.
-        num_processes, process_index (`int`, *optional*): How many processes there are, and which is this one.
+        num_processes, process_index (`int`, *optional*): The number of processes, and the rank of this one.
 
-    Attributes, once all batches were taken:
-        count (`int`): Sentences that were read, by whichever process they are worked off.
-        checksum (`int`): Of what was read: alike where processes have read alike. 0 where there is but one.
-        num_empty (`int`): Texts that were left out: empty, only whitespace, or none. They have no place.
-        num_cut (`int`): Texts of this process' batches that were longer than the model has positions for.
+    Attributes, which are complete when all batches were taken:
+        count (`int`): Sentences that this process has read, for itself or for other processes.
+        checksum (`int`): A checksum of the sentences that were read, equal on all processes if they have read the same
+            data. It is 0 if there is only one process.
+        num_empty (`int`): Texts that were left out: empty, only whitespace, or missing. They have no place.
+        num_cut (`int`): Texts in the batches of this process that were longer than the model has positions for.
 
     Raises:
-        ValueError: for data that are none of these, at once or when the sentence in question is reached.
+        ValueError: for other data, at once or when the first bad sentence is reached.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class SentenceBatches:
                 f"{type(data).__name__}: {reprlib.repr(data)}. Put a single text or batch into a list."
             )
         if isinstance(data, (Dataset, IterableDataset)):
-            data = data.with_format(None)  # numbers as they are, whatever the set's format
+            data = data.with_format(None)  # plain numbers, whatever format the data set has
         self.processor, self.text_column, self.batch_size = processor, text_column, batch_size
         self.num_processes, self.process_index = num_processes, process_index
         self.count = self.checksum = self.num_empty = self.num_cut = 0
@@ -103,7 +106,7 @@ class SentenceBatches:
 
     @property
     def are_ready(self) -> bool:
-        """Whether the data are batches already."""
+        """Whether the data are ready batches."""
         return self._kind == "batches"
 
     def _find_kind(self, first: Any) -> str:
@@ -139,7 +142,7 @@ class SentenceBatches:
 
     def _ready_batches(self) -> Iterator[SentenceBatch]:
         for number, batch in enumerate(self._elements):
-            _require(batch, f"Batch {number}")
+            _require_token_ids(batch, f"Batch {number}")
             tensors = {name: values for name, values in batch.items() if isinstance(values, torch.Tensor)}
             first, size = self.count, len(tensors["labels"])
             if len(tensors["input_ids"]) != size:
@@ -147,7 +150,7 @@ class SentenceBatches:
                     f"Batch {number} has {len(tensors['input_ids'])} rows of input_ids and {size} of labels."
                 )
             self.count += size
-            self._remember(tensors["labels"])
+            self._add_to_checksum(tensors["labels"])
             if size and number % self.num_processes == self.process_index:
                 yield SentenceBatch(first, tensors)
 
@@ -161,12 +164,12 @@ class SentenceBatches:
             number += 1
             if self._kind == "tokens":
                 for index, row in enumerate(batch, first):
-                    _require(row, f"Sentence {index}")
-                    self._remember(row["labels"])
+                    _require_token_ids(row, f"Sentence {index}")
+                    self._add_to_checksum(row["labels"])
                 if is_own:
                     yield SentenceBatch(first, self._collate(batch))
                 continue
-            self._remember(batch)
+            self._add_to_checksum(batch)
             if is_own:
                 encoded = self.processor(batch, return_truncated=True)
                 cut = encoded.pop("truncated")
@@ -197,14 +200,14 @@ class SentenceBatches:
             else:
                 yield text
 
-    def _remember(self, content: Any) -> None:
+    def _add_to_checksum(self, content: Any) -> None:
         if self.num_processes > 1:
             values = content.flatten().tolist() if isinstance(content, torch.Tensor) else content
             self.checksum = zlib.crc32(repr(values).encode("utf-8", "surrogatepass"), self.checksum)
 
 
-def _require(sentences: Any, name: str) -> None:
-    """Refuse what lacks the token ids of one of the two networks."""
+def _require_token_ids(sentences: Any, name: str) -> None:
+    """Refuse sentences without the token ids of one of the two networks."""
     found = list(sentences) if isinstance(sentences, Mapping) else []
     missing = [needed for needed in _NEEDED if needed not in found]
     if missing:

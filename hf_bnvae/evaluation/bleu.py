@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Measures of texts."""
+"""BLEU: how much of a text is kept, and how similar texts are to one another."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from sacrebleu.metrics import BLEU
 
 class BLEUCounts:
     """
-    BLEU of a corpus whose texts come in batches: what it is made of, numbers of n-grams and of words, is summed, so
-    that it is the BLEU of the whole ([`reconstruction_bleu`]), and no text is kept.
+    BLEU of a corpus whose texts come in batches. Numbers of n-grams and of words are summed, and no text is
+    kept. The score is the [`reconstruction_bleu`] of the whole corpus.
     """
 
     def __init__(self) -> None:
@@ -20,20 +20,20 @@ class BLEUCounts:
         self._lengths = np.zeros(2, dtype=np.int64)
 
     def update(self, reconstructions: Sequence[str], texts: Sequence[str]) -> "BLEUCounts":
-        """Add texts and what was decoded from their latents, as many, and return this."""
+        """Add texts and an equal number of reconstructions, and return this object."""
         if len(reconstructions) != len(texts):
             raise ValueError(
                 f"As many reconstructions as texts are needed, got {len(reconstructions)} and {len(texts)}."
             )
         if texts:
-            # Forced: not to be told of each batch that its texts look tokenised.
+            # `force` keeps sacreBLEU from a warning for each batch that its texts look tokenised.
             score = BLEU(force=True).corpus_score(list(reconstructions), [list(texts)])
             self._counts += np.array([score.counts, score.totals])
             self._lengths += np.array([score.sys_len, score.ref_len])
         return self
 
     def merge(self, other: "BLEUCounts") -> "BLEUCounts":
-        """Add what another has seen, and return this."""
+        """Add the counts of another object, and return this object."""
         self._counts += other._counts
         self._lengths += other._lengths
         return self
@@ -46,16 +46,16 @@ class BLEUCounts:
 
 def reconstruction_bleu(reconstructions: Sequence[str], texts: Sequence[str]) -> float:
     """
-    How much of the texts their reconstructions keep: the corpus' BLEU, from 0 to 100 (Papineni et al., ACL 2002), with
-    the texts as references, as sacreBLEU computes it by default (tokens of mteval-v13a, case kept, exponential
-    smoothing; Post, WMT 2018).
+    BLEU of reconstructions with the texts as references, from 0 to 100: how much of the texts is kept (Papineni et
+    al., ACL 2002). Computed over the whole corpus with the defaults of sacreBLEU: tokens of mteval-v13a, case kept,
+    exponential smoothing (Post, WMT 2018).
 
     Args:
         reconstructions (sequence of `str`): What was decoded from the texts' latents.
-        texts (sequence of `str`): The texts, as many.
+        texts (sequence of `str`): The texts, in the same order.
 
     Raises:
-        ValueError: for none, or other numbers of the one than of the other.
+        ValueError: for no text, or for different numbers of texts and reconstructions.
     """
     if not texts:
         raise ValueError(f"As many reconstructions as texts are needed, got {len(reconstructions)} and no text.")
@@ -64,20 +64,20 @@ def reconstruction_bleu(reconstructions: Sequence[str], texts: Sequence[str]) ->
 
 def self_bleu(texts: Sequence[str]) -> float:
     """
-    How alike texts are, from 0 to 100: the mean of each text's BLEU with all others as its references (Self-BLEU; Zhu
-    et al., "Texygen", SIGIR 2018). 100 where each has its double; the lower, the more diverse.
+    How similar texts are to one another, from 0 to 100: the mean BLEU of each text with all other texts as references
+    (Self-BLEU; Zhu et al., "Texygen", SIGIR 2018). Lower is more diverse; 100 means that each text has a duplicate.
 
-    A sentence's BLEU is sacreBLEU's: n-grams up to the fourth order or the text's length, exponential smoothing,
-    tokens of mteval-v13a. Texygen's own has other tokens and another smoothing, so that its figures are not these. An
-    empty text, which has no n-grams, counts 100 if another is empty too and else 0: a model that says nothing is not
-    diverse.
+    Sentence BLEU is computed by sacreBLEU: n-grams up to the fourth order or the length of the text, exponential
+    smoothing, tokens of mteval-v13a. Texygen uses other tokens and another smoothing, so its figures are not
+    comparable. An empty text has no n-grams. It counts 100 if another text is empty too, otherwise 0: a model that
+    says nothing is not diverse.
 
     Args:
-        texts (sequence of `str`): At least two, such as samples of the prior. The cost grows with their number's
-            square.
+        texts (sequence of `str`): At least two texts, such as samples of the prior. Time grows with the square of
+            their number.
 
     Raises:
-        ValueError: for fewer than two texts, or what is no text.
+        ValueError: for fewer than two texts, or for an element that is no text.
     """
     texts = list(texts)
     wrong = next((text for text in texts if not isinstance(text, str)), None)
@@ -89,7 +89,7 @@ def self_bleu(texts: Sequence[str]) -> float:
     scores = []
     for index, text in enumerate(texts):
         if number[text.strip()] > 1:
-            scores.append(100.0)  # whatever the others are
+            scores.append(100.0)  # the text has a duplicate
         elif not text.strip():
             scores.append(0.0)
         else:

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Is the latent space alive? The figures of a corpus, put into words."""
+"""Is the latent space alive? The answer in words, from the figures of a corpus."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,11 @@ LEAST_RATIO, GREATEST_RATIO = 0.5, 2.0
 
 def diagnose(figures: Mapping[str, float]) -> str | None:
     """
-    What is wrong with a latent space, with the likely cause and the way out; `None` where it is alive.
+    What is wrong with a latent space, with the likely cause and the way out; `None` if it is alive.
 
-    Two signs: the KL stands at its floor (KL <= 1.05 floor + 0.5 nats) and no unit is active; or evaluation sees
-    other moments of the posterior than training normalised by (outside a factor of 2), because noise in the encoder
-    filled the batch variance.
+    A latent space is dead if the KL is at its floor (KL <= 1.05 floor + 0.5 nats) and no unit is active. It is dying
+    if the moments of the posterior in evaluation differ by more than a factor of 2 from the moments that training
+    normalised by. Then noise in the encoder made most of the batch variance.
 
     Args:
         figures (`Mapping[str, float]`): As [`corpus_figures`] gives them.
@@ -46,7 +46,7 @@ def diagnose(figures: Mapping[str, float]) -> str | None:
 
 
 def diagnose_training(figures: Mapping[str, float]) -> str | None:
-    """As [`diagnose`], from the figures of training batches, whose moments say nothing: training itself normalises by
-    them, and only an evaluation tells what of them is noise."""
+    """As [`diagnose`], from the figures of training batches. Their moments are not looked at: training normalises by
+    them, and only an evaluation shows how much of them is noise."""
     known = {name: figures[name] for name in ("kl", "kl_floor", "active_units") if name in figures}
     return diagnose(known) if "kl" in known else None

@@ -30,7 +30,7 @@ from .result import EvaluationResult
 
 logger = logging.get_logger(__name__)
 
-# Whatever the model's generation configuration says.
+# These override the model's generation configuration.
 GREEDY = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "return_dict_in_generate": False}
 
 
@@ -53,36 +53,37 @@ def evaluate_model(
     """
     Every figure of a corpus.
 
-    The data are read once and batch by batch, and of all figures but mutual information and marginal KL no more is
-    kept than sums in float64, so the data may be larger than memory. The noise of each sentence is drawn from the seed
-    and the sentence's place in the data: how the data are cut into batches, and among how many processes, changes no
-    figure but by rounding.
+    The data are read once, batch by batch, and may be larger than memory. Mutual information and marginal KL keep the
+    posteriors of their sentences; all other figures keep sums in float64. The noise of each sentence is drawn from the
+    seed and from the sentence's place in the data. So batch size and number of processes change the figures by
+    rounding only.
 
-    Where `torch.distributed` is initialised every process makes this call with the same data, not with a share of
-    them; each works off every P-th batch, and all return the same result.
+    If `torch.distributed` is initialised, every process makes this call with all of the same data. Process `i` of `P`
+    evaluates the batches `i`, `i + P`, and so on, and all processes return the same result.
 
     Args:
-        model ([`BNVAEModel`]): The model. It is put into evaluation mode, and left as it was.
+        model ([`BNVAEModel`]): The model. It is evaluated in evaluation mode and gets its own mode back.
         data: The sentences: a list of strings; a `Dataset` or streamed `IterableDataset` with a column of texts, or
             with `input_ids`, `attention_mask` and `labels`; or a `DataLoader` or another iterable of such batches, as
-            tensors. Empty texts are left out, and that is said.
-        processor ([`BNVAEProcessor`], *optional*): The model's processor. Needed for all data but batches, unless it
-            is attached to the model. With batches, the figures of texts and words are measured if it is given.
+            tensors. Empty texts are left out; a warning gives their number.
+        processor ([`BNVAEProcessor`], *optional*): The model's processor. Data that are no batches need it; the one
+            that is attached to the model will do. For batches, it adds the figures of texts and words.
         text_column (`str`, *optional*): The column of the texts. By default it is `text`, unless the rows have
             `input_ids`.
-        batch_size (`int`, *optional*, defaults to 64): Sentences that are encoded or decoded at once; of data that
-            are batches already, theirs.
+        batch_size (`int`, *optional*, defaults to 64): Sentences that are encoded or decoded at once. Data that are
+            batches keep their own size.
         num_importance_samples (`int`, *optional*, defaults to 100): K, samples for each sentence's log p(x).
-        max_importance_sentences (`int`, *optional*, defaults to 500): Of how many sentences, from the first on. This
-            is by far the most expensive figure: one pass of the decoder for each sample.
-        max_information_sentences (`int`, *optional*, defaults to 10000): From how many sentences, from the first on,
-            mutual information and marginal KL are estimated. The cost is that of their number's square, and their
-            posteriors are kept in memory.
-        num_self_bleu_samples (`int`, *optional*, defaults to 100): How many texts are decoded from draws of the prior
-            for self-BLEU; `None` or 0 leaves it out.
-        memory_budget_gib (`float`, *optional*, defaults to 1): Memory beside the weights, in GiB, that the decoder may
-            take when it scores sentences, those of importance samples above all; see
-            [`~evaluation.importance.rows_within`]. On the CPU it takes less where less is faster.
+        max_importance_sentences (`int`, *optional*, defaults to 500): The number of sentences, from the first on,
+            whose log p(x) is estimated. This is by far the most expensive figure: one pass of the decoder for each
+            sample.
+        max_information_sentences (`int`, *optional*, defaults to 10000): The number of sentences, from the first on,
+            from which mutual information and marginal KL are estimated. Time grows with the square of the number, and
+            the posteriors of these sentences are kept in memory.
+        num_self_bleu_samples (`int`, *optional*, defaults to 100): The number of texts that are decoded from draws of
+            the prior for self-BLEU; `None` or 0 leaves self-BLEU out.
+        memory_budget_gib (`float`, *optional*, defaults to 1): Memory in GiB, without the weights, that the decoder
+            may take when it scores sentences; see [`~evaluation.importance.rows_within`]. Importance samples need the
+            most of it. On the CPU the decoder takes less if that is faster.
         seed (`int`, *optional*, defaults to 0): Seed of all noise; the global random state is left alone.
         show_progress (`bool`, *optional*, defaults to `True`): Whether to draw a progress bar, on the main process.
         on_encoded (`Callable`, *optional*): Called once for each batch, on the process that encoded the batch: with
@@ -90,12 +91,12 @@ def evaluate_model(
             them later keeps them, so that no text is encoded twice; the evaluation itself does not.
 
     Returns:
-        [`EvaluationResult`]: The figures, which say what their units and estimators are.
+        [`EvaluationResult`]: The figures, with their units and estimators.
 
     Raises:
-        ValueError: for a model without latents or whose posterior's running statistics were never estimated, fewer
-            than two sentences, sentences without labels or with token ids that the model does not have, processes
-            that are given other data than one another, and arguments out of range.
+        ValueError: for a model without latents, a posterior whose running statistics were never estimated, and
+            arguments out of range; for fewer than two sentences, sentences without labels, and token ids that the
+            model does not have; and for processes that were given different data.
     """
     for name, value, least in (
         ("num_importance_samples", num_importance_samples, 1),
@@ -109,12 +110,12 @@ def evaluate_model(
     model = getattr(model, "module", model)
     _require_latents(model)
     model.posterior.require_estimated()
-    rows_within(memory_budget_gib, model, 1)  # refuses a bad budget before the work
+    rows_within(memory_budget_gib, model, 1)  # raises for a bad budget, before the work begins
     attached = getattr(model, "processor", None)
     batches = SentenceBatches(data, processor or attached, text_column, batch_size, num_processes(), process_index())
     evaluation = _Evaluation(
         model,
-        # Whether it has made batches that come from elsewhere is not known.
+        # Ready batches may come from another processor than the attached one.
         processor or (None if batches.are_ready else attached),
         num_importance_samples=num_importance_samples,
         max_importance_sentences=max_importance_sentences,
@@ -127,13 +128,13 @@ def evaluate_model(
     with preserved_modes(model), torch.no_grad():
         model.eval()
         show = show_progress and process_index() == 0
-        shares = gather_results(lambda: evaluation.work_off(batches, show))
+        shares = gather_results(lambda: evaluation.evaluate_batches(batches, show))
     return evaluation.result(_merged(shares))
 
 
 @dataclass
 class _Share:
-    """What one process has found out, or, merged, all of them."""
+    """What one process has found out; after [`_merged`], what all processes have."""
 
     num_read: int = 0
     checksum: int = 0
@@ -150,7 +151,7 @@ class _Share:
 
 @dataclass
 class _Evaluation:
-    """A model, in evaluation mode, and what is asked about it, as in [`evaluate_model`]."""
+    """A model in evaluation mode, with the arguments of [`evaluate_model`]."""
 
     model: BNVAEModel
     processor: BNVAEProcessor | None
@@ -162,8 +163,8 @@ class _Evaluation:
     seed: int
     on_encoded: Callable[[int, EncodedTexts], None] | None
 
-    def work_off(self, batches: SentenceBatches, show_progress: bool) -> _Share:
-        """This process' batches, and its samples of the prior."""
+    def evaluate_batches(self, batches: SentenceBatches, show_progress: bool) -> _Share:
+        """Evaluate the batches of this process, and decode its samples of the prior."""
         share = _Share()
         for batch in tqdm(
             batches, total=batches.num_batches, desc="Evaluating", disable=not show_progress, leave=False
@@ -208,7 +209,7 @@ class _Evaluation:
                 share.num_words += sum(len(text.split()) + 1 for text in texts[:wanted])
 
     def _encode(self, tensors: Mapping[str, torch.Tensor], first: int) -> DiagonalGaussian:
-        """The posteriors of a batch, which are handed on with the features that the head made them of."""
+        """The posteriors of a batch. `on_encoded` gets them with the features from which the head made them."""
         if self.on_encoded is None:
             return self.model.encode(**encoder_inputs(tensors))
         features: list[torch.Tensor] = []
@@ -223,7 +224,7 @@ class _Evaluation:
     def _iw_nll(self, posterior: DiagonalGaussian, labels: torch.LongTensor, indices: range) -> torch.Tensor:
         """-log p(x) of the first sentences of a batch, in any order."""
         lengths = real_lengths(labels.ne(IGNORE_INDEX))
-        # Sentences of like length share a pass: less padding.
+        # Sentences of similar length share a pass, which saves padding.
         order = lengths.argsort(descending=True, stable=True)
         places, lengths = order.tolist(), lengths[order].tolist()
 
@@ -240,12 +241,12 @@ class _Evaluation:
         )
 
     def _rows_of_a_pass(self, length: int) -> int:
-        """How many sentences of `length` labels the decoder scores at once."""
+        """The number of sentences of `length` labels that the decoder scores at once."""
         rows = rows_of_a_pass(self.memory_budget_gib, self.model, length)
         return min(rows, self.model.config.chunk_size or rows)
 
     def _texts(self, batch: SentenceBatch) -> list[str]:
-        """The texts of a batch, those that its labels hold where a text is not known or was cut."""
+        """The texts of a batch. If a text is not known or was cut, its labels are decoded instead."""
         decoded = self.processor.decode_texts(batch.tensors["labels"])
         return [known or text for known, text in zip(batch.texts or [None] * len(decoded), decoded, strict=True)]
 
@@ -265,7 +266,7 @@ class _Evaluation:
         return self.model.posterior.mean_projection.weight.device
 
     def result(self, share: _Share) -> EvaluationResult:
-        """The figures of a corpus of which `share` is the whole."""
+        """The figures of the whole corpus, from what all processes have found out."""
         count = share.corpus.count
         if count < 2:
             raise ValueError(
@@ -316,10 +317,10 @@ class _Evaluation:
 
 
 def _merged(shares: list[_Share]) -> _Share:
-    """All processes' shares in one.
+    """The shares of all processes in one.
 
     Raises:
-        ValueError: if they are not of the same data.
+        ValueError: if the processes were given different data.
     """
     if len({(share.num_read, share.checksum) for share in shares}) > 1:
         raise ValueError(
@@ -330,7 +331,8 @@ def _merged(shares: list[_Share]) -> _Share:
         )
     whole = shares[0]
     for share in shares[1:]:
-        whole.num_cut += share.num_cut  # each counts those of its own batches, but all read all texts
+        # A process counts the cut texts in its own batches, but the empty texts in all data. So `num_empty` is whole.
+        whole.num_cut += share.num_cut
         whole.num_tokens += share.num_tokens
         whole.num_words += share.num_words
         for name in ("corpus", "iw_nll", "bleu"):
@@ -341,7 +343,7 @@ def _merged(shares: list[_Share]) -> _Share:
 
 
 def _perplexity(nll: RunningMoments, num_units: int) -> float:
-    """exp of the sum of -log p over the number of tokens or words."""
+    """exp(sum of -log p / number of tokens or words)."""
     return torch.exp(nll.mean * nll.count / num_units).item()
 
 
@@ -354,12 +356,13 @@ def _require_latents(model: Any) -> None:
     if num_processes() > 1 and any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
         raise ValueError(
             "The model's weights are sharded (FSDP), so all processes would have to make the same passes, and an "
-            "evaluation's are shared out. Save the model, and evaluate what BNVAEModel.from_pretrained loads."
+            "evaluation gives each process other batches. Save the model, and evaluate what "
+            "BNVAEModel.from_pretrained loads."
         )
 
 
 def _require_known_tokens(model: BNVAEModel, batch: SentenceBatch) -> None:
-    """Refuse token ids that an embedding lacks, which on a GPU would be an assertion of its kernel."""
+    """Refuse token ids that an embedding lacks. On a GPU its kernel would fail without a useful message."""
     labels = batch.tensors["labels"]
     scored = labels.ne(IGNORE_INDEX)
     if not bool(scored.any(1).all()):

@@ -12,12 +12,12 @@ from ..model.loss_bnvae import IGNORE_INDEX
 from ..model.modeling_bnvae import BNVAEModel
 from ..utils.memory import freed_memory_is_kept
 
-# Bytes of logits that a pass on the CPU makes at most. The C library keeps freed blocks up to this size; larger ones
-# go back to the system, which clears them for the next pass.
+# The most bytes of logits of a pass on the CPU. The C library keeps freed blocks up to this size. Larger blocks go
+# back to the system, which clears them for the next pass.
 CPU_LOGITS = 32 * 2**20
 
-# Values alive at once for each label and unit of the hidden size, in a layer whose MLP is four times as wide: 22.2 in
-# GPT-2.
+# Values that are alive at once for each label and each unit of the hidden size, in a layer whose MLP is four times as
+# wide. Measured in GPT-2: 22.2.
 ACTIVATIONS = 24
 
 
@@ -31,24 +31,27 @@ def importance_weighted_nll(
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """
-    -log p(x) of each sentence in nats, an upper bound in expectation that falls with the number of samples:
-    -log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with z_k ~ q(z | x) (Burda et al., ICLR 2016, eq. 8).
+    -log p(x) of each sentence in nats (Burda et al., ICLR 2016, eq. 8):
 
-    It needs no language model: any -log p(x | z) and any Gaussian q will do. The weights are summed as they come, in
-    float64 and in the logarithm.
+        -log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x),  z_k ~ q(z | x)
+
+    The expectation of this estimate is an upper bound of -log p(x). It falls with the number of samples K. The model
+    may be any -log p(x | z) with any Gaussian q. The weights are summed in float64, as logarithms, one pass after the
+    other.
 
     Args:
-        nll (`Callable`): From latents `(rows, latent_size)` and the places `(rows,)` of their sentences in the batch
-            to -log p(x | z) in nats, `(rows,)`. [`decoder_nll`] makes one of a model.
-        posterior ([`DiagonalGaussian`]): q(z | x) of the batch's sentences, encoded once for all samples.
+        nll (`Callable`): A function that returns -log p(x | z) in nats, `(rows,)`. Its arguments are latents `(rows,
+            latent_size)` and, for each of them, the place of its sentence in the batch `(rows,)`. [`decoder_nll`]
+            makes such a function from a model.
+        posterior ([`DiagonalGaussian`]): q(z | x) of the batch's sentences.
         num_samples (`int`, *optional*, defaults to 100): K.
-        rows_per_pass (`int` or `Callable`, *optional*, defaults to 512): The most rows of one call of `nll`; or from
-            the place of a sentence to the most rows of a call that begins with it, for a batch whose sentences come
-            with falling length.
-        noise (`Callable`, *optional*): From places `(sentences,)` to the standard normal noise of their samples,
-            `(sentences, num_samples, latent_size)`.
-        generator (`torch.Generator`, *optional*): Where the noise is drawn from if `noise` is not given, for the whole
-            batch at once, so that samples do not depend on passes.
+        rows_per_pass (`int` or `Callable`, *optional*, defaults to 512): The most rows of one call of `nll`. A
+            function gets the place of the first sentence of a call; the sentences of the batch must then be sorted,
+            the longest first.
+        noise (`Callable`, *optional*): A function from the places of sentences `(sentences,)` to the standard normal
+            noise of their samples, `(sentences, num_samples, latent_size)`.
+        generator (`torch.Generator`, *optional*): Draws the noise if `noise` is not given. The noise of the whole
+            batch is drawn at once, so that samples do not depend on passes.
 
     Returns:
         `torch.Tensor` of shape `(batch,)`: In float64, on the posterior's device.
@@ -66,7 +69,8 @@ def importance_weighted_nll(
     start = 0
     while start < batch:
         most = _require_positive("rows_per_pass", rows_per_pass(start) if callable(rows_per_pass) else rows_per_pass)
-        # All samples of several sentences in a pass, or of one sentence a part, near equal to the others.
+        # A pass takes all samples of several sentences. If it has no room for all samples of one sentence, these are
+        # split into parts of nearly equal size.
         sentences = torch.arange(start, min(batch, start + max(1, most // num_samples)))
         for part in noise(sentences).split(math.ceil(num_samples / math.ceil(num_samples / most)), 1):
             rows = sentences[:, None].expand(part.shape[:2]).flatten()
@@ -96,7 +100,7 @@ def decoder_nll(model: BNVAEModel, labels: torch.LongTensor) -> Callable[[torch.
     lengths = real_lengths(labels.ne(IGNORE_INDEX)).cpu()
 
     def nll(latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        # Padding behind the longest of these sentences costs time and says nothing.
+        # Padding after the longest of these sentences costs time and changes nothing.
         chosen = labels[:, : int(lengths[rows].max())][rows.to(labels.device)]
         return model(latents=latents, labels=chosen).reconstruction_nll
 
@@ -105,12 +109,13 @@ def decoder_nll(model: BNVAEModel, labels: torch.LongTensor) -> Callable[[torch.
 
 def rows_within(memory_budget_gib: float, model: BNVAEModel, length: int) -> int:
     """
-    How many sentences of `length` labels a decoder can score at once within a budget of memory, one at least.
+    The number of sentences of `length` labels that a decoder can score at once within a budget of memory, at least
+    one.
 
-    Counted are, for each label, the logits and their log-softmax, which is made in single precision at least, with a
-    copy of the logits in it where they are in half precision: 8 bytes for each token of the vocabulary in float32, 10
-    in bfloat16, 16 in float64, which is what was measured. Beside them stand `ACTIVATIONS` values for each unit of the
-    hidden size. Weights are not counted.
+    Each label needs memory for its logits and for their log-softmax. The log-softmax is computed in single precision
+    at least, for which logits in half precision are copied. In all, each token of the vocabulary takes 8 bytes in
+    float32, 10 in bfloat16, and 16 in float64, as measured. Each unit of the hidden size takes `ACTIVATIONS` values
+    more. Weights are not counted.
 
     Args:
         memory_budget_gib (`float`): The budget in GiB (2^30 bytes).
@@ -134,9 +139,10 @@ def rows_within(memory_budget_gib: float, model: BNVAEModel, length: int) -> int
 
 def rows_of_a_pass(memory_budget_gib: float, model: BNVAEModel, length: int) -> int:
     """
-    How many sentences of `length` labels a decoder had better score at once: as many as fit into a budget, and on the
-    CPU, unless freed memory is kept ([`~heap.keep_freed_memory`]), no more than have `CPU_LOGITS` bytes of logits.
-    Arguments and errors are those of [`rows_within`].
+    The number of sentences of `length` labels that a decoder scores at once: the number that fits into a budget.
+
+    On the CPU the number is limited to `CPU_LOGITS` bytes of logits, unless freed memory is kept
+    ([`~utils.memory.keep_freed_memory`]). Arguments and errors: see [`rows_within`].
     """
     rows = rows_within(memory_budget_gib, model, length)
     if model.device.type != "cpu" or freed_memory_is_kept():

@@ -8,17 +8,18 @@ import torch
 
 from ..model.gaussian_bnvae import DiagonalGaussian, prior_log_prob
 
-# Of a block of pairs of sentences: 8 MiB, which is faster than more.
+# Elements of a block of pairs of sentences: 8 MiB. Larger blocks are slower.
 BLOCK_ELEMENTS = 2**20
 
-# What rounding may add to the exponent of a density, in nats, at worst.
+# The most that rounding may add to the exponent of a density, in nats.
 ROUNDING_NATS = 1e-6
-# Beside a term of 0, all below vanish; their exponentials, denormal or zero, would take 50 times as long.
+# Lower exponents are raised to this one. Next to a term of 0 they change nothing, and the exponential of a denormal
+# result takes 50 times as long.
 LOWEST_EXPONENT = -700.0
-# From such a share of the sentences on, direct sums of all of them take less time than those of some.
+# If at least this share of the sentences needs direct sums, it is faster to sum all sentences directly.
 DENSE_SHARE = 0.25
 
-# An estimate so near log N, in nats, may be held down by it.
+# An estimate of mutual information this near to log N, in nats, may be too low, because it cannot exceed log N.
 NEAR_LOG_N = 1.0
 
 
@@ -30,10 +31,10 @@ class InformationEstimate:
     Args:
         mutual_information (`float`): E[log q(z|x) - log q(z)], with q(z) the mean of all the corpus' posteriors.
         mutual_information_error (`float`): Its Monte-Carlo standard error over the drawn latents.
-        marginal_kl (`float`): E[log q(z) - log p(z)], the distance of the aggregated posterior from the prior. What
-            the estimate of the information lacks, this one has too much.
-        marginal_kl_error (`float`): Its Monte-Carlo standard error, likewise.
-        log_num_sentences (`float`): log N. The estimate of the information cannot exceed it.
+        marginal_kl (`float`): E[log q(z) - log p(z)], the distance of the aggregated posterior from the prior. It is
+            too high by as much as the mutual information is too low.
+        marginal_kl_error (`float`): Its Monte-Carlo standard error over the drawn latents.
+        log_num_sentences (`float`): log N. The mutual information cannot exceed it.
     """
 
     mutual_information: float
@@ -49,8 +50,8 @@ class InformationEstimate:
 
 
 def is_near_log_n(information: float, log_num_sentences: float) -> bool:
-    """Whether an estimate of mutual information from N sentences is within 1 nat of log N, which it cannot exceed: it
-    is a lower bound then, and a marginal KL from the same sentences an upper one."""
+    """Whether an estimate of mutual information from N sentences is within 1 nat of log N, which it cannot exceed. The
+    mutual information is a lower bound then, and the marginal KL of the same sentences an upper bound."""
     return information > log_num_sentences - NEAR_LOG_N
 
 
@@ -61,15 +62,15 @@ def mutual_information(
     """
     Mutual information of sentence and latent, with one latent drawn for each sentence of the corpus.
 
-    The aggregated posterior is that of the whole corpus, each sentence's own posterior included (Hoffman & Johnson
-    2016; Dieng et al., AISTATS 2019). Computed in float64, in blocks. The densities' exponents are a matrix product,
-    that of the expanded square, but for those dimensions of a sentence whose sigma is so small that digits would be
-    lost: these are summed directly.
+    The aggregated posterior is the mean of the posteriors of all sentences of the corpus, each sentence's own
+    posterior included (Hoffman & Johnson 2016; Dieng et al., AISTATS 2019). It is computed in float64, in blocks. The
+    square in the exponent of a density is expanded, so that the exponents are one matrix product. If the sigma of a
+    sentence is very small in a dimension, this would lose digits; such dimensions are summed directly.
 
     Args:
         posterior ([`DiagonalGaussian`]): The posteriors of the N sentences of the corpus.
-        generator (`torch.Generator`, *optional*): Where the latents' noise is drawn from.
-        noise (`torch.Tensor` of shape `(N, latent_size)`, *optional*): That noise itself, standard normal.
+        generator (`torch.Generator`, *optional*): Draws the noise of the latents.
+        noise (`torch.Tensor` of shape `(N, latent_size)`, *optional*): The noise itself, standard normal.
 
     Returns:
         [`InformationEstimate`]
@@ -103,8 +104,8 @@ class _AggregatedPosterior:
 
     def __init__(self, posterior: DiagonalGaussian, reach: torch.Tensor) -> None:
         mean, precision = posterior.mean, torch.exp(-posterior.logvar)
-        # What the terms of an expanded square cancel down from; the product sums 2 * latent_size of them for each
-        # density, and each of those sums may lose a rounding of it.
+        # The terms of an expanded square can be this large, and cancel. The matrix product sums 2 * latent_size of
+        # them for each density, and each addition may add a rounding error of this size.
         magnitude = 0.5 * precision * (reach + mean.abs()).square()
         terms = 2 * mean.shape[1]
         sharp = magnitude > ROUNDING_NATS / terms**2 / torch.finfo(mean.dtype).eps
@@ -121,9 +122,9 @@ class _AggregatedPosterior:
         self.buffer = mean.new_empty(0)
 
     def log_ratio(self, latents: torch.Tensor, log_prob: torch.Tensor) -> torch.Tensor:
-        """Its logarithm at `latents` `(rows, latent_size)` less `log_prob` `(rows,)`, that of the posterior each of
-        them was drawn from: `(rows,)`."""
-        # One of the terms is that posterior's own, so that their sum does not vanish, and needs no greatest term.
+        """log q(z) - log q(z|x), `(rows,)`, at `latents` `(rows, latent_size)`. `log_prob` `(rows,)` is log q(z|x)
+        of the posterior from which each latent was drawn."""
+        # One of the terms belongs to that posterior and is 1. So the sum does not vanish, and no maximum is needed.
         sums = self._exponents(latents, log_prob).clamp_(min=LOWEST_EXPONENT).exp_().sum(1)
         logarithm = sums.log()
         beyond = sums.isinf()

@@ -1,6 +1,6 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Figures of a whole corpus, from the posteriors of its sentences: pure functions of tensors, and sums that take a
-corpus batch by batch."""
+"""Figures of a whole corpus from the posteriors of its sentences: pure functions of tensors, and sums to which a
+corpus is added batch by batch."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from ..model.posterior_bnvae import PosteriorHead, PromisedMoments
 
 ACTIVE_UNIT_VARIANCE = 0.01
 
-# What of the model's outputs the figures of a corpus are made of.
+# The outputs of the model from which the figures of a corpus are made.
 PER_SENTENCE = ("reconstruction_nll", "kl", "mean", "logvar")
 
 
@@ -20,10 +20,10 @@ def posteriors_from_rows(mean: Sequence[Sequence[float]], logvar: Sequence[Seque
     Posteriors from numbers, in float64.
 
     Args:
-        mean, logvar (sequence of sequences of `float`): For each sentence one number a dimension.
+        mean, logvar (sequence of sequences of `float`): For each sentence one number for each dimension.
 
     Raises:
-        ValueError: if sentences differ in their number of dimensions, or means and log variances in theirs.
+        ValueError: if sentences have different numbers of dimensions, or if `mean` and `logvar` have different shapes.
     """
     sizes = [sorted({len(row) for row in rows}) for rows in (mean, logvar)]
     if len(mean) != len(logvar) or sizes[0] != sizes[1] or any(len(size) > 1 for size in sizes):
@@ -36,14 +36,15 @@ def posteriors_from_rows(mean: Sequence[Sequence[float]], logvar: Sequence[Seque
 
 class RunningMoments:
     """
-    Mean and variance of values that come in batches, in float64 and without a difference of large sums: each batch's
-    own mean and squared deviations are merged with those so far (Chan, Golub & LeVeque 1979). What is kept has the
-    size of one value.
+    Mean and variance of values that come in batches, in float64.
+
+    No large sums are subtracted: the mean and the squared deviations of each batch are merged with the mean and the
+    deviations so far (Chan, Golub & LeVeque 1979). The object keeps as much memory as one value has.
 
     Attributes:
         count (`int`): Number of values so far.
         mean (`torch.Tensor`): Their mean, of a value's shape, on the CPU; 0 before the first one.
-        deviations (`torch.Tensor`): The sum of their squared deviations from it, likewise.
+        deviations (`torch.Tensor`): The sum of their squared deviations from the mean, of a value's shape, on the CPU.
     """
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ class RunningMoments:
         self.mean = self.deviations = torch.zeros((), dtype=torch.float64)
 
     def update(self, values: torch.Tensor) -> "RunningMoments":
-        """Add `values` of shape `(number, ...)`, and return this."""
+        """Add `values` of shape `(number, ...)`, and return this one."""
         values = values.detach().cpu().double()
         if len(values) == 0:
             return self
@@ -61,7 +62,7 @@ class RunningMoments:
         return self.merge(batch)
 
     def merge(self, other: "RunningMoments") -> "RunningMoments":
-        """Add what another has seen, and return this."""
+        """Add the values of another one, and return this one."""
         count = self.count + other.count
         if other.count:
             offset = other.mean - self.mean
@@ -72,7 +73,7 @@ class RunningMoments:
 
     @property
     def variance(self) -> torch.Tensor:
-        """With the divisor N - 1; NaN for fewer than two values, over which nothing varies."""
+        """The variance, with the divisor N - 1; NaN for fewer than two values."""
         return self.deviations / (self.count - 1) if self.count > 1 else torch.full_like(self.deviations, torch.nan)
 
     @property
@@ -86,7 +87,7 @@ class RunningMoments:
 
     @property
     def standard_error(self) -> float | None:
-        """Of the mean of scalar values; `None` for fewer than two."""
+        """The standard error of the mean of scalar values; `None` for fewer than two."""
         return (self.variance / self.count).sqrt().item() if self.count > 1 else None
 
 
@@ -102,13 +103,13 @@ class PosteriorMoments:
         self.mean, self.variance = RunningMoments(), RunningMoments()
 
     def update(self, mean: torch.Tensor, logvar: torch.Tensor) -> "PosteriorMoments":
-        """Add posteriors, each tensor `(sentences, latent_size)`, and return this."""
+        """Add posteriors, each tensor `(sentences, latent_size)`, and return this one."""
         self.mean.update(mean)
         self.variance.update(logvar.detach().cpu().double().exp())
         return self
 
     def merge(self, other: "PosteriorMoments") -> "PosteriorMoments":
-        """Add what another has seen, and return this."""
+        """Add the values of another one, and return this one."""
         self.mean.merge(other.mean)
         self.variance.merge(other.variance)
         return self
@@ -137,8 +138,8 @@ class PosteriorMoments:
 
 class CorpusSums:
     """
-    The figures of a corpus that need one pass of the model, from its sentences in batches; however they are cut, the
-    figures are those of [`corpus_figures`] on the whole, to rounding.
+    The figures of a corpus that one pass of the model gives, from sentences that come in batches. Whatever the
+    batches, the figures equal those of [`corpus_figures`] on the whole corpus, except for rounding.
     """
 
     def __init__(self) -> None:
@@ -153,14 +154,14 @@ class CorpusSums:
     def update(
         self, reconstruction_nll: torch.Tensor, kl: torch.Tensor, mean: torch.Tensor, logvar: torch.Tensor
     ) -> "CorpusSums":
-        """Add sentences, with tensors as in [`corpus_figures`], and return this."""
+        """Add sentences, with tensors as in [`corpus_figures`], and return this one."""
         self.reconstruction_nll.update(reconstruction_nll)
         self.kl.update(kl.detach().cpu().double().sum(-1))
         self.posterior.update(mean, logvar)
         return self
 
     def merge(self, other: "CorpusSums") -> "CorpusSums":
-        """Add what another has seen, and return this."""
+        """Add the values of another one, and return this one."""
         self.reconstruction_nll.merge(other.reconstruction_nll)
         self.kl.merge(other.kl)
         self.posterior.merge(other.posterior)
@@ -183,14 +184,14 @@ class CorpusSums:
 
 def active_units(mean: torch.Tensor, threshold: float = ACTIVE_UNIT_VARIANCE) -> int:
     """
-    The number of dimensions whose posterior mean varies over the data (Burda et al., ICLR 2016): Var[mu_j] >= 0.01.
+    The number of dimensions whose posterior mean varies over the data: Var[mu_j] >= 0.01 (Burda et al., ICLR 2016).
 
     Args:
         mean (`torch.Tensor` of shape `(sentences, latent_size)`): Posterior means.
-        threshold (`float`, *optional*, defaults to 0.01): Least variance, with the divisor N - 1.
+        threshold (`float`, *optional*, defaults to 0.01): The least variance, with the divisor N - 1.
 
     Raises:
-        ValueError: for fewer than two sentences, over which nothing varies.
+        ValueError: for fewer than two sentences.
     """
     return PosteriorMoments().update(mean, torch.zeros_like(mean)).active_units(threshold)
 
@@ -202,14 +203,20 @@ def aggregate_moments(
     First and second moments of the aggregated posterior, averaged over dimensions.
 
     Args:
-        mean, logvar (`torch.Tensor` of shape `(sentences, latent_size)`): The posteriors, one at least.
-        promised ([`PromisedMoments`], *optional*): What the head promises.
+        mean, logvar (`torch.Tensor` of shape `(sentences, latent_size)`): The posteriors of one sentence or more.
+        promised ([`PromisedMoments`], *optional*): The moments that the head promises.
 
     Returns:
-        `dict`: `aggregate_mean` (root mean square over dimensions of E[mu]), `aggregate_second_moment` (E[mu^2 +
-        sigma^2], 1 where the aggregated posterior matches the prior), and, where the head promises them,
-        `mean_moment_ratio` (E[(mu - shift)^2] over what it should be) and `variance_moment_ratio` (E[sigma^2] over
-        what it should be): near 1 where evaluation sees what training normalised by.
+        `dict`: Two figures:
+
+        - `aggregate_mean`: root mean square over dimensions of E[mu].
+        - `aggregate_second_moment`: E[mu^2 + sigma^2]. It is 1 if the aggregated posterior matches the prior.
+
+        and two more if the head promises these moments. They are near 1 if evaluation sees what training normalised
+        by:
+
+        - `mean_moment_ratio`: E[(mu - shift)^2], divided by the promised value.
+        - `variance_moment_ratio`: E[sigma^2], divided by the promised value.
 
     Raises:
         ValueError: for no sentence.
@@ -223,23 +230,23 @@ def corpus_figures(
     reconstruction_nll: torch.Tensor, kl: torch.Tensor, mean: torch.Tensor, logvar: torch.Tensor, head: PosteriorHead
 ) -> dict[str, float]:
     """
-    The figures of a corpus that need no more than one pass of the model, all in nats per sentence.
+    The figures of a corpus that one pass of the model gives, all in nats per sentence.
 
     Args:
         reconstruction_nll (`torch.Tensor` of shape `(sentences,)`): -log p(x | z) of one sample each.
         kl (`torch.Tensor` of shape `(sentences, latent_size)`): KL from the prior.
         mean, logvar (`torch.Tensor` of shape `(sentences, latent_size)`): The posteriors.
-        head ([`PosteriorHead`]): The posterior head, for its floor and what it promises.
+        head ([`PosteriorHead`]): The posterior head, which gives the KL floor and the promised moments.
 
     Returns:
         `dict`: `loss` (negative ELBO), `reconstruction_nll`, `kl`, `kl_floor` (at the current parameters), `elbo` (=
-        -loss), `active_units` where there are two sentences or more, and [`aggregate_moments`].
+        -loss), `active_units` if there are two sentences or more, and [`aggregate_moments`].
     """
     return CorpusSums().update(reconstruction_nll, kl, mean, logvar).figures(head)
 
 
 def training_figures(head: PosteriorHead, **tensors: torch.Tensor) -> dict[str, float]:
-    """What a log line says of training batches: [`corpus_figures`] but for `loss` and `elbo`, which a training's own
-    loss stands for."""
+    """The figures of training batches for a log line: [`corpus_figures`] without `loss` and `elbo`, because a training
+    logs its own loss."""
     figures = corpus_figures(**tensors, head=head)
     return {name: value for name, value in figures.items() if name not in ("loss", "elbo")}

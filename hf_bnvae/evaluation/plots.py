@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Pictures of a latent space: functions from figures to a matplotlib `Figure`, without global state.
 
-The colours are those of Okabe and Ito (2008), which people with any colour vision can tell apart. Two things in one
-picture also differ in shape or stroke.
+The colours come from Okabe and Ito (2008): people with any colour vision can tell them apart. Two things in one picture
+also differ in shape or stroke.
 """
 
 import math
@@ -23,31 +23,31 @@ except ImportError as error:
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#6E6E6E"
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-# As many as there are remedies to compare with.
+# One colour for each remedy of the collapse benchmark.
 REMEDY_COLORS = (*COLORS, GREY, "#882255", "#999933")
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PRIOR_SHARES = (0.5, 0.9, 0.99)
-# Of both axes of a picture of remedies, in nats.
+# The least span of both axes in a picture of remedies, in nats.
 LEAST_SPAN = 1.0
-# Of the likelihoods of all settings that were tried.
+# The largest span of the likelihoods in the picture of all settings, in nats.
 MOST_SPAN = 6.0
-# More dots than these only hide one another.
+# More dots only hide one another.
 MAX_DOTS = 3000
-# With more dimensions than these their numbers would run into one another.
+# With more dimensions their numbers would overlap.
 MAX_NAMED_DIMENSIONS = 32
 
 
 @dataclass(frozen=True)
 class RateDistortionPoint:
     """
-    Where a model stands between saying nothing about a text and all of it; in nats per sentence.
+    Rate and distortion of a model, in nats per sentence: how much its latents say about a text, and what is lost.
 
     Args:
-        name (`str`): What to call it.
+        name (`str`): The name of the model in the legend.
         rate (`float`): KL from the prior.
         distortion (`float`): -log p(x | z).
-        mutual_information (`float`, *optional*): How much of the rate is information on the sentence.
+        mutual_information (`float`, *optional*): The part of the rate that is information about the sentence.
     """
 
     name: str
@@ -58,15 +58,15 @@ class RateDistortionPoint:
 
 def plot_kl_per_dimension(kl: Any, floor: Any = None, floor_label: str = "floor of a training batch") -> Figure:
     """
-    The KL of each latent dimension as a bar, the greatest first, with the head's floor as a line across each.
+    The KL of each latent dimension as a bar, the largest first. A line across each bar shows the floor.
 
     Args:
         kl (array or tensor of shape `(latent_size,)`): Mean KL of each dimension, nats.
-        floor (array or tensor of shape `(latent_size,)`, *optional*): Floor of each, nats; without it none is drawn.
-        floor_label (`str`, *optional*): What the legend calls it.
+        floor (array or tensor of shape `(latent_size,)`, *optional*): Floor of each dimension, nats.
+        floor_label (`str`, *optional*): The name of the floor in the legend.
 
     Raises:
-        ValueError: for shapes that do not fit.
+        ValueError: for wrong shapes.
     """
     kl = _array("kl", kl, 1)
     floor = None if floor is None else _array("floor", floor, 1)
@@ -85,7 +85,7 @@ def plot_kl_per_dimension(kl: Any, floor: Any = None, floor_label: str = "floor 
             axes.hlines(floor[order], places - 0.42, places + 0.42, color=VERMILION, linewidth=2, label=label)
         )
         top = max(top, floor.max())
-    # At least this much, so that a collapsed latent space looks as empty as it is.
+    # The axis reaches 0.1 at least, so that a collapsed latent space looks empty.
     axes.set_ylim(0, max(1.2 * top, 0.1))
     if top < 0.01:
         axes.text(
@@ -107,20 +107,23 @@ def plot_aggregated_posterior(latents: Any, order: Any = None) -> Figure:
     The aggregated posterior against the prior N(0, I): the plane in which it is widest, and quantiles in each
     dimension.
 
-    On the left the samples are projected onto their first two principal directions, from the origin, not from their
-    mean, so that a shift is seen as one. Whatever the plane, the prior is a standard normal there, and the circles
-    hold 50, 90 and 99 % of it. As the samples choose the plane, even draws of the prior would look too wide in theirs:
-    the legend says how wide the widest direction of as many is, about 1 + sqrt(latent_size / sentences) (Marchenko and
-    Pastur). With one dimension it is a histogram against the prior's density. On the right a dimension's 5, 25, 50, 75
-    and 95 % quantiles stand against those of N(0, 1), which are lines across.
+    On the left the samples are projected onto their first two principal directions. The projection starts at the
+    origin, not at their mean, so that a shift can be seen. In every plane the prior is a standard normal, and the
+    circles hold 50, 90 and 99 % of it. The samples choose the plane, so even draws of the prior would look too wide in
+    their own plane. The legend gives the expected width for the same number of draws of the prior: about
+    1 + sqrt(latent_size / sentences) (Marchenko and Pastur). A latent space of one dimension gets a histogram and the
+    density of the prior instead.
+
+    On the right stand the 5, 25, 50, 75 and 95 % quantiles of each dimension. Lines across show these quantiles of
+    N(0, 1).
 
     Args:
         latents (array or tensor of shape `(sentences, latent_size)`): One draw from each sentence's posterior.
-        order (array or tensor of shape `(latent_size,)`, *optional*): The mean KL of each dimension, to order them by
-            as in [`plot_kl_per_dimension`]; in their own order if not given.
+        order (array or tensor of shape `(latent_size,)`, *optional*): The mean KL of each dimension, by which the
+            dimensions are ordered as in [`plot_kl_per_dimension`]. Without it they keep their own order.
 
     Raises:
-        ValueError: for fewer than two sentences, or shapes that do not fit.
+        ValueError: for fewer than two sentences, and for wrong shapes.
     """
     latents = _array("latents", latents, 2)
     count, size = latents.shape
@@ -144,16 +147,18 @@ def plot_aggregated_posterior(latents: Any, order: Any = None) -> Figure:
 
 def plot_rate_distortion(points: Sequence[RateDistortionPoint]) -> Figure:
     """
-    Rate (KL) against distortion (-log p(x | z)) of one model or several, over lines of constant -ELBO = rate +
-    distortion: of two points on one line neither is the better model by its ELBO (Alemi et al., "Fixing a broken
-    ELBO", ICML 2018). A hollow mark to the left of a point is at its mutual information: what lies between the two is
-    rate that says nothing about the sentence.
+    Rate (KL) against distortion (-log p(x | z)) of one model or several (Alemi et al., "Fixing a broken ELBO", ICML
+    2018).
+
+    Lines connect places of equal -ELBO = rate + distortion: two models on one line are equally good by their ELBO. A
+    hollow mark to the left of a point stands at its mutual information. The distance between the two is rate that says
+    nothing about the sentence.
 
     Args:
-        points (sequence of [`RateDistortionPoint`]): The points, the one in question first.
+        points (sequence of [`RateDistortionPoint`]): The points; the evaluated model first.
 
     Raises:
-        ValueError: for none.
+        ValueError: for no points.
     """
     if not points:
         raise ValueError("There is no point to draw.")
@@ -172,7 +177,7 @@ def plot_rate_distortion(points: Sequence[RateDistortionPoint]) -> Figure:
         axes.plot(point.rate, point.distortion, marker, color=color, markersize=9, linestyle="", label=label, zorder=4)
     if any(point.mutual_information is not None for point in points):
         hollow = {"color": GREY, "markerfacecolor": "white", "markersize": 9, "linestyle": ""}
-        axes.plot([], [], "o", **hollow, label="hollow: at the mutual information (MI) in place of the KL")
+        axes.plot([], [], "o", **hollow, label="hollow: at the mutual information (MI) instead of the KL")
     rates = [v for p in points for v in (p.rate, p.mutual_information) if v is not None]
     distortions = [point.distortion for point in points]
     width = max(max(rates) * 1.15, 1.0)
@@ -190,15 +195,17 @@ def plot_rate_distortion(points: Sequence[RateDistortionPoint]) -> Figure:
 
 def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
     """
-    Remedies against posterior collapse, three pictures. Of the chosen settings on the texts held out: IW-NLL over
-    mutual information, and marginal KL over it; a mark is the mean over seeds, with standard deviations as bars. Of
-    the whole grids, run with one seed and on the texts by which they were chosen: IW-NLL over mutual information.
+    Remedies against posterior collapse, in three pictures, all over mutual information:
+
+    - IW-NLL of the chosen settings, on texts held out. A mark is the mean over seeds; bars are standard deviations.
+    - Marginal KL of the chosen settings, on the same texts.
+    - IW-NLL of all settings that were tried, with one seed, on the texts by which the settings were chosen.
 
     Args:
-        entries (sequence of mappings): The remedies, as `results.json` of the collapse benchmark has them.
+        entries (sequence of mappings): The remedies, as in `results.json` of the collapse benchmark.
 
     Raises:
-        ValueError: for none.
+        ValueError: for no remedies.
     """
     if not entries:
         raise ValueError("There is no remedy to draw.")
@@ -213,7 +220,7 @@ def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
         _draw_grid(grids, entry, style)
     for axes in (*chosen, grids):
         axes.set_xlabel("mutual information of sentence and latent (nats)")
-        # What hardly differs is to look so.
+        # Small differences must look small.
         for get_limits, set_limits in ((axes.get_xlim, axes.set_xlim), (axes.get_ylim, axes.set_ylim)):
             least, most = get_limits()
             missing = max(0.0, LEAST_SPAN - (most - least)) / 2
@@ -225,7 +232,7 @@ def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
         chosen[1].set_ylabel("marginal KL: aggregated posterior to prior (nats)")
         _set_title(chosen[1], "Chosen settings: what of the KL is no information", fontsize=11)
     title = "All settings tried, texts for tuning, one seed"
-    # One that is far off would press all others together.
+    # A setting that is far off would press all others together.
     least, most = grids.get_ylim()
     if most - least > MOST_SPAN:
         grids.set_ylim(least, least + MOST_SPAN)
@@ -237,7 +244,7 @@ def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _remedy_styles(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Colour and marker of each remedy; those of ours are filled."""
+    """Colour and marker of each remedy. The markers of this library's heads are filled."""
     styles, counts = [], {True: 0, False: 0}
     for entry in entries:
         is_ours = bool(entry["is_ours"])
@@ -256,7 +263,7 @@ def _remedy_styles(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 
 def _draw_chosen(axes: Axes, entry: Mapping[str, Any], name: str, style: Mapping[str, Any]) -> None:
-    """The figure `name` over mutual information at a remedy's chosen setting, if that was evaluated."""
+    """Draw the figure `name` over mutual information at the chosen setting of a remedy, if it was evaluated."""
     if not entry["runs"]:
         return
     values = np.array([[run["figures"][n] for n in ("mutual_information", name)] for run in entry["runs"]])
@@ -267,7 +274,7 @@ def _draw_chosen(axes: Axes, entry: Mapping[str, Any], name: str, style: Mapping
 
 
 def _draw_grid(axes: Axes, entry: Mapping[str, Any], style: Mapping[str, Any]) -> None:
-    """A remedy's settings as far as they were run, in the order of its grid."""
+    """Draw the settings of a remedy that were run, in the order of its grid."""
     points = [(p["figures"]["mutual_information"], p["figures"]["iw_nll"]) for p in entry["grid"] if p["figures"]]
     axes.plot(*zip(*points, strict=True), linewidth=0.8, markersize=6, **style)
 
@@ -275,14 +282,14 @@ def _draw_grid(axes: Axes, entry: Mapping[str, Any], style: Mapping[str, Any]) -
 def plot_training_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
     """
     What a training logged, over its steps: objective, reconstruction, KL with its floor, E[mu^2 + sigma^2], and beta
-    where it varies. What was not logged is not drawn.
+    if it varies. Figures that were not logged are not drawn.
 
     Args:
-        log_history (sequence of mappings): As `trainer_state.json` has it, a training's or evaluation's figures with
-            their `step` in each.
+        log_history (sequence of mappings): The log in `trainer_state.json`: each entry has a `step` and the figures of
+            the training or of an evaluation at that step.
 
     Raises:
-        ValueError: if nothing of that was logged.
+        ValueError: if none of these figures was logged.
     """
     betas = [entry["beta"] for entry in log_history if "beta" in entry]
     constant = len(set(betas)) == 1
@@ -333,7 +340,7 @@ def plot_training_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
             if len(steps) == 1:
                 axes.plot(steps, values, "o", color=color, markersize=5)
         least, greatest = (f(f(values) for (_, values), *_ in series) for f in (min, max))
-        # What hardly moves should look so.
+        # Small changes must look small.
         lacking = max(0.05 * max(abs(least), abs(greatest)), 1e-3) - (greatest - least)
         if lacking > 0:
             axes.set_ylim(least - lacking / 2, greatest + lacking / 2)
@@ -359,7 +366,7 @@ def _draw_plane(axes: Axes, latents: np.ndarray) -> None:
     shares = (centred @ directions.T).var(0) / max(centred.var(0).sum(), np.finfo(float).tiny)
     shown = points if count <= MAX_DOTS else points[np.random.default_rng(0).permutation(count)[:MAX_DOTS]]
     deviations = points.std(0)
-    # Largest eigenvalues of a sample covariance, as a matrix with independent entries has them.
+    # The largest eigenvalue of the sample covariance of independent entries.
     expected = 1 + math.sqrt(size / count)
     label = f"sentences, one draw each (std {deviations[0]:.2f}, {deviations[1]:.2f})"
     axes.plot(*shown.T, ".", color=BLUE, markersize=3, alpha=0.35, markeredgewidth=0)
@@ -406,7 +413,7 @@ def _draw_quantiles(axes: Axes, latents: np.ndarray, order: np.ndarray, is_sorte
     size = latents.shape[1]
     low, lower, median, upper, high = np.quantile(latents[:, order], QUANTILES, axis=0)
     places = np.arange(1, size + 1)
-    # In points: the axes are about 400 of them wide.
+    # In points: the axes are about 400 points wide.
     width = min(12.0, max(1.0, 0.5 * 400 / size))
     axes.vlines(places, low, high, color=BLUE, linewidth=max(0.6, 0.25 * width), label="5 to 95 %")
     axes.vlines(places, lower, upper, color=BLUE, linewidth=width, label="25 to 75 %", alpha=0.75)
@@ -423,7 +430,7 @@ def _draw_quantiles(axes: Axes, latents: np.ndarray, order: np.ndarray, is_sorte
 
 
 def _draw_elbo_lines(axes: Axes) -> None:
-    """Lines rate + distortion = c through the whole picture, each with its c where it leaves it."""
+    """Draw lines rate + distortion = c through the whole picture, each with its c at its end."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     for value in MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]).tick_values(left + bottom, right + top):
         axes.plot([left, right], [value - left, value - right], color=GREY, linewidth=0.8, alpha=0.5, zorder=1)
@@ -438,8 +445,8 @@ def _draw_elbo_lines(axes: Axes) -> None:
 
 
 def _number_dimensions(axes: Axes, order: np.ndarray, what: str) -> None:
-    """The dimensions' numbers, from 0, below the places 1, 2, ... in which `order` has put them; only the places where
-    they are too many to read."""
+    """Write the numbers of the dimensions, from 0, below their places in `order`. If there are too many to read, the
+    axis shows the places only."""
     count = len(order)
     axes.set_xlim(0.4 - 0.04 * count, count + 0.6 + 0.04 * count)
     if count <= MAX_NAMED_DIMENSIONS:
@@ -459,7 +466,8 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _set_title(axes: Axes, title: str, fontsize: float | None = None) -> None:
-    """A title above the axes. Without a height matplotlib would look, in each of its passes, for labels there."""
+    """Set the title. Its height is given, because otherwise matplotlib searches for labels above the axes in each of
+    its passes, which takes time."""
     axes.set_title(title, fontsize=fontsize, y=1.0)
 
 
@@ -472,7 +480,7 @@ def _centred(axes: Axes) -> dict[str, Any]:
 
 
 def _nats(value: float) -> str:
-    """Two decimals, or two digits that count where that would be nothing."""
+    """The value with two decimals, or with two significant digits if it is small."""
     return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""What can be read off a latent: the accuracy of a linear classifier, with all labels and with a few of each class.
+"""What a linear classifier can read from latents: its accuracy with all labels, and with a few labels of each class.
 
 Needs the extra `probe`: `pip install 'hf-bnvae[probe]'`.
 """
@@ -19,7 +19,7 @@ try:
 except ImportError as error:
     raise ImportError("The probe needs scikit-learn 1.5 or later: pip install 'hf-bnvae[probe]'") from error
 
-# Inverse strengths of the L2 penalty that cross-validation chooses from, the strongest first.
+# Inverse strengths of the L2 penalty, from which cross-validation chooses; the strongest penalty first.
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 MAX_FOLDS = 5
 MAX_ITERATIONS = 1000
@@ -28,16 +28,15 @@ MAX_ITERATIONS = 1000
 @dataclass(frozen=True)
 class ProbeRow:
     """
-    The classifier's success with a certain number of labels, on the same test set throughout.
+    The accuracy of the classifier after training with a certain number of labels. All rows have the same test set.
 
     Args:
-        labels_per_class (`int`, *optional*): Labels of each class that it was trained with; `None` means all there
-            are.
-        num_labels (`int`): How many that is for all classes together.
+        labels_per_class (`int`, *optional*): Training labels of each class; `None` means all labels.
+        num_labels (`int`): Training labels of all classes together.
         num_draws (`int`): Random draws of the labelled subset; 1 for all labels.
-        accuracy (`float`): Share of the test texts that it classifies rightly, in [0, 1], mean over the draws.
+        accuracy (`float`): Share of the test texts that are classified correctly, in [0, 1], mean over the draws.
         accuracy_std (`float`): Its standard deviation over the draws (divisor: draws - 1); 0 for one draw.
-        balanced_accuracy (`float`): The same share, taken for each class and then averaged over the classes.
+        balanced_accuracy (`float`): The mean over classes of the share that is classified correctly, in [0, 1].
         balanced_accuracy_std (`float`): Its standard deviation over the draws.
     """
 
@@ -53,17 +52,19 @@ class ProbeRow:
 @dataclass(frozen=True)
 class ProbeResult:
     """
-    What a linear classifier reads off one kind of features.
+    What a linear classifier reads from one kind of features.
 
     Args:
-        num_train, num_test (`int`): Labelled texts that training may use, and test texts.
+        num_train, num_test (`int`): Labelled training texts, and test texts.
         num_features (`int`): Width of the features.
-        num_classes (`int`): Classes, each with a text in the training set.
-        majority_accuracy (`float`): Accuracy on the test set of always naming the training set's most frequent class.
-        chance_balanced_accuracy (`float`): Balanced accuracy of that, or of any guess that ignores the features: 1 /
-            the number of classes in the test set.
-        rows (`list[ProbeRow]`): One for each number of labels, the full set last.
-        omitted (`dict[str, str]`): Numbers of labels per class that were asked for but cannot be had, with the reason.
+        num_classes (`int`): Classes of the training set.
+        majority_accuracy (`float`): Accuracy on the test set if the answer is always the most frequent class of the
+            training set.
+        chance_balanced_accuracy (`float`): Balanced accuracy of any answer that ignores the features: 1 / the number
+            of classes in the test set.
+        rows (`list[ProbeRow]`): One for each number of labels, all labels last.
+        omitted (`dict[str, str]`): Numbers of labels per class for which some class has too few texts, with the
+            reason.
         seed (`int`): Seed of the draws and of the folds.
     """
 
@@ -83,7 +84,7 @@ class ProbeResult:
 
     @classmethod
     def from_json(cls, text: str) -> "ProbeResult":
-        """The result that [`~ProbeResult.to_json`] wrote."""
+        """The result from the text that [`~ProbeResult.to_json`] made."""
         values = json.loads(text)
         return cls(**{**values, "rows": [ProbeRow(**row) for row in values["rows"]]})
 
@@ -100,30 +101,30 @@ def probe_features(
     """
     Accuracy of logistic regression on standardised features: with all training labels, and with a few of each class.
 
-    Mean and scale of the features and the strength of the L2 penalty come from the labelled texts alone: the penalty
-    by stratified cross-validation (5 folds, fewer where a class has fewer labels), by the likelihood of the held-out
-    labels, as the accuracy on a few texts has too few values to choose by.
+    Mean and scale of the features and the strength of the L2 penalty come from the labelled texts alone. Stratified
+    cross-validation chooses the penalty under which the held-out labels are most likely; the accuracy on a few texts
+    would have too few different values. There are 5 folds, or fewer if a class has fewer labels.
 
-    A draw of `n` labels per class has exactly `n` of each, without replacement, so that draws differ in which texts
-    they hold and not in how many of each class; the same seed draws the same texts whatever the features. Such a
-    classifier does not learn how frequent the classes are, and where they are not equally so its accuracy suffers
-    against the majority's. So the balanced accuracy, which no class frequency moves, stands beside it.
+    A draw of `n` labels per class takes exactly `n` texts of each class, without replacement. The same seed draws the
+    same texts for all features. With such a draw the classifier cannot learn that one class is more frequent than
+    another, so its accuracy may fall below that of the most frequent class. The balanced accuracy does not depend on
+    class frequencies.
 
     Args:
         features_train (array or tensor of shape `(train, features)`): Features of the labelled texts.
         labels_train (sequence of `str`, `int` or `bool`, `(train,)`): Their classes.
-        features_test, labels_test: Features and classes of the texts to test on; nothing is fitted to them.
-        labels_per_class (sequence of `int`, *optional*, defaults to `(10, 100)`): The numbers of labels; one that some
-            class does not have as many of is left out, and that is said in `omitted`.
-        num_draws (`int`, *optional*, defaults to 10): Random draws of the labelled subset for each of them.
+        features_test, labels_test: Features and classes of the test texts; nothing is fitted to them.
+        labels_per_class (sequence of `int`, *optional*, defaults to `(10, 100)`): The numbers of labels. If a class
+            has fewer texts than a number, the result has no row for the number, and gives the reason in `omitted`.
+        num_draws (`int`, *optional*, defaults to 10): Random draws of the labelled subset for each number.
         seed (`int`, *optional*, defaults to 0): Seed of the draws and of the folds.
 
     Returns:
         [`ProbeResult`]
 
     Raises:
-        ValueError: for labels that [`require_classes`] refuses, features that are not finite, or shapes that do not
-            fit.
+        ValueError: for labels that [`require_classes`] refuses, for features that are not finite, and for wrong
+        shapes.
 
     Example:
 
@@ -180,17 +181,18 @@ def require_classes(
     labels_train: Sequence[Any], labels_test: Sequence[Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    The classes of labelled texts, with which a probe can be made.
+    The classes of labelled texts, after a check that a probe is possible with them.
 
     Args:
         labels_train, labels_test (sequences of `str`, `int` or `bool`): The labels.
 
     Returns:
-        `tuple` of the classes' sorted names, and the indices into them of the training and of the test texts.
+        `tuple`: the sorted names of the classes; for each training text the index of its class; for each test text the
+        index of its class.
 
     Raises:
-        ValueError: for labels that [`require_labels`] refuses, strings here and numbers there, a single class, a class
-            with one training text only, or one of the test set with none.
+        ValueError: for labels that [`require_labels`] refuses; if one set has strings and the other numbers; for a
+            single class; for a class with one training text; and for a class of the test set without training texts.
     """
     train, test = require_labels(labels_train, "training"), require_labels(labels_test, "test")
     if train.dtype.kind != test.dtype.kind:
@@ -223,13 +225,13 @@ def require_labels(labels: Sequence[Any], name: str) -> np.ndarray:
 
     Args:
         labels (sequence, array or tensor of shape `(texts,)`): The labels.
-        name (`str`): What to call their texts in messages.
+        name (`str`): The name of the set in messages.
 
     Returns:
         `np.ndarray` of shape `(texts,)`
 
     Raises:
-        ValueError: for none, missing ones (`None`, NaN or empty), numbers with a fraction, or mixed types.
+        ValueError: for no labels, missing labels (`None`, NaN or empty), numbers with a fraction, or mixed types.
     """
     values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     if not values:
@@ -252,14 +254,14 @@ def require_labels(labels: Sequence[Any], name: str) -> np.ndarray:
 
 def split_in_halves(labels: Sequence[Any], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """
-    A random half of each class to train on, and the other to test with.
+    A random half of each class to train on, and the other half to test with.
 
     Args:
         labels (sequence of `str`, `int` or `bool`): The labels of all texts.
         seed (`int`, *optional*, defaults to 0): Seed of the draw.
 
     Returns:
-        `tuple` of two sorted arrays of indices. Of an odd number of texts of a class the training half has one more.
+        `tuple` of two sorted arrays of indices. If a class has an odd number of texts, the training half has one more.
 
     Raises:
         ValueError: for labels that [`require_labels`] refuses, or a class of one text.
@@ -286,7 +288,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _as_features(features: Any, count: int, name: str) -> np.ndarray:
-    # Of a tensor first in torch: numpy has no bfloat16.
+    # A tensor is converted by torch first, because numpy has no bfloat16.
     values = features.detach().cpu().double().numpy() if hasattr(features, "detach") else features
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or len(values) != count:
@@ -307,14 +309,14 @@ def _scores(
 
 
 def _choose_penalty(x: np.ndarray, y: np.ndarray, seed: list[int]) -> float:
-    """The penalty under which held-out labels are likeliest; of equals the strongest."""
+    """The penalty under which held-out labels are most likely; the strongest of equally good ones."""
     folds = min(MAX_FOLDS, int(np.bincount(y).min()))
     splitter = StratifiedKFold(folds, shuffle=True, random_state=int(np.random.default_rng(seed).integers(2**31)))
     likelihoods = np.zeros(len(PENALTIES))
     for train, held_out in splitter.split(x, y):
         scaler = StandardScaler().fit(x[train])
         x_train, x_held_out = scaler.transform(x[train]), scaler.transform(x[held_out])
-        # Each fit starts from the one before, which had the stronger penalty.
+        # Each fit starts from the fit before, which had a stronger penalty.
         model = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
         for index, penalty in enumerate(PENALTIES):
             model.set_params(C=penalty).fit(x_train, y[train])
@@ -323,8 +325,9 @@ def _choose_penalty(x: np.ndarray, y: np.ndarray, seed: list[int]) -> float:
 
 
 def _log_likelihood(scores: np.ndarray, y: np.ndarray) -> float:
-    """log p(y) in nats, summed, from what `decision_function` gives: the log odds of class 1 of two, or a logit for
-    each of several classes. `predict_log_proba` would take the logarithm of probabilities that underflow."""
+    """log p(y) in nats, summed, from the output of `decision_function`: the log odds of the second of two classes, or
+    a logit for each of several classes. `predict_log_proba` would take the logarithm of probabilities that
+    underflow."""
     logits = np.stack([np.zeros(len(scores)), scores], 1) if scores.ndim == 1 else scores
     return float((logits[np.arange(len(y)), y] - np.logaddexp.reduce(logits, 1)).sum())
 

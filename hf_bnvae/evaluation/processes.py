@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Work that several processes share."""
+"""Work that is shared between processes."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,20 +12,23 @@ T = TypeVar("T")
 
 
 def process_index() -> int:
-    """Which of the processes this one is, 0 where it is alone."""
+    """The rank of this process; 0 if it works alone."""
     return dist.get_rank() if num_processes() > 1 else 0
 
 
 def gather_results(work: Callable[[], T]) -> list[T]:
     """
-    What each process makes of `work`, in the order of the processes, on all of them. If it fails on one it fails on
-    all, so that none waits for it.
+    Do this process' share of the work, and get the results of all processes. If one process fails, all of them raise
+    an error, so that no process waits for ever.
 
     Args:
-        work (`Callable`): This process' share. What it returns is pickled.
+        work (`Callable`): The share of this process. Its result is pickled.
+
+    Returns:
+        `list`: The results in the order of the processes, the same on all processes.
 
     Raises:
-        RuntimeError: where it failed on another process, with that one's error. Where it failed itself, its own.
+        RuntimeError: if the work failed on another process. If it failed on this process, its own error is raised.
     """
     if num_processes() == 1:
         return [work()]

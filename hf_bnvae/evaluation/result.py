@@ -1,5 +1,6 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""What an evaluation gives: every figure with its unit and its estimator, as a dataclass, JSON and rows of a table."""
+"""The result of an evaluation: every figure with its unit and its estimator, as a dataclass, JSON and rows of a
+table."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
@@ -20,9 +21,17 @@ _ABOUT = "about"
 def _figure(
     label: str, unit: str, estimator: str, digits: int = 2, error: str | None = None, default: Any = MISSING
 ) -> Any:
-    """A field that is a figure: what it is called, its unit, and how it is estimated, where other fields' values may
-    stand in braces; the digits to print, and the field that is its standard error. Those without a label have no row
-    of their own in a table."""
+    """
+    A field that is a figure.
+
+    Args:
+        label (`str`): Its name in a table; a figure without a label has no row.
+        unit (`str`): Its unit.
+        estimator (`str`): How it is estimated. Names of fields in braces stand for their values.
+        digits (`int`): The digits to print after the point.
+        error (`str`, *optional*): The name of the field that is its standard error.
+        default: The value of a figure that was not measured.
+    """
     metadata = {"label": label, "unit": unit, "estimator": estimator, "digits": digits, "error": error}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
@@ -30,13 +39,14 @@ def _figure(
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
     """
-    The figures of a corpus under a model. What each is, its unit and its estimator stand in its field's metadata, from
-    which [`~EvaluationResult.rows`] makes a table, and in JSON beside the figures. `None` is a figure that was not
-    measured, or is not defined.
+    The figures of a corpus under a model. The metadata of each field say what the figure is, its unit, and how it is
+    estimated. [`~EvaluationResult.rows`] makes a table of them. `None` means that a figure was not measured, or is not
+    defined.
 
-    Perplexities are of the sentences of the IW-NLL and come from it: exp(sum of -log p(x) / number of units). Tokens
-    are those that are scored, so EOS but not the start token; words are what whitespace separates in the text, and the
-    end of each sentence counts as one more word, since it is predicted too. Both are upper bounds as the IW-NLL is.
+    Perplexities come from the IW-NLL and its sentences: exp(sum of -log p(x) / number of units). A unit is a token or
+    a word. Tokens are all tokens that are scored: EOS, but not the start token. Words are separated by whitespace, and
+    the end of each sentence counts as one more word, because it is predicted too. Perplexities are upper bounds, like
+    the IW-NLL.
     """
 
     num_sentences: int = _figure("sentences", "count", "of the corpus, N")
@@ -105,33 +115,33 @@ class EvaluationResult:
 
     @property
     def diagnosis(self) -> str | None:
-        """What is wrong with the latent space, `None` where it is alive."""
+        """What is wrong with the latent space; `None` if it is alive."""
         return diagnose(self._measured())
 
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """Of each figure its name, its value with its standard error, its unit, and its estimator; a "-" stands for
-        what was not measured."""
+        """The rows of a table: name, value with standard error, unit, estimator. A figure that was not measured has
+        the value "-"."""
         return figure_rows(asdict(self))
 
     def to_metrics(self, prefix: str = "eval") -> dict[str, float]:
-        """The figures under the names that `Trainer` would give them, `eval_kl` and so on; those that are `None` are
-        left out."""
+        """The figures with the names that `Trainer` would give them, `eval_kl` and so on, without those that are
+        `None`."""
         return {f"{prefix}_{name}": value for name, value in self._measured().items()}
 
     @classmethod
     def from_metrics(cls, metrics: Mapping[str, Any], prefix: str = "eval") -> "EvaluationResult":
         """
-        The figures out of a mapping in which they stand as [`~EvaluationResult.to_metrics`] names them, among others.
+        The figures from a mapping that [`~EvaluationResult.to_metrics`] made. The mapping may hold other values too.
 
         Raises:
-            ValueError: if one is missing that every evaluation has.
+            ValueError: if a figure is missing that every evaluation has.
         """
         names = {figure.name for figure in fields(cls)}
         known = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
         return cls._build({name: value for name, value in known.items() if name in names}, "the metrics")
 
     def to_json_file(self, path: str | Path) -> None:
-        """Write the figures as JSON: each under its name, and under `about` its unit and estimator."""
+        """Write the figures as JSON, by their names. Their units and estimators stand under `about`."""
         record = asdict(self) | {_ABOUT: {figure.name: _about(figure) for figure in fields(self)}}
         write_json(path, record)
 
@@ -162,7 +172,7 @@ class EvaluationResult:
 
 
 def figure_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """As [`~EvaluationResult.rows`], of any of the figures: no row for those that are not there.
+    """As [`~EvaluationResult.rows`], from some of the figures. Figures that are not there get no row.
 
     Args:
         figures (mapping): Values by the names of [`EvaluationResult`]'s fields.
@@ -171,7 +181,8 @@ def figure_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     is_bound = information is not None and most is not None and is_near_log_n(information, most)
     values = {"near": " (a lower bound: within 1 nat of it)" if is_bound else "", **figures}
     if values.get("information_num_sentences") is None:
-        values["information_num_sentences"] = values.get("num_sentences")  # stored before it was
+        # Results of an earlier version do not have it.
+        values["information_num_sentences"] = values.get("num_sentences")
     rows = []
     for figure in fields(EvaluationResult):
         about = figure.metadata

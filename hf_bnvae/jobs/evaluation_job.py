@@ -232,15 +232,19 @@ def require_free_folder(path: Path, overwrite: bool) -> None:
 
     Args:
         path (`Path`): The folder.
-        overwrite (`bool`): Whether an evaluation that is there may be replaced. Other files never are.
+        overwrite (`bool`): Whether an evaluation in the folder may be replaced. Other files are never replaced.
 
     Raises:
-        ValueError: if it is a file, or holds anything but an evaluation, or one that may not be replaced.
+        ValueError: if `path` is a file, if the folder holds something else than an evaluation, or if it holds an
+            evaluation that may not be replaced.
     """
     if path.exists() and not path.is_dir():
         raise ValueError(f"--output_dir {path} is a file. Choose another.")
     found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-    if found in ([], [f"{REPORT_JSON}.partial"]):  # the latter of an evaluation that was killed while writing
+    if found in (
+        [],
+        [f"{REPORT_JSON}.partial"],
+    ):  # an evaluation that was killed while writing leaves the partial file
         return
     if not is_report(path / REPORT_JSON, EVALUATION):
         raise ValueError(
@@ -271,8 +275,8 @@ def held_out_texts(model_path: str) -> tuple[Dataset, TextSource]:
     file = Path(model_path, RUN_FILE)
     if not file.is_file():
         raise ValueError(
-            f"Which texts? {model_path} is no folder of a training script, whose held-out texts would be known. Give "
-            "--file or --dataset_name."
+            f"Which texts? The held-out texts are only known for a folder of a training script, and {model_path} is "
+            "none. Give --file or --dataset_name."
         )
     settings = read_json(file)["settings"]
     names = ("dataset_name", "dataset_config_name", "train_file", "validation_file", "text_column")
@@ -284,7 +288,7 @@ def held_out_texts(model_path: str) -> tuple[Dataset, TextSource]:
     texts = first_texts(texts, settings["max_eval_samples"], "held-out")
     if corpus_hash(texts) != settings["corpus_validation_sha256"]:
         raise ValueError(
-            f"The texts that the run in {model_path} held out are no longer what they were: its data have changed. "
+            f"The texts that the run in {model_path} held out are no longer what they were: the data have changed. "
             "Give --file or --dataset_name."
         )
     return texts, TextSource.held_out_by_run(settings)

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""What a run's folder holds: nothing, a run to resume, a finished one to leave alone, or somebody's files."""
+"""The folder of a training run: is it empty, or does it hold a run to resume, a finished run, or somebody's files?"""
 
 import json
 from pathlib import Path
@@ -19,13 +19,13 @@ LOCK_SECONDS = 10
 
 class RunDirectory:
     """
-    The output folder of one training run. A file `run.json` in it says with what settings the run was started and
-    whether it has finished.
+    The output folder of one training run. Its file `run.json` holds the settings of the run, and says whether the run
+    has finished.
 
     Args:
         path (`str`): The folder.
-        settings (`dict[str, Any]`): What makes the run what it is (model, data, seed, ...), as JSON values.
-        command (`str`): The command line that repeats it, which is recorded beside them.
+        settings (`dict[str, Any]`): The settings that determine the result (model, data, seed, ...), as JSON values.
+        command (`str`): The command line that repeats the run. It is recorded too.
     """
 
     def __init__(self, path: str, settings: dict[str, Any], command: str = "") -> None:
@@ -36,12 +36,15 @@ class RunDirectory:
 
     @property
     def is_finished(self) -> bool:
-        """Whether a run was finished here."""
+        """Whether the folder holds a finished run."""
         return self._recorded().get("finished", False)
 
     def find_checkpoint(self) -> str | None:
         """
-        The checkpoint of an unfinished run to resume from, `None` to start from the beginning. Nothing is written.
+        The checkpoint from which an unfinished run is resumed. Nothing is written.
+
+        Returns:
+            `str`: The checkpoint's folder; `None` if the run starts from the beginning.
 
         Raises:
             ValueError: if the folder holds files that no run made, or checkpoints of a run with other settings.
@@ -52,27 +55,27 @@ class RunDirectory:
                 self._require_same_settings()
             return checkpoint
         found = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
-        strangers = [name for name in found if name not in (PARTIAL_RUN_FILE, LOCK_FILE)]
-        if strangers:
+        foreign_files = [name for name in found if name not in (PARTIAL_RUN_FILE, LOCK_FILE)]
+        if foreign_files:
             raise ValueError(
                 f"The output folder {self.path} is not empty and was not made by this script (it holds "
-                f"{', '.join(strangers[:5])}{', ...' if len(strangers) > 5 else ''}). Nothing was touched. Choose "
-                "another --output_dir."
+                f"{', '.join(foreign_files[:5])}{', ...' if len(foreign_files) > 5 else ''}). Nothing was touched. "
+                "Choose another --output_dir."
             )
         return None
 
     def start(self) -> None:
         """
-        Record that a run with these settings has begun. From now on to its end no other process can start one here.
+        Record that a run with these settings has begun. Until its end no other process can start a run here.
 
         Raises:
-            ValueError: if another process is training here. After a launcher was killed its processes may still.
+            ValueError: if another process is training here. A launcher that was killed may leave such a process.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        # One object for each file in a process, so that a notebook can start a run again.
+        # One lock object for each file in a process, so that a notebook can start a run again.
         self._lock = FileLock(self.path / LOCK_FILE, is_singleton=True)
         try:
-            # Those who only live on for a moment, a data loader's workers, are waited for.
+            # The workers of a data loader may live on for a moment, so wait for them.
             self._lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise ValueError(
@@ -80,18 +83,18 @@ class RunDirectory:
                 "for it, end it, or choose another --output_dir."
             ) from None
         except NotImplementedError:
-            logger.warning(f"The file system of {self.path} has no locks: do not start a second run there meanwhile.")
+            logger.warning(f"The file system of {self.path} has no locks. Do not start a second run in this folder.")
         self._record(finished=False)
 
     def finish(self) -> None:
-        """Mark the run as finished; everything must have been written before."""
+        """Mark the run as finished. Everything else must have been written before."""
         self._record(finished=True)
         if self._lock is not None:
             self._lock.release(force=True)
         (self.path / LOCK_FILE).unlink(missing_ok=True)
 
     def differences(self) -> list[str]:
-        """The settings in which the recorded run differs from this one, as "name: recorded, not asked"."""
+        """The settings in which the recorded run differs from this run, as "name: recorded value, not new value"."""
         recorded = self._recorded().get("settings", {})
         names = sorted({*recorded, *self.settings})
         return [

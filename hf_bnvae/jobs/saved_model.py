@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""A saved BN-VAE, from a folder or the Hub, ready for what the scripts do with it."""
+"""Loads a saved BN-VAE with its processor, from a folder or from the Hub."""
 
 import torch
 from transformers import AutoModel, AutoProcessor
@@ -22,7 +22,7 @@ def load_saved_model(
         revision (`str`, *optional*, defaults to `"main"`): Branch, tag or commit on the Hub.
         token (`str`, *optional*): Token for private repositories of the Hub.
         trust_remote_code (`bool`, *optional*, defaults to `False`): Allow code from the Hub.
-        device (`str`, *optional*): Where to put it; an accelerator if there is one.
+        device (`str`, *optional*): The device of the model. By default an accelerator if there is one.
 
     Raises:
         ValueError: if there is no such model, if it is no BN-VAE, or if the device cannot be used.

@@ -225,8 +225,8 @@ class TrainingJob:
                 f"{advice}"
             )
         self.print(
-            f"{self.path} holds a run with these settings already, finished. Nothing was done, and whether the texts "
-            f"are still the same was not looked at.\n{advice}"
+            f"{self.path} holds a run with these settings already, finished. Nothing was done. (The job did not check "
+            f"whether the texts are still the same.)\n{advice}"
         )
 
 
@@ -339,7 +339,7 @@ class StartedRun:
 
 
 def leave_process_group() -> None:
-    """Leave the group of processes, after which this process works by itself. Alone, this does nothing."""
+    """Leave the group of processes of a distributed training. Without a group this does nothing."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 

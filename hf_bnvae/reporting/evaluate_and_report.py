@@ -68,8 +68,8 @@ class EvaluationReport:
         return render_report(self.record)
 
     def save(self, folder: str | Path) -> None:
-        """Write report and pictures to a folder; those of an earlier evaluation are removed. `report.json` comes
-        first, because it says what kind of folder this is."""
+        """Write report and pictures to a folder. Report and pictures of an earlier evaluation are removed.
+        `report.json` is written first, because it says what kind of folder this is."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         for name in (REPORT_MARKDOWN, *PICTURES):

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The report of an evaluation in Markdown, from what its `report.json` holds."""
+"""The report of an evaluation in Markdown, made from the content of its `report.json`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from .markdown import markdown_table
 from .report import Examples, figures_and_verdict, render_examples
 
-# Pictures by the names of their files, with a title and what they show.
+# Pictures by the names of their files: a title, and what the picture shows.
 PICTURES = {
     "kl_per_dimension.png": (
         "KL per dimension",
@@ -59,7 +59,7 @@ def render_report(report: Mapping[str, Any]) -> str:
 
 
 def label_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Headings of a probe's results: how many labels it had."""
+    """Headings of a probe's results: the numbers of labels."""
     counts = [row["labels_per_class"] for row in rows]
     return ["all labels" if count is None else f"{count} labels per class" for count in counts]
 
@@ -71,12 +71,13 @@ def probe_table(
     baseline: tuple[str, str] = ("always the most frequent class", "majority_accuracy"),
 ) -> list[str]:
     """
-    The lines of a table in Markdown: a row for what a probe knows without looking, and one for each of what it read.
+    The lines of a table in Markdown: a row for an answer that ignores the text, and a row for each kind of features
+    that the probe read.
 
     Args:
         results (mapping): `results` of a report's probe.
-        measure, key (`str`, *optional*): The heading, and the figure's name in the results.
-        baseline (`tuple[str, str]`, *optional*): The first row's title and its figure's name.
+        measure, key (`str`, *optional*): The heading, and the name of the figure in the results.
+        baseline (`tuple[str, str]`, *optional*): The title of the first row, and the name of its figure.
     """
     first = results["means"]
     columns = label_columns(first["rows"])
@@ -102,8 +103,8 @@ def _probe_lines(probe: Mapping[str, Any]) -> list[str]:
     if draws > 1:
         lines += [f"± one standard deviation over {draws} random draws of the labelled texts, the same in each row."]
     lines += [
-        "Standardised means also show what lies far below the noise of a posterior, as in a collapsed model they all "
-        "do; a draw is what the decoder gets to see.",
+        "Standardised means also show differences far below the noise of a posterior; in a collapsed model all "
+        "differences are like that. A draw is what the decoder gets.",
         *(f"No row of {number} labels per class: {reason}." for number, reason in first["omitted"].items()),
     ]
     return lines

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Model cards: what a model is and what it is worth, rendered from what its training and its evaluation left."""
+"""Model cards: what a model is and how good it is, rendered from the files of its training and its evaluation."""
 
 import hashlib
 import re
@@ -35,13 +35,13 @@ TEMPLATE_FILE = Path(__file__).with_name("model_card_template.md")
 CARD_JSON = "model_card.json"
 
 TAGS = ("bnvae", "vae", "text-vae", "latent-space", "posterior-collapse")
-# The Hub's task that is nearest: a text to its place in the latent space.
+# The nearest of the Hub's tasks: from a text to its place in the latent space.
 PIPELINE_TAG = "feature-extraction"
 
-# The last line of a card that nobody has changed since it was written.
+# The last line of a card. It tells whether somebody has changed the card since it was written.
 _SEAL = re.compile(r"\n<!-- hf_bnvae wrote this card: ([0-9a-f]{64}) -->\n?$")
 
-# What that form says of a model; metadata aside, all others' are the same.
+# The description in the empty card that Transformers writes. Except for metadata, all such cards are the same.
 _BLANK = (
     "This is the model card of a 🤗 transformers model that has been pushed on the Hub. This model card has been "
     "automatically generated."
@@ -53,39 +53,39 @@ _INJECTIONS = {
     "memory": "a memory slot in each layer",
     "embedding": "its embeddings",
 }
-# Fields of the configuration that set a posterior's scale.
+# Fields of the configuration that set the scale of a posterior.
 _SCALES = ("bn_tau", "bn_theta_init", "bn_gamma", "rate")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BNVAEModelCard:
     """
-    Everything that a model card says, as JSON can hold it. [`~BNVAEModelCard.render`] makes the card of it.
+    The content of a model card, as values that JSON can hold. [`~BNVAEModelCard.render`] makes the card.
 
     Args:
         model_name (`str`): The title.
-        repo_id (`str`): What to load the model by: a name on the Hub, or a folder.
-        config (`dict`): Of the model's configuration: posterior, latent size, pooling, injection, scale, floor.
-        encoder, decoder (`str`): What they are, in words or by their names on the Hub.
-        base_models (`list[str]`): Those of them that are on the Hub.
-        num_parameters (`int`, *optional*): Of the whole model.
+        repo_id (`str`): The name by which the model is loaded: a name on the Hub, or a folder.
+        config (`dict`): Posterior, latent size, pooling, injection, scale and KL floor of the model's configuration.
+        encoder, decoder (`str`): The two networks, in words or by their names on the Hub.
+        base_models (`list[str]`): The names of pretrained networks on the Hub.
+        num_parameters (`int`, *optional*): Parameters of the whole model.
         texts (`str`): The training texts, in words.
-        datasets (`list[str]`): Those of them that are on the Hub.
-        num_train_texts (`int`, *optional*): How many there were.
+        datasets (`list[str]`): The names of training data on the Hub.
+        num_train_texts (`int`, *optional*): The number of training texts.
         hashes (`dict`): SHA-256 of training and held-out texts.
-        license, language (`str`, *optional*): As the Hub spells them.
-        figures (`dict`): Figures of an evaluation, named as the fields of [`~evaluation.EvaluationResult`].
-        evaluated_on (`str`): The texts of that evaluation, in words.
-        probe (`dict`, *optional*): What a linear classifier read off the latents, as in an evaluation's report.
-        examples (`dict`, *optional*): Texts that the model makes, the fields of [`~report.Examples`]; without those
-            that were encoded, where they come from somebody's own file.
-        pictures (`list[str]`): File names of pictures that stand beside the card.
-        settings (`dict`): Of the training.
-        command (`str`, *optional*): What repeats the training.
-        versions (`dict`): Of the libraries.
-        hardware (`str`): What it was trained on.
-        tags (`list[str]`): Beside the library's own.
-        weights_sha256 (`str`, *optional*): Of the files of weights that all this is about.
+        license, language (`str`, *optional*): License and language, spelt as on the Hub.
+        figures (`dict`): Figures of an evaluation, by the names of the fields of [`~evaluation.EvaluationResult`].
+        evaluated_on (`str`): The texts of the evaluation, in words.
+        probe (`dict`, *optional*): What a linear classifier read from the latents, as in an evaluation's report.
+        examples (`dict`, *optional*): Texts that the model makes, as fields of [`~report.Examples`]. There are no
+            reconstructions if the texts come from somebody's own file.
+        pictures (`list[str]`): File names of pictures in the folder of the card.
+        settings (`dict`): Settings of the training.
+        command (`str`, *optional*): The command that repeats the training.
+        versions (`dict`): Versions of the libraries.
+        hardware (`str`): The hardware of the training.
+        tags (`list[str]`): Tags in addition to the library's tags.
+        weights_sha256 (`str`, *optional*): SHA-256 of the weights that the card describes.
     """
 
     model_name: str
@@ -116,17 +116,17 @@ class BNVAEModelCard:
     def __post_init__(self) -> None:
         check_card_fields(self.license, self.language)
 
-    # -- from what there is ------------------------------------------------------------------------------------------
+    # -- from files --------------------------------------------------------------------------------------------------
 
     @classmethod
     def from_folder(cls, folder: str | Path, **known: Any) -> "BNVAEModelCard":
         """
-        The card of a saved model, from what stands in its folder: of a run of the training scripts all of it, of any
-        other saved model its configuration.
+        The card of a saved model, from the files in its folder. A run of the training scripts leaves everything that a
+        card holds; any other saved model leaves its configuration.
 
         Args:
-            folder (`str` or `Path`): Where the model was saved.
-            known: Any of the card's own fields, in place of what the folder says.
+            folder (`str` or `Path`): The folder of the model.
+            known: Fields of the card, which replace the values from the folder.
 
         Raises:
             ValueError: for a folder without a BNVAE, or with a damaged file.
@@ -159,11 +159,11 @@ class BNVAEModelCard:
     @classmethod
     def of_weights(cls, folder: str | Path) -> "BNVAEModelCard":
         """
-        The card that stands in a saved model's folder or, where its weights are none of that card's, what the folder
-        says with the old card's license, language and tags, and without figures; the latter is said.
+        The card in the folder of a saved model, if it describes the weights in the folder. Otherwise a new card from
+        the folder, with license, language and tags of the old card and without figures; a warning says so.
 
         Args:
-            folder (`str` or `Path`): Where the model was saved.
+            folder (`str` or `Path`): The folder of the model.
 
         Raises:
             ValueError: as [`~BNVAEModelCard.from_folder`].
@@ -184,7 +184,7 @@ class BNVAEModelCard:
         return replace(card, **said, figures={}, examples=None, pictures=[])
 
     def with_evaluation(self, report: Mapping[str, Any]) -> "BNVAEModelCard":
-        """The same card with the figures of a report instead of its own.
+        """The same card with the figures of a report.
 
         Args:
             report (mapping): What a `report.json` holds, of an evaluation or of a training run.
@@ -205,7 +205,7 @@ class BNVAEModelCard:
 
     @classmethod
     def from_json_file(cls, path: str | Path) -> "BNVAEModelCard":
-        """What [`~BNVAEModelCard.to_json_file`] wrote.
+        """The card from a file that [`~BNVAEModelCard.to_json_file`] wrote.
 
         Raises:
             ValueError: for a file that holds something else.
@@ -218,14 +218,14 @@ class BNVAEModelCard:
         return cls(**record)
 
     def to_json_file(self, path: str | Path) -> None:
-        """Write everything that the card says, to render it again from."""
+        """Write the content of the card, from which it can be rendered again."""
         write_json(path, asdict(self))
 
     # -- the card ----------------------------------------------------------------------------------------------------
 
     @property
     def diagnosis(self) -> str | None:
-        """What is wrong with the latent space; `None` where it is alive, or nothing was measured."""
+        """What is wrong with the latent space; `None` if it is alive, or if nothing was measured."""
         return diagnose(self.figures) if "kl" in self.figures and "kl_floor" in self.figures else None
 
     def render(self) -> str:
@@ -250,17 +250,17 @@ class BNVAEModelCard:
 
     def save(self, folder: str | Path) -> Path | None:
         """
-        Write the card to a folder, and what it was rendered from beside it. A card that somebody wrote or changed is
-        left alone, and that is said.
+        Write the card and its content, as JSON, to a folder. A card that somebody wrote or changed by hand is kept,
+        with a warning.
 
         Returns:
-            `Path`: the card's file; `None` if it was left alone.
+            `Path`: the card's file; `None` if somebody's card was kept.
         """
         folder = Path(folder)
         path = folder / REPOCARD_NAME
         self.to_json_file(folder / CARD_JSON)
         if path.is_file() and not is_sealed(path.read_text(encoding="utf-8")):
-            logger.warning(f"{path} was written or changed by hand, and is left as it is. Delete it to get a new one.")
+            logger.warning(f"{path} was written or changed by hand, so it is kept. Delete it to get a new card.")
             return None
         path.write_text(self.render(), encoding="utf-8")
         return path
@@ -383,15 +383,15 @@ class BNVAEModelCard:
 
 def write_card(folder: str | Path, repo_id: str) -> Path | None:
     """
-    Write the card of a folder that is to be pushed ([`BNVAEModelCard.of_weights`]), with the name that the model is to
-    have. A card that was written or changed by hand stays.
+    Write the card of a folder that will be pushed ([`BNVAEModelCard.of_weights`]), with the model's name on the Hub. A
+    card that somebody wrote or changed by hand is kept.
 
     Args:
-        folder (`str` or `Path`): Where the model was saved.
-        repo_id (`str`): Its whole name on the Hub.
+        folder (`str` or `Path`): The folder of the model.
+        repo_id (`str`): The model's whole name on the Hub.
 
     Returns:
-        `Path`: the card's file; `None` if it was left alone.
+        `Path`: the card's file; `None` if somebody's card was kept.
     """
     name = repo_id.rpartition("/")[2]
     card = BNVAEModelCard.of_weights(folder)
@@ -400,27 +400,27 @@ def write_card(folder: str | Path, repo_id: str) -> Path | None:
 
 
 def seal(card: str) -> str:
-    """A card with a last line that tells whether it was changed since."""
+    """A card with a last line that tells whether somebody has changed the card since."""
     text = card.rstrip("\n")
     return f"{text}\n<!-- hf_bnvae wrote this card: {_digest(text)} -->\n"
 
 
 def is_sealed(card: str) -> bool:
-    """Whether a card is as [`seal`] left it, so that nobody's words are lost with it."""
+    """Whether a card is unchanged since [`seal`]. Only such a card may be replaced."""
     card = card.replace("\r\n", "\n")
     mark = _SEAL.search(card)
     return mark is not None and mark.group(1) == _digest(card[: mark.start()])
 
 
 def is_blank(card: str) -> bool:
-    """Whether a card is the form that Transformers' own `push_to_hub` leaves, with nothing filled in."""
+    """Whether a card is the empty card that `push_to_hub` of Transformers writes."""
     form = ModelCard.from_template(ModelCardData(), model_description=_BLANK).text
-    # Not parsed: somebody's own metadata may be damaged.
+    # The metadata are removed without being parsed, because somebody's metadata may be damaged.
     return REGEX_YAML_BLOCK.sub("", card, count=1).strip() == form.strip()
 
 
 def _weights_digest(folder: Path) -> str | None:
-    """SHA-256 of a folder's weights, `None` where it has none."""
+    """SHA-256 of the weights in a folder; `None` if it has none."""
     files = sorted(folder.glob("*.safetensors"))
     digest = hashlib.sha256()
     for file in files:
@@ -434,25 +434,25 @@ def _digest(text: str) -> str:
 
 
 def latent_space(config: BNVAEConfig) -> dict[str, Any]:
-    """What a card says of a configuration."""
+    """The part of a configuration that a card shows."""
     names = ("posterior", "latent_size", "pooling", "latent_injection", "encoder_dropout")
     scale = {name: getattr(config, name) for name in _SCALES if getattr(config, name) is not None}
     return {name: getattr(config, name) for name in names} | {"scale": scale, "kl_floor": config.kl_floor}
 
 
 def known_figures(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some values that are figures of an evaluation, by their names."""
+    """The values whose names are names of figures of an evaluation."""
     names = {f.name for f in fields(EvaluationResult)}
     return {name: value for name, value in values.items() if name in names}
 
 
 def shown_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a training's settings that a card shows."""
+    """The settings of a training that a card shows."""
     return {name: settings[name] for name in names_with_role(Role.SHOWN) if settings.get(name) not in (None, -1)}
 
 
 def remote_loading_lines(repo_id: str) -> str:
-    """Python that loads a model from the Hub where this package is not installed."""
+    """Python that loads a model from the Hub without this package."""
     return "\n".join(
         [
             "from transformers import AutoModel, AutoProcessor",
@@ -464,14 +464,14 @@ def remote_loading_lines(repo_id: str) -> str:
 
 
 def _figure_names() -> list[tuple[str, str]]:
-    """Each figure that a table shows, with what it is called there and its unit; but for the number of sentences."""
+    """The figures in the metadata: their names, and their labels with units. The number of sentences is no figure."""
     shown = [f for f in fields(EvaluationResult) if f.metadata["label"] and f.metadata["unit"] != "count"]
     units = {f.name: "" if f.metadata["unit"] == "1" else f" ({f.metadata['unit']})" for f in shown}
     return [(f.name, f.metadata["label"] + units[f.name]) for f in shown]
 
 
 def _networks(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The card's fields that say what encoder and decoder are, from a saved configuration."""
+    """The fields of the card about encoder and decoder, from a saved configuration."""
     names = {part: config[part].get("_name_or_path") for part in ("encoder", "decoder")}
     words = {part: name if is_hub_name(name) else _sizes(config[part]) for part, name in names.items()}
     return words | {"base_models": [name for name in names.values() if is_hub_name(name)]}
@@ -514,5 +514,5 @@ def _from_training_report(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A JSON object, empty where there is no file."""
+    """The JSON object in a file; an empty one if there is no file."""
     return read_json(file) if file.is_file() else {}

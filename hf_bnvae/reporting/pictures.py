@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The pictures of a model's latent space that stand in reports and cards, where matplotlib is installed."""
+"""The pictures of a model's latent space in reports and cards. They need matplotlib."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +10,12 @@ import numpy as np
 from ..evaluation.encoding import EncodedTexts
 from ..model.modeling_bnvae import BNVAEModel
 
-# What the floor of a dimension is where it is not that of a training batch's mean.
+# The name of the floor for heads whose floor is not one of the mean over a training batch.
 FLOOR_LABELS = {"ln": "share of each in the floor", "delta": "floor of every sentence"}
 
 
 def kl_and_floor(model: BNVAEModel, encoded: EncodedTexts) -> tuple[list[float], list[float]]:
-    """Mean KL of each dimension over texts, and the floor that the head promises it, in nats."""
+    """Mean KL of each dimension over texts, and the floor that the head promises for the dimension, in nats."""
     kl = encoded.posterior.kl().double().mean(0)
     return kl.tolist(), model.posterior.kl_floor_per_dimension().detach().double().tolist()
 
@@ -32,15 +32,16 @@ def draw_pictures(
 
     Args:
         model ([`BNVAEModel`]): The model.
-        encoded ([`~evaluation.posteriors.EncodedTexts`]): Texts under it.
-        log_history (sequence of mappings, *optional*): That of its `trainer_state.json`, for the training's curves.
+        encoded ([`~evaluation.encoding.EncodedTexts`]): Texts that the model encoded.
+        log_history (sequence of mappings, *optional*): The log in `trainer_state.json`, for the training's curves.
         points (sequence of tuples, *optional*): For the picture of rates and distortions: name, KL, reconstruction and
-            mutual information of this model and of others, all in nats per sentence. Without any it is not drawn.
+            mutual information of this model and of others, all in nats per sentence. Without points there is no such
+            picture.
         seed (`int`, *optional*, defaults to 0): Seed of the draws from the posteriors.
 
     Returns:
-        `tuple`: figures of matplotlib by file names, and notes on what could not be drawn. Without matplotlib there is
-        a note only.
+        `tuple`: figures of matplotlib by file names, and notes on pictures that could not be drawn. Without matplotlib
+        there is only a note.
     """
     try:
         from ..evaluation import plots

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Where figures come from: versions, hardware, and names that others may see."""
+"""Where figures come from: versions, hardware, texts, and the names that others may see."""
 
 import os
 import platform
@@ -22,13 +22,13 @@ DOCSTRINGS = "first sentences of the docstrings of Python and of the packages th
 
 
 def without_folders(value: Any) -> Any:
-    """A path of this machine as its last part alone, which is what others may see of it; any other value as it is."""
+    """A value that others may see: only the last part of a path of this machine; any other value unchanged."""
     is_local = isinstance(value, str) and os.sep in value and (os.path.isabs(value) or Path(value).exists())
     return Path(value).name if is_local else value
 
 
 def hardware() -> str:
-    """What figures were made on, in words."""
+    """The hardware of this process, in words."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     threads = torch.get_num_threads()
@@ -48,7 +48,7 @@ def library_versions() -> dict[str, str]:
 
 
 def is_hub_name(name: str | None) -> bool:
-    """Whether a name can be one of the Hub, and is no folder here."""
+    """Whether a name is a valid name on the Hub, and no folder of this machine."""
     if not name or Path(name).exists():
         return False
     try:

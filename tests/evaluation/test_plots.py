@@ -161,7 +161,7 @@ def test_points_stand_at_rate_and_distortion_over_lines_of_their_sum():
     assert [text.get_text() for text in legend.get_texts()] == [
         "one: KL 8.00, -ELBO 44.00, MI 6.50",
         "two: KL 0.004, -ELBO 43.90",
-        "hollow: at the mutual information (MI) in place of the KL",
+        "hollow: at the mutual information (MI) instead of the KL",
     ]
 
 

@@ -7,10 +7,13 @@ import runpy
 import shlex
 import shutil
 import sys
-from dataclasses import replace
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from paths import SCRIPTS
@@ -29,26 +32,35 @@ QUICK = ["--num_importance_samples", "2", "--max_importance_sentences", "8", "--
 PICTURES = {"kl_per_dimension.png", "aggregated_posterior.png", "rate_distortion.png"}
 
 
+def start(*arguments: str, model: str = "", script: str = "run_evaluation") -> str:
+    """Run a script in this process and in the working directory: what it prints."""
+    path = str(SCRIPTS / f"{script}.py")
+    own = ["--model_name_or_path", model, *QUICK] if script == "run_evaluation" else []
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
+        patch.setattr(sys, "argv", [path, *own, *arguments])
+        runpy.run_path(path, run_name="__main__")
+    return printed.getvalue()
+
+
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path, trained_folder):
+def run(monkeypatch, tmp_path, trained_folder):
     """A function that runs the script in `tmp_path` on the saved model: what it prints."""
     monkeypatch.chdir(tmp_path)
 
     def run_script(*arguments: str, model: str = trained_folder, script: str = "run_evaluation") -> str:
-        path = str(SCRIPTS / f"{script}.py")
-        own = ["--model_name_or_path", model, *QUICK] if script == "run_evaluation" else []
-        monkeypatch.setattr(sys, "argv", [path, *own, *arguments])
-        capsys.readouterr()
-        runpy.run_path(path, run_name="__main__")
-        return capsys.readouterr().out
+        return start(*arguments, model=model, script=script)
 
     return run_script
 
 
 @pytest.fixture
 def table(tmp_path, texts) -> Path:
+    return write_table(tmp_path, texts)
+
+
+def write_table(folder: Path, texts: list[str]) -> Path:
     """40 texts with labels that their first word gives away, and columns that are faulty."""
-    path = tmp_path / "reviews.csv"
+    path = folder / "reviews.csv"
     lines = ["review,article,one,gaps,number"]
     for i, text in enumerate(texts[:40]):
         lines.append(f"{text},{text.split()[0] in ('The', 'A')},same,{'' if i == 3 else 'x'},{i}")
@@ -60,38 +72,83 @@ def read(folder: str | Path) -> dict:
     return json.loads(Path(folder, "report.json").read_text(encoding="utf-8"))
 
 
-def test_a_file_gives_a_report_with_pictures(run, table, trained_model, processor, texts, trained_folder, monkeypatch):
-    monkeypatch.setattr("hf_bnvae.utils.memory._is_kept", False)
-    printed = run("--file", "reviews.csv", "--text_column", "review")
-    folder = Path("evaluations", f"{Path(trained_folder).name}-reviews")
-    assert f"Written to {folder}." in printed
-    assert freed_memory_is_kept() == (platform.libc_ver()[0] == "glibc")
-    assert {entry.name for entry in folder.iterdir()} == {"report.json", "report.md", *PICTURES}
-    report, markdown = read(folder), (folder / "report.md").read_text(encoding="utf-8")
-    assert set(report["files"]) == {"report.json", "report.md", *PICTURES}
-    assert markdown in printed
-    for piece in (
-        "| IW-NLL",
-        report["diagnosis"] or "The latent space is alive.",
-        "## Pictures",
-        "torch",
-        report["data"]["sha256"],
-    ):
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation of the saved model on the table."""
+
+    folder: Path
+    printed: str
+    kept_memory: bool
+
+    @property
+    def report(self) -> dict:
+        return read(self.folder)
+
+    @property
+    def markdown(self) -> str:
+        return (self.folder / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, trained_folder, texts) -> Evaluated:
+    """Tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    write_table(folder, texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("hf_bnvae.utils.memory._is_kept", False)
+        printed = start("--file", "reviews.csv", "--text_column", "review", model=trained_folder)
+        kept_memory = freed_memory_is_kept()
+    return Evaluated(folder / "evaluations" / f"{Path(trained_folder).name}-reviews", printed, kept_memory)
+
+
+def test_a_file_gives_a_folder_with_report_and_pictures(evaluated):
+    assert {entry.name for entry in evaluated.folder.iterdir()} == {"report.json", "report.md", *PICTURES}
+    assert set(evaluated.report["files"]) == {"report.json", "report.md", *PICTURES}
+    assert f"Written to {Path(*evaluated.folder.parts[-2:])}." in evaluated.printed
+
+
+def test_an_evaluation_on_the_cpu_keeps_freed_memory_where_the_c_library_can(evaluated):
+    assert evaluated.kept_memory == (platform.libc_ver()[0] == "glibc")
+
+
+def test_the_report_is_printed_and_says_what_was_measured(evaluated):
+    report, markdown = evaluated.report, evaluated.markdown
+    assert markdown in evaluated.printed
+    verdict = report["diagnosis"] or "The latent space is alive."
+    for piece in ("| IW-NLL", verdict, "## Pictures", "torch", report["data"]["sha256"]):
         assert piece in markdown
-    for name in PICTURES:
-        assert f"]({name})" in markdown
-        with Image.open(folder / name) as image:
-            assert min(image.size) > 400 and len(image.convert("RGB").getcolors(2**20)) > 20
     assert "Training" not in markdown and "linear classifier" not in markdown
+
+
+def test_the_pictures_of_a_report_are_pictures(evaluated):
+    for name in PICTURES:
+        assert f"]({name})" in evaluated.markdown
+        with Image.open(evaluated.folder / name) as image:
+            assert min(image.size) > 400 and len(image.convert("RGB").getcolors(2**20)) > 20
+
+
+def test_the_report_holds_the_figures_of_the_library(evaluated, trained_model, processor, texts):
+    report = evaluated.report
     encoded = encode_corpus(trained_model, processor, texts[:40])
     assert report["kl_per_dimension"] == pytest.approx(encoded.posterior.kl().mean(0).tolist())
     assert sum(report["kl_per_dimension"]) == pytest.approx(report["figures"]["kl"])
     assert sum(report["kl_floor_per_dimension"]) == pytest.approx(8.0, rel=1e-4)
     assert report["data"]["num_texts"] == report["figures"]["num_sentences"] == 40
+    other = encode_corpus(trained_model, processor, texts[40:80])
+    assert report["kl_per_dimension"] != pytest.approx(other.posterior.kl().mean(0).tolist())
+
+
+def test_the_report_names_model_versions_and_hardware(evaluated):
+    report = evaluated.report
     assert report["model"]["posterior"] == "bn_rms" and report["versions"]["torch_version"] == torch.__version__
-    # What it says of repeating it repeats it.
+    assert report["hardware"].startswith(("CPU", "1 x"))
+
+
+def test_the_command_of_a_report_repeats_it(evaluated, run, table):
+    report = evaluated.report
     words = shlex.split(report["command"])
-    assert words[:2] == ["hf-bnvae", "evaluate"] and words[-2:] != ["--output_dir", str(folder)]
+    assert words[:2] == ["hf-bnvae", "evaluate"] and "--output_dir" not in words
     run(*words[2:], "--output_dir", "again")
     assert read("again")["figures"] == report["figures"]
     run(*words[2:], "--output_dir", "other", "--seed", "7")
@@ -99,34 +156,47 @@ def test_a_file_gives_a_report_with_pictures(run, table, trained_model, processo
     assert read("other")["kl_per_dimension"] == report["kl_per_dimension"]
 
 
-def test_the_card_beside_a_model_gets_the_figures_when_asked(run, table, trained_folder, tmp_path):
+@pytest.fixture
+def carded(run, table, trained_folder, tmp_path) -> Path:
+    """A model's folder with a card that an evaluation has updated."""
     mine = Path(shutil.copytree(trained_folder, tmp_path / "mine"))
-    before = {path.name for path in mine.iterdir()}
-    options = ("--file", "reviews.csv", "--text_column", "review")
-    run(*options, model=str(mine))
-    assert {path.name for path in mine.iterdir()} == before
-    run(*options, "--update_card", "--overwrite_output_dir", model=str(mine))
+    run("--file", "reviews.csv", "--text_column", "review", "--update_card", model=str(mine))
+    return mine
+
+
+def test_the_card_beside_a_model_gets_the_figures_when_asked(carded, trained_folder):
+    before = {path.name for path in Path(trained_folder).iterdir()}
     shown = PICTURES - {"rate_distortion.png"}  # with names of folders in it
-    assert {path.name for path in mine.iterdir()} == before | shown | {"README.md", "model_card.json"}
-    report, card = read("evaluations/mine-reviews"), BNVAEModelCard.from_json_file(mine / "model_card.json")
+    assert {path.name for path in carded.iterdir()} == before | shown | {"README.md", "model_card.json"}
+    report, card = read("evaluations/mine-reviews"), BNVAEModelCard.from_json_file(carded / "model_card.json")
     assert card.figures == {name: value for name, value in report["figures"].items() if value is not None}
     assert set(card.pictures) == shown and card.examples["reconstructions"] == []
     assert "--update_card" not in report["command"]
-    # They are pushed with these weights, under the new name, and with no others.
-    write_card(mine, "ada/model")
-    pushed = BNVAEModelCard.from_json_file(mine / "model_card.json")
+
+
+def test_a_model_s_folder_is_left_alone_when_nobody_asks(evaluated, trained_folder):
+    assert not {"README.md", "model_card.json", *PICTURES} & {path.name for path in Path(trained_folder).iterdir()}
+
+
+def test_the_figures_of_a_card_are_pushed_with_their_weights_alone(carded):
+    card = BNVAEModelCard.from_json_file(carded / "model_card.json")
+    write_card(carded, "ada/model")
+    pushed = BNVAEModelCard.from_json_file(carded / "model_card.json")
     assert pushed == replace(card, repo_id="ada/model", model_name="model")
-    assert f"KL {card.figures['kl']:.2f} nats" in (mine / "README.md").read_text()
-    with open(mine / "model.safetensors", "r+b") as file:
+    assert f"KL {card.figures['kl']:.2f} nats" in (carded / "README.md").read_text()
+    with open(carded / "model.safetensors", "r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x7f")
-    write_card(mine, "ada/model")
-    assert "Nobody knows" in (mine / "README.md").read_text()
+    write_card(carded, "ada/model")
+    assert "Nobody knows" in (carded / "README.md").read_text()
+
+
+def test_the_card_of_a_model_on_the_hub_cannot_be_updated(run, table):
     with pytest.raises(SystemExit, match="--update_card writes to the model's folder, and ada/model is none"):
-        run(*options, "--update_card", model="ada/model")
+        run("--file", "reviews.csv", "--text_column", "review", "--update_card", model="ada/model")
 
 
-def test_an_evaluation_is_replaced_only_when_asked_and_other_files_never(run, table, tmp_path):
+def test_an_evaluation_is_replaced_only_when_asked(run, table):
     options = ["--file", "reviews.csv", "--text_column", "review", "--output_dir", "out"]
     run(*options)
     before = read("out")
@@ -138,15 +208,26 @@ def test_an_evaluation_is_replaced_only_when_asked_and_other_files_never(run, ta
     run(*options, "--seed", "1", "--overwrite_output_dir")
     assert read("out")["settings"]["seed"] == 1
     assert Path("out/notes.txt").read_text() == "mine" and not Path("out/training_curves.png").exists()
+
+
+def test_other_files_are_never_replaced(run, table, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "report.json").write_text('{"sales": 3}')
-    for arguments in (options[:-1], [*options[:-1], str(mine), "--overwrite_output_dir"]):
+    options = ["--file", "reviews.csv", "--text_column", "review", "--output_dir"]
+    for more in ([], ["--overwrite_output_dir"]):
         with pytest.raises(SystemExit, match=r"holds no evaluation \(report.json\). Nothing was touched"):
-            run(*arguments, *([str(mine)] if arguments[-1] == "--output_dir" else []))
+            run(*options, str(mine), *more)
     assert (mine / "report.json").read_text() == '{"sales": 3}'
     with pytest.raises(SystemExit, match="is a file"):
-        run(*options[:-1], "reviews.csv")
+        run(*options, "reviews.csv")
+
+
+def test_what_a_killed_evaluation_leaves_is_no_obstacle(run, table, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json.partial").write_text('{"kind')
+    run("--file", "reviews.csv", "--text_column", "review", "--output_dir", "out")
+    assert {entry.name for entry in Path("out").iterdir()} == {"report.json", "report.md", *PICTURES}
 
 
 def test_a_model_folder_is_no_place_for_a_report(run, table, trained_folder):
@@ -216,42 +297,61 @@ def test_a_data_set_with_splits_and_named_classes(run, texts, tmp_path):
         run(*options, "--dataset_split", "nonsense", "--output_dir", "other")
 
 
-def test_the_held_out_texts_of_a_run_are_found_again(run, tmp_path, texts):
-    (tmp_path / "mine.txt").write_text("\n".join(texts[:60]))
-    training = ["--train_file", "mine.txt", "--output_dir", "trained", "--hidden_size", "32", "--num_layers", "1"]
-    training += [
-        "--latent_size",
-        "2",
-        "--vocab_size",
-        "300",
-        "--num_train_epochs",
-        "2",
-        "--num_importance_samples",
-        "2",
-    ]
-    training += ["--use_cpu", "true", "--disable_tqdm", "true", "--warmup_steps", "0", "--posterior", "bn_mean"]
-    run(*training, "--logging_steps", "1", "--max_eval_samples", "5", script="run_bnvae")
-    run(model="trained")
-    folder = Path("evaluations/trained-held-out")
-    report, markdown = read(folder), (folder / "report.md").read_text(encoding="utf-8")
-    trained = json.loads(Path("trained/all_results.json").read_text())
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory, texts) -> Path:
+    """The folder of a training run, and of its evaluation on the texts that it held out. Tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "mine.txt").write_text("\n".join(texts[:60]))
+    options = {**tiny.SCRIPT_OPTIONS, "latent_size": 2, "num_train_epochs": 2, "posterior": "bn_mean"}
+    options |= {"train_file": "mine.txt", "output_dir": "trained", "logging_steps": 1, "max_eval_samples": 5}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        start(*(str(part) for name, value in options.items() for part in (f"--{name}", value)), script="run_bnvae")
+        start(model="trained")
+    return folder
+
+
+def test_the_held_out_texts_of_a_run_are_found_again(trained_run):
+    report = read(trained_run / "evaluations" / "trained-held-out")
+    trained = json.loads((trained_run / "trained" / "all_results.json").read_text())
     assert report["data"]["sha256"] == trained["eval_corpus_validation_sha256"]
     assert report["data"]["num_texts"] == 5
     assert report["figures"]["kl"] == pytest.approx(trained["eval_kl"])
-    assert (folder / "training_curves.png").is_file() and "](training_curves.png)" in markdown
-    # Others can be set beside it, and it is said if their texts were others.
+
+
+def test_a_report_shows_the_curves_of_the_training(trained_run):
+    folder = trained_run / "evaluations" / "trained-held-out"
+    assert (folder / "training_curves.png").is_file()
+    assert "](training_curves.png)" in (folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_an_evaluation_on_other_texts_is_compared_with_a_warning(trained_run, run, tmp_path, texts):
     (tmp_path / "other.txt").write_text("\n".join(texts[:9]))
-    run("--file", "other.txt", "--compare_with", str(folder), "--output_dir", "compared", model="trained")
+    folder = trained_run / "evaluations" / "trained-held-out"
+    model = str(trained_run / "trained")
+    run("--file", "other.txt", "--compare_with", str(folder), "--output_dir", "compared", model=model)
     (other,) = read("compared")["compared_with"]
-    assert other["kl"] == report["figures"]["kl"] and other["same_texts"] is False
+    assert other["kl"] == read(folder)["figures"]["kl"] and other["same_texts"] is False
     assert "Compared with: `trained`, on other texts" in Path("compared/report.md").read_text(encoding="utf-8")
-    # A log that is damaged costs the curves, not the report.
-    Path("trained/trainer_state.json").write_text("{")
-    run("--output_dir", "damaged", model="trained")
+
+
+def test_a_damaged_log_costs_the_curves_and_not_the_report(trained_run, run, tmp_path):
+    copy = Path(shutil.copytree(trained_run / "trained", tmp_path / "copy"))
+    (copy / "trainer_state.json").write_text("{")
+    run("--output_dir", "damaged", model=str(copy))
     assert "no training curves" in read("damaged")["notes"][0]
+    assert "training_curves.png" not in read("damaged")["files"]
+
+
+def test_held_out_texts_that_have_changed_are_refused(trained_run, run, tmp_path, texts):
+    copy = Path(shutil.copytree(trained_run / "trained", tmp_path / "copy"))
     (tmp_path / "mine.txt").write_text("\n".join(texts[100:160]))
+    record = json.loads((copy / "run.json").read_text())
+    record["settings"]["train_file"] = str(tmp_path / "mine.txt")
+    (copy / "run.json").write_text(json.dumps(record))
     with pytest.raises(SystemExit, match="no longer what they were"):
-        run("--output_dir", "changed", model="trained")
+        run("--output_dir", "changed", model=str(copy))
+    assert not Path("changed").exists()
 
 
 def test_without_matplotlib_the_report_says_how_to_get_pictures(run, table, monkeypatch):

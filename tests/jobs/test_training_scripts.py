@@ -7,6 +7,9 @@ import platform
 import runpy
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,44 @@ LINES = [f"This is sentence number {i} of my own file ." for i in range(20)]
 
 # The file's own 20 lines make one batch an epoch.
 QUICK = tiny.SCRIPT_OPTIONS
+QUICK_EVALUATION = {"num_importance_samples": 2, "device": "cpu"}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run in the folder `out` of a folder with the file `mine.txt`."""
+
+    script: str
+    folder: Path
+    printed: str
+    kept_memory: bool
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def read(self, name: str) -> dict:
+        return json.loads((self.out / name).read_text())
+
+
+def start(script: str, *arguments: str, **options) -> None:
+    """Run a script in this process and in the working directory."""
+    path = str(SCRIPTS / f"{script}.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [path, *arguments, *as_flags(options)])
+        runpy.run_path(path, run_name="__main__")
+
+
+@pytest.fixture(scope="module", params=["run_bnvae", "run_bnvae_no_trainer"])
+def finished(request, tmp_path_factory) -> Finished:
+    """Tests leave it as it is."""
+    folder = tmp_path_factory.mktemp(request.param)
+    write_files(folder)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
+        patch.chdir(folder)
+        patch.setattr("hf_bnvae.utils.memory._is_kept", False)
+        start(request.param, train_file="mine.txt", output_dir="out", **QUICK)
+        return Finished(request.param, folder, printed.getvalue(), freed_memory_is_kept())
 
 
 @pytest.fixture
@@ -35,18 +76,20 @@ def run(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def run_script(*arguments: str, script: str = "run_bnvae", **options):
-        path = str(SCRIPTS / f"{script}.py")
-        monkeypatch.setattr(sys, "argv", [path, *arguments, *as_flags(options)])
-        runpy.run_path(path, run_name="__main__")
+        start(script, *arguments, **options)
 
     return run_script
 
 
 @pytest.fixture
 def my_files(tmp_path):
-    (tmp_path / "mine.txt").write_text("\n".join(LINES))
-    (tmp_path / "mine.csv").write_text("id,review\n" + "\n".join(f"{i},{line}" for i, line in enumerate(LINES)))
-    (tmp_path / "mine.jsonl").write_text("\n".join(json.dumps({"sentence": line}) for line in LINES))
+    write_files(tmp_path)
+
+
+def write_files(folder: Path) -> None:
+    (folder / "mine.txt").write_text("\n".join(LINES))
+    (folder / "mine.csv").write_text("id,review\n" + "\n".join(f"{i},{line}" for i, line in enumerate(LINES)))
+    (folder / "mine.jsonl").write_text("\n".join(json.dumps({"sentence": line}) for line in LINES))
 
 
 def as_flags(options: dict) -> list[str]:
@@ -64,62 +107,132 @@ def evaluation(folder: str) -> dict:
 
 
 @BOTH
-@pytest.mark.parametrize(("file", "column"), [("mine.txt", None), ("mine.csv", "review"), ("mine.jsonl", "sentence")])
-def test_my_own_file_is_trained_on(run, my_files, capsys, monkeypatch, script, file, column):
-    monkeypatch.setattr("hf_bnvae.utils.memory._is_kept", False)
-    run(script=script, train_file=file, output_dir="out", **QUICK, **({"text_column": column} if column else {}))
-    printed = capsys.readouterr().out
-    for piece in (
-        "18 sentences to train on, 2 held out",
-        "| IW-NLL",
-        "Reconstructions",
-        "| reconstruction BLEU",
-        "model = BNVAEModel.from_pretrained('out')",
-    ):
-        assert piece in printed
-    # What it says of loading is Python that works.
-    lines = printed[printed.index("from hf_bnvae import") :].strip()
+@pytest.mark.parametrize(("file", "column"), [("mine.csv", "review"), ("mine.jsonl", "sentence")])
+def test_a_table_of_my_own_is_trained_on(run, my_files, capsys, script, file, column):
+    run(script=script, train_file=file, text_column=column, output_dir="out", **QUICK)
+    assert "18 sentences to train on, 2 held out" in capsys.readouterr().out
+    assert BNVAEModel.from_pretrained("out").posterior.is_estimated
+
+
+def test_a_run_prints_what_it_trains_on_and_its_report(finished):
+    assert "18 sentences to train on, 2 held out" in finished.printed
+    for piece in ("| IW-NLL", "Reconstructions", "| reconstruction BLEU"):
+        assert piece in finished.printed
+    assert (finished.out / "report.md").read_text().strip() in finished.printed
+
+
+def test_a_run_on_the_cpu_keeps_freed_memory_where_the_c_library_can(finished):
+    assert finished.kept_memory == (platform.libc_ver()[0] == "glibc")
+
+
+def test_what_a_run_prints_of_loading_is_python_that_works(finished, monkeypatch):
+    monkeypatch.chdir(finished.folder)
+    assert "model = BNVAEModel.from_pretrained('out')" in finished.printed
+    lines = finished.printed[finished.printed.index("from hf_bnvae import") :].strip()
     names: dict = {}
     exec(lines.replace("model.reconstruct", "text = model.reconstruct"), names)
     assert isinstance(names["text"], str)
-    examples = json.loads(Path("out/examples.json").read_text())
-    assert len(examples["interpolation"]) == 9
-    assert all(text in printed for text in [*examples["interpolation"], *examples["samples"]])
-    # On a processor with glibc, the memory that is freed.
-    assert freed_memory_is_kept() == (platform.libc_ver()[0] == "glibc")
-    figures = results()
+
+
+def test_a_run_leaves_its_figures(finished):
+    figures = finished.read("all_results.json")
     for name in ("reconstruction_nll", "kl", "kl_floor", "elbo", "iw_nll", "mutual_information", "active_units"):
         assert math.isfinite(figures[f"eval_{name}"]), name
-    assert len(figures["eval_corpus_train_sha256"]) == 64 and figures["torch_version"] == torch.__version__
     assert figures["eval_log_num_sentences"] == pytest.approx(math.log(2))
-    assert Path("out/report.md").read_text().strip() in printed
-    model, processor = AutoModel.from_pretrained("out"), AutoProcessor.from_pretrained("out")
+
+
+def test_figures_name_their_texts_and_versions(finished):
+    figures = finished.read("all_results.json")
+    assert len(figures["eval_corpus_train_sha256"]) == 64 and figures["torch_version"] == torch.__version__
+    assert figures["eval_corpus_train_sha256"] != figures["eval_corpus_validation_sha256"]
+    assert figures["train_samples"] == 18
+
+
+def test_a_run_leaves_texts_that_its_model_makes(finished):
+    examples = finished.read("examples.json")
+    assert len(examples["interpolation"]) == 9
+    assert all(text in finished.printed for text in [*examples["interpolation"], *examples["samples"]])
+
+
+def test_a_run_leaves_a_model_that_can_be_loaded(finished):
+    model, processor = AutoModel.from_pretrained(finished.out), AutoProcessor.from_pretrained(finished.out)
     assert type(model) is BNVAEModel and model.posterior.is_estimated
     batch = processor(LINES[:3], return_tensors="pt")
     assert model.encode(batch["input_ids"], batch["attention_mask"]).mean.shape == (3, 4)
-    assert not list(Path("out").rglob("training_args.bin"))
 
 
-@BOTH
-def test_a_second_run_leaves_a_finished_one_alone(run, my_files, capsys, script):
-    run(script=script, train_file="mine.txt", output_dir="out", **QUICK)
+def test_a_run_leaves_no_pickle_of_its_arguments(finished):
+    assert not list(finished.out.rglob("training_args.bin")) and list(finished.out.rglob("run.json"))
+
+
+def test_a_run_leaves_the_report_of_its_evaluation(finished):
+    report = finished.read("report.json")
+    figures = {f"eval_{name}": value for name, value in report["figures"].items() if value is not None}
+    assert figures.items() <= finished.read("all_results.json").items() and len(figures) > 20
+    assert (report["data"]["num_texts"], report["training"]["num_texts"]) == (2, 18)
+    assert report["examples"] == finished.read("examples.json")
+    assert report["command"] == finished.read("run.json")["command"]
+
+
+def test_a_report_names_the_files_that_are_there(finished):
+    names = {path.name for path in finished.out.iterdir()}
+    files = set(finished.read("report.json")["files"])
+    assert {"report.json", "report.md", "kl_per_dimension.png", "training_curves.png"} <= files <= names
+    assert not (set(PICTURES) - files) & names
+
+
+def test_a_report_stays_here_when_the_run_is_pushed(finished):
+    contents = list_files(finished.out)
+    for name in ("report.json", "report.md", "examples.json"):
+        assert contents.left_out[name] == "holds texts of the corpus"
+    assert {"model.safetensors", "model_card.json", "all_results.json"} <= contents.uploaded.keys()
+
+
+def test_a_script_encodes_every_text_once_for_its_report(finished, run, tmp_path):
+    """For pictures, examples and figures together. A training before would encode texts for itself."""
+    options = {"train_file": str(finished.folder / "mine.txt"), "model_name_or_path": str(finished.out), **QUICK}
+    with encoded_texts() as counts:
+        run("--do_eval", script=finished.script, output_dir="evaluated", **options)
+    assert sum(counts) == 2
+    with encoded_texts() as counts:  # the control: as many as are held out
+        run("--do_eval", script=finished.script, output_dir="more", validation_split_percentage=50, **options)
+    assert sum(counts) == 10
+
+
+def test_a_run_is_never_replaced_by_an_evaluation(finished, run, my_files):
+    before = {path: path.stat().st_mtime_ns for path in finished.out.rglob("*")}
+    options = {"model_name_or_path": str(finished.out), "file": "mine.txt", **QUICK_EVALUATION}
+    with pytest.raises(SystemExit, match="out is not empty and holds no evaluation"):
+        run("--overwrite_output_dir", script="run_evaluation", output_dir=str(finished.out), **options)
+    assert {path: path.stat().st_mtime_ns for path in finished.out.rglob("*")} == before
+    # The control: the folder of an evaluation may be replaced.
+    for more in ([], ["--overwrite_output_dir"]):
+        run(*more, script="run_evaluation", output_dir="evaluated", **options)
+
+
+def test_an_evaluation_can_be_compared_with_a_run(finished, run, tmp_path):
+    options = {"model_name_or_path": str(finished.out), "compare_with": str(finished.out), **QUICK_EVALUATION}
+    run(script="run_evaluation", output_dir="evaluated", **options)
+    (other,) = json.loads(Path("evaluated/report.json").read_text())["compared_with"]
+    assert other["same_texts"] and other["kl"] == finished.read("all_results.json")["eval_kl"]
+
+
+def test_a_second_run_leaves_a_finished_one_alone(finished, run, monkeypatch, capsys):
+    monkeypatch.chdir(finished.folder)
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}
-    capsys.readouterr()
-    run(script=script, train_file="mine.txt", output_dir="out", **QUICK)
+    run(script=finished.script, train_file="mine.txt", output_dir="out", **QUICK)
     printed = capsys.readouterr().out
     assert "finished. Nothing was done" in printed
     assert all(word in printed for word in ("look at it", "go on from it", "train anew"))
     with pytest.raises(SystemExit, match=r"other settings \(posterior: None, not 'ln'\)"):
-        run(script=script, train_file="mine.txt", output_dir="out", posterior="ln", **QUICK)
+        run(script=finished.script, train_file="mine.txt", output_dir="out", posterior="ln", **QUICK)
     assert {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")} == before
 
 
-@BOTH
-def test_a_frozen_network_keeps_its_weights(run, my_files, script):
-    options = {"train_file": "mine.txt", "script": script, **QUICK}
-    run(output_dir="first", **options)
-    run(output_dir="second", model_name_or_path="first", freeze="decoder", **options)
-    before, after = (BNVAEModel.from_pretrained(folder).state_dict() for folder in ("first", "second"))
+def test_a_frozen_network_keeps_its_weights(finished, run, my_files):
+    options = {"train_file": "mine.txt", "script": finished.script, **QUICK}
+    run(output_dir="second", model_name_or_path=str(finished.out), freeze="decoder", **options)
+    before, after = (BNVAEModel.from_pretrained(folder).state_dict() for folder in (finished.out, "second"))
     changed = {name.split(".")[0] for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     assert changed == {"encoder", "posterior", "injection"}
 
@@ -247,79 +360,22 @@ def test_two_processes_make_one_run(my_files, tmp_path, script):
         assert not (tmp_path / "apart").exists()
 
 
-def test_a_trained_model_is_gone_on_with(run, my_files):
-    run(train_file="mine.txt", output_dir="out", **QUICK)
-    run(train_file="mine.txt", model_name_or_path="out", output_dir="more", **{**QUICK, "latent_size": 4})
-    first, second = BNVAEModel.from_pretrained("out"), BNVAEModel.from_pretrained("more")
+def test_a_trained_model_is_gone_on_with(finished, run, my_files):
+    options = {"train_file": "mine.txt", "model_name_or_path": str(finished.out), "script": finished.script, **QUICK}
+    run(output_dir="more", **{**options, "latent_size": 4})
+    first, second = BNVAEModel.from_pretrained(finished.out), BNVAEModel.from_pretrained("more")
     assert not torch.equal(first.decoder.lm_head.weight, second.decoder.lm_head.weight)
     with pytest.raises(ValueError, match=r"its own latent_size \(4\), which cannot be changed"):
-        run(train_file="mine.txt", model_name_or_path="out", output_dir="wider", **{**QUICK, "latent_size": 6})
+        run(output_dir="wider", **{**options, "latent_size": 6})
 
 
-def test_a_trained_model_is_evaluated_without_training(run, my_files, capsys):
-    run(train_file="mine.txt", output_dir="out", **QUICK)
-    run("--do_eval", train_file="mine.txt", model_name_or_path="out", output_dir="evaluated", **QUICK)
-    assert results("evaluated")["eval_kl"] == results("out")["eval_kl"]
+def test_a_trained_model_is_evaluated_without_training(finished, run, my_files, capsys):
+    options = {"train_file": "mine.txt", "model_name_or_path": str(finished.out), "script": finished.script, **QUICK}
+    run("--do_eval", output_dir="evaluated", **options)
+    assert results("evaluated")["eval_kl"] == finished.read("all_results.json")["eval_kl"]
     assert "train_loss" not in results("evaluated")
     printed = capsys.readouterr().out
     assert "The figures are in evaluated" in printed and "Saved to evaluated" not in printed
-
-
-def test_a_finished_run_has_the_report_of_its_evaluation(run, my_files):
-    run(train_file="mine.txt", output_dir="out", **QUICK)
-    report = json.loads(Path("out/report.json").read_text())
-    figures = {f"eval_{name}": value for name, value in report["figures"].items() if value is not None}
-    assert figures.items() <= results().items() and len(figures) > 20
-    assert (report["data"]["num_texts"], report["training"]["num_texts"]) == (2, 18)
-    assert report["examples"] == json.loads(Path("out/examples.json").read_text())
-    assert report["command"] == json.loads(Path("out/run.json").read_text())["command"]
-    assert set(report["files"]) == {path.name for path in Path("out").iterdir()} & {*report["files"], *PICTURES}
-
-
-def test_a_script_encodes_every_text_once_for_its_report(run, my_files):
-    """With pictures, examples and figures. A training before it would encode texts for itself."""
-    run(train_file="mine.txt", output_dir="out", **QUICK)
-    options = {"train_file": "mine.txt", "model_name_or_path": "out", **QUICK}
-    with encoded_texts() as counts:
-        run("--do_eval", output_dir="evaluated", **options)
-    assert sum(counts) == 2
-    with encoded_texts() as counts:  # the control: as many as are held out
-        run("--do_eval", output_dir="more", validation_split_percentage=50, **options)
-    assert sum(counts) == 10
-
-
-def test_a_run_is_never_replaced_by_an_evaluation(run, my_files, monkeypatch):
-    run(train_file="mine.txt", output_dir="out", **QUICK)
-    before = {path: path.read_bytes() for path in Path("out").iterdir() if path.is_file()}
-    options = {"model_name_or_path": "out", "file": "mine.txt", "num_importance_samples": 2, "device": "cpu"}
-    with pytest.raises(SystemExit, match="The folder out is not empty and holds no evaluation"):
-        run("--overwrite_output_dir", script="run_evaluation", output_dir="out", **options)
-    assert {path: path.read_bytes() for path in Path("out").iterdir() if path.is_file()} == before
-    # The control: an evaluation's own folder may be.
-    for more in ([], ["--overwrite_output_dir"]):
-        run(*more, script="run_evaluation", output_dir="evaluated", **options)
-
-
-def test_an_evaluation_can_be_compared_with_a_run(run, my_files):
-    run(train_file="mine.txt", output_dir="out", **QUICK)
-    run(
-        script="run_evaluation",
-        model_name_or_path="out",
-        output_dir="evaluated",
-        compare_with="out",
-        num_importance_samples=2,
-        device="cpu",
-    )
-    (other,) = json.loads(Path("evaluated/report.json").read_text())["compared_with"]
-    assert other["same_texts"] and other["kl"] == pytest.approx(results()["eval_kl"])
-
-
-def test_a_report_stays_here_when_the_run_is_pushed(run, my_files):
-    run(train_file="mine.txt", output_dir="out", **QUICK)
-    contents = list_files("out")
-    for name in ("report.json", "report.md", "examples.json"):
-        assert contents.left_out[name] == "holds texts of the corpus"
-    assert {"model.safetensors", "model_card.json", "all_results.json"} <= contents.uploaded.keys()
 
 
 def test_a_pretrained_pair_is_fine_tuned_from_a_file_of_options(

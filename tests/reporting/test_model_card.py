@@ -50,29 +50,40 @@ def html(card: str) -> str:
 
 
 def test_a_run_leaves_its_card(run):
-    text = (run / "README.md").read_text()
-    results = json.loads((run / "all_results.json").read_text())
-    card = BNVAEModelCard.from_json_file(run / "model_card.json")
-    assert card == BNVAEModelCard.from_folder(run, license="mit", language="en") and card.render() == text
+    text, results = (run / "README.md").read_text(), json.loads((run / "all_results.json").read_text())
     assert f"KL {results['eval_kl']:.2f} nats per sentence (floor {results['eval_kl_floor']:.2f})" in text
     assert "Posterior: `bn_rms` (rate 2), pooling `mean`" in text and "cannot fall below 2.00 nats" in text
     assert "- Texts: 36 of mine.txt" in text and results["eval_corpus_train_sha256"] in text
-    command = card.command.split()
-    assert command[:2] == ["hf-bnvae", "train"] and "--output_dir" not in command
-    assert command[command.index("--train_file") + 1] == "mine.txt" and command[command.index("--rate") + 1] == "2.0"
-    assert "hf_secret" not in text and str(run.parent) not in text
-    for example in card.examples["samples"]:
-        assert example in text
-    # What a user's own file holds is not for everybody.
-    own = json.loads((run / "examples.json").read_text())["reconstructions"]
-    assert len(own) == 4 and card.examples["reconstructions"] == []
-    assert not any(
-        line in text for line in (run.parent / "mine.txt").read_text().splitlines() if line not in made(card)
-    )
-    # Written a second time it is the same, and it is known for what it is.
-    assert is_sealed(text) and card.save(run) == run / "README.md" and (run / "README.md").read_text() == text
+    assert "On held-out texts of mine.txt, 4 texts:" in text
+
+
+def test_the_json_beside_a_card_renders_it_again(run):
+    text, card = (run / "README.md").read_text(), BNVAEModelCard.from_json_file(run / "model_card.json")
+    assert card == BNVAEModelCard.from_folder(run, license="mit", language="en") and card.render() == text
     changed = replace(card, figures={**card.figures, "kl": card.figures["kl"] + 1})
     assert changed.render() != text
+
+
+def test_a_card_that_is_written_again_is_the_same(run):
+    text, card = (run / "README.md").read_text(), BNVAEModelCard.from_json_file(run / "model_card.json")
+    assert is_sealed(text) and card.save(run) == run / "README.md" and (run / "README.md").read_text() == text
+
+
+def test_a_card_s_command_has_no_folder_of_this_machine(run):
+    command = BNVAEModelCard.from_json_file(run / "model_card.json").command.split()
+    assert command[:2] == ["python", "scripts/run_bnvae.py"] and "--output_dir" not in command
+    assert command[command.index("--train_file") + 1] == "mine.txt" and command[command.index("--rate") + 1] == "2.0"
+
+
+def test_a_card_holds_no_secret_and_no_text_of_one_s_own_file(run):
+    text, card = (run / "README.md").read_text(), BNVAEModelCard.from_json_file(run / "model_card.json")
+    assert "hf_secret" not in text and str(run.parent) not in text
+    own = json.loads((run / "examples.json").read_text())["reconstructions"]
+    assert len(own) == 4 and card.examples["reconstructions"] == []
+    lines = (run.parent / "mine.txt").read_text().splitlines()
+    assert not any(line in text for line in lines if line not in made(card))
+    for example in card.examples["samples"]:  # the model's own texts are shown
+        assert example in text
 
 
 def test_the_command_of_a_card_makes_the_same_run(run, monkeypatch, tmp_path):
@@ -154,10 +165,15 @@ def latent(model):
     return latent_space(model.config)
 
 
-def test_no_value_breaks_out_of_its_place(make_model):
-    plain = BNVAEModelCard(model_name="m", repo_id="u/m", config=latent(make_model()))
-    examples = {"reconstructions": [[NASTY, NASTY]], "samples": [NASTY], "interpolation": [NASTY]}
-    nasty = replace(
+@pytest.fixture
+def plain(make_model) -> BNVAEModelCard:
+    return BNVAEModelCard(model_name="m", repo_id="u/m", config=latent(make_model()))
+
+
+@pytest.fixture
+def nasty(plain) -> BNVAEModelCard:
+    """A card whose values look like YAML, HTML, Markdown and templates."""
+    return replace(
         plain,
         model_name=NASTY,
         texts=NASTY,
@@ -168,20 +184,27 @@ def test_no_value_breaks_out_of_its_place(make_model):
         versions={"x_version": NASTY},
         settings={"y": NASTY},
         tags=[NASTY],
-        examples=examples,
+        examples={"reconstructions": [[NASTY, NASTY]], "samples": [NASTY], "interpolation": [NASTY]},
         figures={"kl": 1.0, "kl_floor": 0.5},
     )
-    parsed = ModelCard(nasty.render())
-    # The metadata is what it was made of, to the letter.
-    assert parsed.data.tags[-1] == NASTY
-    assert {result.dataset_name for result in parsed.data.eval_results} == {NASTY}
-    assert parsed.data.model_name == NASTY
+
+
+def test_metadata_are_what_they_were_made_of_to_the_letter(nasty):
+    data = ModelCard(nasty.render()).data
+    assert data.tags[-1] == data.model_name == NASTY
+    assert {result.dataset_name for result in data.eval_results} == {NASTY}
+
+
+def test_no_value_breaks_out_of_its_place(plain, nasty):
     page = html(nasty.render())
     assert "<script>" not in page and "<!-- k -->" not in page and '<a href="i">' not in page
-    # As many headings as without: none was made, none was swallowed by a block of code.
-    without = html(replace(plain, examples={n: [] for n in examples}, figures=nasty.figures).render())
-    assert page.count("<h2>") == without.count("<h2>") and page.count("<h1>") == 1
     assert "&lt;script&gt;e&lt;/script&gt;" in page
+    # As many headings as without: none was made, none was swallowed by a block of code.
+    without = html(replace(plain, examples={n: [] for n in nasty.examples}, figures=nasty.figures).render())
+    assert page.count("<h2>") == without.count("<h2>") and page.count("<h1>") == 1
+
+
+def test_a_card_of_any_values_goes_through_json(nasty):
     assert BNVAEModelCard(**json.loads(json.dumps(asdict(nasty)))).render() == nasty.render()
     assert is_sealed(nasty.render())
 

@@ -22,8 +22,9 @@ _CITATION = """\
 
 _KWARGS_DESCRIPTION = """
 Args:
-    mean (sequence of sequences of `float`): For each sentence the means of its posterior, one a latent dimension.
-    logvar (sequence of sequences of `float`): The logarithms of its variances, likewise.
+    mean (sequence of sequences of `float`): For each sentence the means of its posterior, one for
+        each latent dimension.
+    logvar (sequence of sequences of `float`): For each sentence the logarithms of the variances of its posterior.
     threshold (`float`, *optional*, defaults to 0.01): The least variance.
 
 Returns:

@@ -9,8 +9,8 @@ from hf_bnvae.evaluation import mutual_information, posteriors_from_rows
 
 _DESCRIPTION = """\
 KL divergence in nats of the aggregated posterior of all sentences from the standard normal prior: the mean KL of the
-posteriors, less the mutual information of sentence and latent. Where that information is near the logarithm of the
-number of sentences this is an upper bound.
+posteriors minus the mutual information of sentence and latent. It is an upper bound if the mutual information is near
+the logarithm of the number of sentences.
 """
 
 _CITATION = """\
@@ -24,8 +24,9 @@ _CITATION = """\
 
 _KWARGS_DESCRIPTION = """
 Args:
-    mean (sequence of sequences of `float`): For each sentence the means of its posterior, one a latent dimension.
-    logvar (sequence of sequences of `float`): The logarithms of its variances, likewise.
+    mean (sequence of sequences of `float`): For each sentence the means of its posterior, one for
+        each latent dimension.
+    logvar (sequence of sequences of `float`): For each sentence the logarithms of the variances of its posterior.
     seed (`int`, *optional*, defaults to 0): Seed of the latents, one drawn for each sentence.
 
 Returns:

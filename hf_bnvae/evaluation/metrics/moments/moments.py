@@ -7,8 +7,8 @@ import evaluate
 from hf_bnvae.evaluation import aggregate_moments, posteriors_from_rows
 
 _DESCRIPTION = """\
-First and second moments of the aggregated posterior of all sentences, averaged over the latent dimensions. Where it
-matches the standard normal prior they are 0 and 1.
+First and second moments of the aggregated posterior of all sentences, averaged over the latent dimensions. They are 0
+and 1 if the aggregated posterior matches the standard normal prior.
 """
 
 _CITATION = """\
@@ -22,8 +22,9 @@ _CITATION = """\
 
 _KWARGS_DESCRIPTION = """
 Args:
-    mean (sequence of sequences of `float`): For each sentence the means of its posterior, one a latent dimension.
-    logvar (sequence of sequences of `float`): The logarithms of its variances, likewise.
+    mean (sequence of sequences of `float`): For each sentence the means of its posterior, one for
+        each latent dimension.
+    logvar (sequence of sequences of `float`): For each sentence the logarithms of the variances of its posterior.
 
 Returns:
     aggregate_mean (`float`): Root mean square over dimensions of E[mu].

@@ -8,8 +8,8 @@ import torch
 from hf_bnvae.evaluation import mutual_information, posteriors_from_rows
 
 _DESCRIPTION = """\
-Mutual information of sentence and latent in nats, under the aggregated posterior of all sentences: what the latents
-say about which sentence they are of. It cannot exceed the logarithm of the number of sentences.
+Mutual information of sentence and latent in nats, under the aggregated posterior of all sentences: how well a
+latent tells from which sentence it was encoded. It cannot exceed the logarithm of the number of sentences.
 """
 
 _CITATION = """\
@@ -23,14 +23,16 @@ _CITATION = """\
 
 _KWARGS_DESCRIPTION = """
 Args:
-    mean (sequence of sequences of `float`): For each sentence the means of its posterior, one a latent dimension.
-    logvar (sequence of sequences of `float`): The logarithms of its variances, likewise.
+    mean (sequence of sequences of `float`): For each sentence the means of its posterior, one for
+        each latent dimension.
+    logvar (sequence of sequences of `float`): For each sentence the logarithms of the variances of its posterior.
     seed (`int`, *optional*, defaults to 0): Seed of the latents, one drawn for each sentence.
 
 Returns:
     mutual_information (`float`): In nats.
     mutual_information_error (`float`): Its Monte-Carlo standard error, in nats.
-    log_num_sentences (`float`): What it cannot exceed, in nats. Within 1 nat of it, it is a lower bound.
+    log_num_sentences (`float`): The most that the estimate can be, in nats. An estimate within 1 nat of it is a lower
+        bound.
 """
 
 

@@ -7,8 +7,8 @@ import evaluate
 from hf_bnvae.evaluation import self_bleu
 
 _DESCRIPTION = """\
-How alike texts are, from 0 to 100: the mean of each text's BLEU with all others as its references, as sacreBLEU
-computes it. 100 where each has its double; the lower, the more diverse.
+How similar texts are to one another, from 0 to 100: the mean BLEU of each text with all other texts as references, as
+sacreBLEU computes it. Lower is more diverse; 100 means that each text has a duplicate.
 """
 
 _CITATION = """\
