@@ -54,8 +54,8 @@ def test_posteriors_are_sampled_where_asked_for_and_by_a_seed(model, texts):
     assert many.std().item() == pytest.approx(std, rel=0.15)
 
 
-def test_texts_of_as_many_tokens_share_a_batch_whatever_their_letters(model, monkeypatch):
-    """Letters that the tokenizer does not know are a token each, the words of its corpus have several."""
+def test_texts_with_similar_numbers_of_tokens_share_a_batch_whatever_their_letters(model, monkeypatch):
+    """A letter that the tokenizer does not know is one token. A token of its corpus has several letters."""
     texts = [
         text for i in range(12) for text in ("\u00fc" * (3 + i), "The food likes fresh bread again . " * (1 + i % 2))
     ]

@@ -6,6 +6,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 from transformers import (
     AutoModel,
+    BertConfig,
     BertModel,
     DistilBertConfig,
     GPT2Config,
@@ -181,7 +182,7 @@ def test_given_latents_are_decoded_as_they_are(make_model, batch):
 
 @pytest.mark.parametrize("posterior", POSTERIOR_HEADS)
 def test_every_parameter_gets_a_gradient(make_model, batch, posterior):
-    """One without would keep DDP from synchronising; BERT's pooler is dropped for that reason."""
+    """DDP does not synchronise with a parameter that gets no gradient. So the model drops BERT's pooler."""
     model = make_model(posterior=posterior).train()
     model(**batch).loss.backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
@@ -261,7 +262,7 @@ def test_a_truncated_weights_file_is_refused(make_model, tmp_path):
 
 
 def test_missing_parameters_start_at_their_initial_values(make_model, tmp_path):
-    """Loading initialises what a file lacks; a constant set anywhere but in `_init_weights` would be lost."""
+    """Loading initialises what a file lacks, by `_init_weights`. A constant set elsewhere would be lost."""
     import safetensors.torch
 
     for posterior in ("bn", "bn_mean", "bn_rms"):
@@ -476,6 +477,12 @@ def test_encoder_outputs_carry_the_latents(make_model):
 
 def test_the_trainer_is_told_not_to_scale_the_loss(make_model):
     assert make_model().accepts_loss_kwargs is False
+
+
+def test_the_networks_are_of_the_configured_classes(make_model):
+    model = make_model()
+    assert isinstance(model.config.encoder, BertConfig) and isinstance(model.encoder, BertModel)
+    assert isinstance(model.config.decoder, GPT2Config) and isinstance(model.decoder, GPT2LMHeadModel)
 
 
 @pytest.mark.parametrize("posterior", ["gaussian", "bn_rms"])
