@@ -2,9 +2,12 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """How often a call of the model goes from one file of this package to another one.
 
-A reader who follows a call needs a new file each time. The script makes three calls of a tiny random model (BERT and
-GPT-2, two layers each) and counts for each of them: a training pass with sentences that share rows (`packed`), the
-same pass with padded rows (`padded`), and `model.reconstruct(texts)`.
+A reader who follows a call needs another file each time. The script builds a tiny random model (BERT and GPT-2, two
+layers each) and counts for three calls:
+
+    packed       a training pass, with sentences that share rows
+    padded       the same pass with padded rows
+    reconstruct  `model.reconstruct(texts)`, which encodes eight texts and generates four tokens for each
 
 How the script counts: a profiler (`sys.setprofile`) sees each start and each end of a Python function. Each time it
 notes the file of the function that runs from then on. Functions outside of this package are left out. The figure is
@@ -14,7 +17,7 @@ whether or not torch stands between them, and a call from a.py into torch and ba
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -94,22 +97,23 @@ def files_on_the_way(call: Callable[[], Any]) -> list[str]:
     return files[:1] + [file for before, file in pairwise(files) if file != before]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", action="store_true", help="Print the files, too, in the order of the way.")
-    args = parser.parse_args()
-    model = build_model()
+def calls(model: BNVAEModel) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Each call with its name. The model has the mode and the setting of the call until the next one is asked for."""
     texts = [" ".join(WORDS[(length + place) % len(WORDS)] for place in range(length)) for length in TEXT_LENGTHS]
     batch = model.processor(texts, return_tensors="pt")
-    for name in ("packed", "padded", "reconstruct"):
-        model.train(name != "reconstruct").config.pack_sentences = name != "padded"
+    model.train()
+    yield "packed", lambda: model(**batch)
+    model.config.pack_sentences = False
+    yield "padded", lambda: model(**batch)
+    model.eval().config.pack_sentences = True
+    yield "reconstruct", lambda: model.reconstruct(texts, max_new_tokens=4, min_new_tokens=4)
 
-        def call(is_training: bool = model.training) -> None:
-            if is_training:
-                model(**batch)
-            else:
-                model.reconstruct(texts, max_new_tokens=4, min_new_tokens=4)
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", action="store_true", help="Also print the files, in the order of the way.")
+    args = parser.parse_args()
+    for name, call in calls(build_model()):
         call()  # the first call of a process imports modules
         files = files_on_the_way(call)
         print(f"{name}: {len(files) - 1} changes of file")

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Texts as the encoder side sees them: features and posteriors."""
+"""The encoder's features of texts, and their posteriors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from ..utils.modes import preserved_modes
 @dataclass(frozen=True)
 class EncodedTexts:
     """
-    Texts as a model's encoder side sees them, on the CPU and in the order of the texts.
+    The encoder's features of texts and their posteriors, on the CPU and in the order of the texts.
 
     Args:
-        features (`torch.Tensor` of shape `(texts, hidden_size)`): The encoder's pooled features, which go into the
-            head.
+        features (`torch.Tensor` of shape `(texts, hidden_size)`): The encoder's pooled features, from which the head
+            makes the posteriors.
         mean, logvar (`torch.Tensor` of shape `(texts, latent_size)`): The posteriors.
     """
 
@@ -34,7 +34,8 @@ class EncodedTexts:
         return DiagonalGaussian(self.mean, self.logvar)
 
     def draw(self, seed: int) -> torch.Tensor:
-        """One draw from each posterior, `(texts, latent_size)`: together a sample of the aggregated posterior."""
+        """One draw from each posterior, `(texts, latent_size)`. Together they are a sample of the aggregated
+        posterior."""
         return self.posterior.sample(generator=torch.Generator().manual_seed(seed))
 
 
@@ -47,20 +48,20 @@ def encode_corpus(
     show_progress: bool = False,
 ) -> EncodedTexts:
     """
-    Posteriors and encoder features of texts, in evaluation mode, whatever mode the model is in; it is left as it was.
+    Posteriors and encoder features of texts, in evaluation mode. Afterwards the model has its mode of before.
 
     Args:
         model ([`BNVAEModel`]): The model.
         processor ([`BNVAEProcessor`]): Its processor.
         texts (sequence of `str`): The texts.
-        batch_size (`int`, *optional*, defaults to 64): Texts that are encoded at once.
+        batch_size (`int`, *optional*, defaults to 64): The number of texts that are encoded at once.
         show_progress (`bool`, *optional*, defaults to `False`): Whether to draw a progress bar.
 
     Returns:
         [`EncodedTexts`]
 
     Raises:
-        ValueError: for no text, a batch size below 1, or running statistics that were never estimated.
+        ValueError: without a text, for a batch size below 1, and if the running statistics were never estimated.
     """
     if not len(texts):
         raise ValueError("There is no text to encode.")

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The encoder side of a BN-VAE, text to the mean of its posterior, as an ONNX graph for other runtimes.
+"""The encoder side of a BN-VAE as an ONNX graph for other runtimes: from token ids to the posterior.
 
 Needs the extra `onnx`: `pip install 'hf-bnvae[onnx]'`.
 """
@@ -23,15 +23,15 @@ except ImportError as error:
 ONNX_FILE = "model.onnx"
 INPUTS = ("input_ids", "attention_mask")
 OUTPUTS = ("mean", "logvar")
-# What the exported graph may differ by from the model, in mean and standard deviation, where the prior has a standard
-# deviation of 1. Batch normalisation divides by what may be a small deviation, and single precision with it.
+# The largest difference between graph and model, in mean and standard deviation. (The prior has a standard deviation
+# of 1.) Batch normalisation may divide by a small deviation, which enlarges the rounding of single precision.
 TOLERANCE = 1e-3
-# The greatest size that the tracer is told of; the graph itself has none.
+# The largest batch that the exporter is told. The graph itself has no limit.
 MAX_BATCH = 65536
 
 
 class _EncoderSide(nn.Module):
-    """Token ids and mask, each `(batch, length)`, to mean and log variance, each `(batch, latent_size)`."""
+    """From token ids and mask, each `(batch, length)`, to mean and log variance, each `(batch, latent_size)`."""
 
     def __init__(self, model: BNVAEModel) -> None:
         super().__init__()
@@ -50,20 +50,20 @@ def export_encoder_side(model: BNVAEModel, folder: str | Path) -> Path:
     Write encoder and posterior head as `model.onnx`, with the encoder's tokenizer beside it.
 
     The graph takes `input_ids` and `attention_mask`, int64 of shape `(batch, length)`, and gives `mean` and `logvar`,
-    float32 of shape `(batch, latent_size)`. Batch and length are free, up to the positions of the encoder. Before it
-    is kept, it is run on texts of other sizes than it was traced with and compared with the model.
+    float32 of shape `(batch, latent_size)`. It takes any batch size, and any length up to the positions of the
+    encoder. The function compares the graph with the model on batches of several sizes before it keeps the graph.
 
     Args:
         model ([`BNVAEModel`]): The model, with its processor attached. It stays as it is.
-        folder (`str` or `Path`): Where to write; it must be empty, or not exist yet.
+        folder (`str` or `Path`): Where to write. The folder must be empty, or not exist yet.
 
     Returns:
         `Path`: the graph's file.
 
     Raises:
-        ValueError: for a folder that holds something, a model without processor, or one whose running statistics were
-            never estimated.
-        RuntimeError: if the graph gives other latents than the model; nothing is kept then.
+        ValueError: for a folder that is not empty, a model without processor, and running statistics that were never
+            estimated.
+        RuntimeError: if the graph gives other latents than the model. The function then keeps nothing.
     """
     path = Path(folder)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -73,7 +73,7 @@ def export_encoder_side(model: BNVAEModel, folder: str | Path) -> Path:
     model.posterior.require_estimated()
     side = _EncoderSide(copy.deepcopy(model).float().cpu()).eval()
     positions = getattr(model.config.encoder, "max_position_embeddings", None)
-    # Positions that padding takes in some architectures are not for texts.
+    # Some architectures use two positions for padding.
     most = None if positions is None else positions - 2
     sizes = {0: torch.export.Dim("batch", max=MAX_BATCH), 1: torch.export.Dim("length", max=most)}
     program = torch.onnx.export(
@@ -99,7 +99,7 @@ def export_encoder_side(model: BNVAEModel, folder: str | Path) -> Path:
 
 
 def _random_inputs(model: BNVAEModel, batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids at random, and a mask that leaves each sentence another number of them."""
+    """Random token ids, and a mask that leaves each sentence a different number of them."""
     generator = torch.Generator().manual_seed(batch * 1000 + length)
     ids = torch.randint(model.config.encoder.vocab_size, (batch, length), generator=generator)
     kept = length - torch.arange(batch) % length
@@ -123,5 +123,5 @@ def _require_same_outputs(side: _EncoderSide, file: Path, model: BNVAEModel, len
             if not difference <= TOLERANCE:
                 raise RuntimeError(
                     f"The exported graph gives another {name} than the model, by {difference:.2g} for {batch} texts "
-                    f"of {length} tokens, where {TOLERANCE:g} is allowed. It was not kept."
+                    f"of {length} tokens, and {TOLERANCE:g} is allowed. The graph was not kept."
                 )

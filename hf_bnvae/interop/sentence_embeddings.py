@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""A SentenceTransformer of a BN-VAE's encoder side, whose embeddings are the means of the posteriors.
+"""A SentenceTransformer made of a BN-VAE's encoder side. Its embeddings are the means of the posteriors.
 
 Needs the extra `embeddings`: `pip install 'hf-bnvae[embeddings]'`.
 """
@@ -28,7 +28,7 @@ class BNVAEEncoderModel(BNVAEEncoderSide):
     """
     Encoder and posterior head of a [`BNVAEModel`], without its decoder.
 
-    A cast (`half()`, `to(torch.bfloat16)`) is one of the encoder: the head stays as it is, in float32.
+    A cast (`half()`, `to(torch.bfloat16)`) changes the encoder only. The head stays in float32.
 
     Args:
         config ([`BNVAEConfig`]): The configuration of the whole model.
@@ -43,9 +43,10 @@ class BNVAEEncoderModel(BNVAEEncoderSide):
 
     @classmethod
     def from_model(cls, model: BNVAEModel) -> "BNVAEEncoderModel":
-        """The encoder side of `model`, with which it shares its weights."""
+        """The encoder side of `model`. The two share their weights."""
         config = copy.deepcopy(model.config)
-        # Of a model that was saved or loaded: the code of whole models, which this one has not beside it.
+        # A model that was saved or loaded names the code of whole models here. A folder of this model has no such
+        # code.
         for name in ("auto_map", "custom_pipelines"):
             vars(config).pop(name, None)
         with torch.device("meta"):
@@ -66,22 +67,21 @@ class BNVAEEncoderModel(BNVAEEncoderSide):
 
 class LatentEmbedding(InputModule):
     """
-    The one module of the SentenceTransformer that [`sentence_transformer`] makes: texts in, means of their posteriors
-    out.
+    The single module of the SentenceTransformer that [`sentence_transformer`] makes: from texts to the means of their
+    posteriors.
 
-    In training mode a batch-normalised head (`bn`, `bn_rms`, `bn_mean`) uses the statistics of the batch that it is
-    given, and updates its running ones. A trainer of sentence-transformers passes each column of a data set by itself,
-    so anchors and positives would be normalised apart from each other, and an embedding depend on its batch;
-    `SentenceTransformer.encode` is always in evaluation mode. Freezing weights does not prevent it, as batch
-    normalisation is a matter of the mode.
+    `SentenceTransformer.encode` always uses evaluation mode. In training mode a batch-normalised head (`bn`, `bn_rms`,
+    `bn_mean`) uses the statistics of the batch, and updates its running statistics. A trainer of sentence-transformers
+    passes each column of a data set separately. It would normalise anchors and positives by different statistics, and
+    an embedding would depend on its batch. Frozen weights do not prevent this, since the mode decides.
 
     Args:
         model ([`BNVAEEncoderModel`]): Encoder and posterior head.
         tokenizer (`PreTrainedTokenizerBase`): The encoder's tokenizer.
     """
 
-    # A config.json at the root of a folder would make AutoModel take it for a whole BNVAEModel, and draw a decoder at
-    # random.
+    # With a config.json at the root of the folder, AutoModel would take it for a whole BNVAEModel with a random
+    # decoder.
     save_in_root = False
 
     def __init__(self, model: BNVAEEncoderModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -91,7 +91,7 @@ class LatentEmbedding(InputModule):
 
     @property
     def max_seq_length(self) -> int:
-        """The most tokens of a text, special ones included; what is behind them is cut off."""
+        """The largest number of tokens of a text, with special tokens. Longer texts are cut."""
         return self.tokenizer.model_max_length
 
     @max_seq_length.setter
@@ -107,18 +107,18 @@ class LatentEmbedding(InputModule):
         """
         Args:
             inputs (sequence of `str`): Texts.
-            prompt (`str`, *optional*): What to put ahead of each.
-            task (`str`, *optional*): "query" or "document", which are embedded alike.
+            prompt (`str`, *optional*): What to put ahead of each text.
+            task (`str`, *optional*): "query" or "document". It changes nothing.
 
         Returns:
             `dict`: `input_ids` and `attention_mask`, each `(batch, length)`.
 
         Raises:
-            ValueError: for anything but texts, such as pairs of them.
+            ValueError: for an input that is no text, such as a pair of texts.
         """
         for text in inputs:
             if not isinstance(text, str):
-                raise ValueError(f"Only texts can be embedded, each a string of its own, got {text!r}.")
+                raise ValueError(f"Only texts can be embedded, each as one string, got {text!r}.")
         encoded = self.tokenizer(
             [(prompt or "") + text for text in inputs],
             truncation=True,
@@ -129,7 +129,7 @@ class LatentEmbedding(InputModule):
         return {name: encoded[name] for name in ("input_ids", "attention_mask")}
 
     def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """`features` and `sentence_embedding`, `(batch, latent_size)`, in float32, or float64 where the encoder is."""
+        """`features` and `sentence_embedding`, `(batch, latent_size)`, in float32, or in float64 if the encoder is."""
         posterior = self.model.encode(features["input_ids"], features["attention_mask"])
         return {**features, "sentence_embedding": posterior.mode()}
 
@@ -137,7 +137,7 @@ class LatentEmbedding(InputModule):
         """Write weights (safetensors), configuration and tokenizer to the folder `output_path`.
 
         Raises:
-            ValueError: for `safe_serialization=False`, which asks for a pickle.
+            ValueError: for `safe_serialization=False`, which would write a pickle.
         """
         if not safe_serialization:
             raise ValueError("Weights are written as safetensors only. Leave safe_serialization at True.")
@@ -161,9 +161,9 @@ class LatentEmbedding(InputModule):
         """The module that `save` wrote to the folder `subfolder` of a folder or a Hub repository.
 
         Args:
-            model_name_or_path, subfolder, token, cache_folder, revision, local_files_only: Where it is.
-            model_kwargs (`dict`, *optional*): Arguments of the model's loading (`dtype`, `attn_implementation`, ...).
-            processor_kwargs (`dict`, *optional*): Arguments of the tokenizer's loading (`model_max_length`, ...).
+            model_name_or_path, subfolder, token, cache_folder, revision, local_files_only: Where the module is.
+            model_kwargs (`dict`, *optional*): Arguments for loading the model (`dtype`, `attn_implementation`, ...).
+            processor_kwargs (`dict`, *optional*): Arguments for loading the tokenizer (`model_max_length`, ...).
             config_kwargs (`dict`, *optional*): Fields of the configuration to override (`chunk_size`, ...).
         """
         location = {
@@ -182,29 +182,28 @@ class LatentEmbedding(InputModule):
 
 def sentence_transformer(model: BNVAEModel, processor: BNVAEProcessor) -> SentenceTransformer:
     """
-    A SentenceTransformer of a model's encoder side: a text's embedding is the mean of its posterior.
+    A SentenceTransformer made of a model's encoder side. The embedding of a text is the mean of its posterior.
 
-    It compares embeddings by their Euclidean distance, negated. A latent is a point under the standard normal prior,
-    whose unit is the same in every direction, and the decoder reads where that point lies, not its direction alone.
-    Close to the origin, where posteriors that say little about their text have their means, the direction is noise,
-    to which the cosine would give full weight. Set `similarity_fn_name = "cosine"` on the result to choose otherwise.
+    Similarity is the negative Euclidean distance. A latent is a point under the standard normal prior, which has the
+    same unit in every direction, and the decoder uses the whole point and not only its direction. Posteriors that say
+    little about their text have means close to the origin. Their direction is noise, and the cosine would give it full
+    weight. Set `similarity_fn_name = "cosine"` on the result to use the cosine.
 
-    Encoder and head are shared with `model`, not copied, so moving, casting or training one of the two changes the
-    other. The decoder is neither held nor saved; the tokenizer is a copy.
+    The result and `model` share encoder and head. So a move, a cast or a training of one changes the other. The result
+    neither holds nor saves the decoder. The tokenizer is a copy.
 
     Args:
         model ([`BNVAEModel`]): The model, in evaluation mode.
-        processor ([`BNVAEProcessor`]): Its processor, of which the encoder's tokenizer is used.
+        processor ([`BNVAEProcessor`]): Its processor. The result uses the encoder's tokenizer.
 
     Returns:
-        `SentenceTransformer`: on the device of `model`, with embeddings of size `latent_size` in float32. What its
-        `save_pretrained` writes is loaded by `SentenceTransformer(folder, trust_remote_code=True)`: the flag is needed
-        as the class of the module is not one of sentence-transformers; it is imported from this installed package, and
-        no code is in the folder.
+        `SentenceTransformer`: on the device of `model`, with embeddings of size `latent_size` in float32. Load what
+        its `save_pretrained` writes with `SentenceTransformer(folder, trust_remote_code=True)`. The folder holds no
+        code. The flag allows the import of the module's class from this installed package.
 
     Raises:
-        ValueError: if the model is in training mode, if the running statistics of its posterior were never estimated,
-            or if the processor's encoder tokenizer has ids that the encoder does not know.
+        ValueError: in training mode, if the running statistics of the posterior were never estimated, or if the
+            encoder's tokenizer has ids that the encoder does not know.
 
     Example:
 
@@ -217,8 +216,8 @@ def sentence_transformer(model: BNVAEModel, processor: BNVAEProcessor) -> Senten
     """
     if model.encoder.training or model.posterior.training:
         raise ValueError(
-            "The model is in training mode, and encoding would put the encoder and the head that it shares with the "
-            "SentenceTransformer into evaluation mode. Call model.eval() first."
+            "The model is in training mode. It shares encoder and head with the SentenceTransformer, whose encode "
+            "would put them into evaluation mode. Call model.eval() first."
         )
     model.posterior.require_estimated()
     tokenizer, vocab_size = getattr(processor, "encoder_tokenizer", None), model.get_input_embeddings().num_embeddings

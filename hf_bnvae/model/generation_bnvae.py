@@ -25,8 +25,8 @@ _REFUSED_ARGUMENTS = {
     "decoder_inputs_embeds": "a prompt is passed as decoder_input_ids",
     "assistant_model": "an assistant would know nothing of the latent",
 }
-# Settings that are not available here. A generation configuration may hold them, too. With each setting stand the
-# values that ask for nothing, and what to do instead.
+# Settings that are not available here, each with the values that switch it off, and what to do instead. A generation
+# configuration may hold them, too.
 _REFUSED_SETTINGS = {
     "output_attentions": ((None, False), "call model.decoder for them, on the tokens generated"),
     "output_hidden_states": ((None, False), "call model.decoder for them, on the tokens generated"),

@@ -1,4 +1,4 @@
-"""Texts as the encoder side sees them, against the model's own encoding."""
+"""The encoder's features of texts and their posteriors, against the model's own methods."""
 
 import pytest
 import torch
@@ -15,9 +15,18 @@ def test_texts_are_encoded_in_their_order_whatever_the_batches(trained_model, pr
     assert not torch.allclose(encoded.mean, encoded.mean.flip(0), atol=1e-2)
 
 
-def test_features_are_what_goes_into_the_head(trained_model, processor, texts):
+def test_features_are_those_of_the_model(trained_model, processor, texts):
     encoded = encode_corpus(trained_model, processor, texts[:20])
-    assert encoded.features.shape == (20, 32)
+    batch = processor(texts[:20], return_tensors="pt")
+    with torch.no_grad():
+        expected = trained_model.features(batch["input_ids"], batch["attention_mask"])
+    assert expected.shape == (20, 32)
+    torch.testing.assert_close(encoded.features, expected)
+    assert not torch.allclose(encoded.features, expected.flip(0), atol=1e-2)  # control: other texts
+
+
+def test_the_head_makes_the_posteriors_from_the_features(trained_model, processor, texts):
+    encoded = encode_corpus(trained_model, processor, texts[:20])
     with torch.no_grad():
         again = trained_model.posterior(encoded.features)
         moved = trained_model.posterior(encoded.features + 0.1)
@@ -30,7 +39,6 @@ def test_the_model_is_left_as_it_was(make_model, processor, texts):
     model.decoder.eval()
     first = encode_corpus(model, processor, texts[:5])
     assert model.training and model.posterior.training and not model.decoder.training
-    assert not model.posterior._forward_pre_hooks
     assert torch.equal(first.mean, encode_corpus(model, processor, texts[:5]).mean)
 
 

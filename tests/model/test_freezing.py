@@ -1,4 +1,4 @@
-"""A frozen network: bit-identical after training, gradients through it those of a training without freezing."""
+"""A frozen network: training leaves it as it is to the bit, and gradients go through it as without freezing."""
 
 import pytest
 import torch

@@ -54,8 +54,8 @@ def test_posteriors_are_sampled_where_asked_for_and_by_a_seed(model, texts):
     assert many.std().item() == pytest.approx(std, rel=0.15)
 
 
-def test_texts_of_as_many_tokens_share_a_batch_whatever_their_letters(model, monkeypatch):
-    """Letters that the tokenizer does not know are a token each, the words of its corpus have several."""
+def test_texts_with_similar_numbers_of_tokens_share_a_batch_whatever_their_letters(model, monkeypatch):
+    """A letter that the tokenizer does not know is one token. A token of its corpus has several letters."""
     texts = [
         text for i in range(12) for text in ("\u00fc" * (3 + i), "The food likes fresh bread again . " * (1 + i % 2))
     ]
@@ -99,25 +99,50 @@ def test_more_texts_than_are_tokenized_at_once_keep_their_order(model, texts):
     assert not torch.allclose(latents[-1], expected[0])  # control: another text's
 
 
-def test_the_round_trip_is_encode_and_generate(model, texts):
-    expected = generated(model, model.encode_texts(texts[:6]))
-    assert model.reconstruct(texts[:6], batch_size=4, **GREEDY) == expected
-    assert model.reconstruct(texts[2], **GREEDY) == expected[2]
+@pytest.fixture
+def round_trip(model, texts):
+    """Texts, their latents, and the decoded latents."""
     latents = model.encode_texts(texts[:6])
-    assert model.reconstruct(latents, **GREEDY) == expected
-    assert model.reconstruct(latents.double().numpy(), **GREEDY) == expected
-    assert model.reconstruct(latents[0], **GREEDY) == expected[0]
-    assert model.reconstruct(latents.tolist(), **GREEDY) == expected
-    assert model.reconstruct(list(latents), **GREEDY) == expected
-    for several in (tuple(texts[:6]), (text for text in texts[:6]), np.array(texts[:6]), pd.Series(texts[:6])):
+    expected = generated(model, latents)
+    assert len(set(expected)) > 1
+    return texts[:6], latents, expected
+
+
+def test_the_round_trip_is_encode_and_generate(model, round_trip):
+    inputs, _, expected = round_trip
+    assert model.reconstruct(inputs, batch_size=4, **GREEDY) == expected
+    assert model.reconstruct(inputs[2], **GREEDY) == expected[2]
+
+
+def test_latents_of_every_form_are_decoded(model, round_trip):
+    _, latents, expected = round_trip
+    for several in (latents, latents.double().numpy(), latents.tolist(), list(latents)):
         assert model.reconstruct(several, **GREEDY) == expected
+    assert model.reconstruct(latents[0], **GREEDY) == expected[0]
+
+
+def test_texts_of_every_form_are_reconstructed(model, round_trip):
+    inputs, _, expected = round_trip
+    for several in (tuple(inputs), (text for text in inputs), np.array(inputs), pd.Series(inputs)):
+        assert model.reconstruct(several, **GREEDY) == expected
+    assert model.reconstruct([]) == []
+
+
+def test_a_generation_configuration_may_ask_for_an_output_object(model, round_trip):
+    _, latents, expected = round_trip
     config = GenerationConfig(max_new_tokens=12, return_dict_in_generate=True)
     assert model.reconstruct(latents, generation_config=config) == expected
-    assert model.reconstruct([]) == [] and len(set(expected)) > 1
+
+
+def test_several_returned_sequences_come_as_lists(model, texts):
     several = model.reconstruct(texts[:3], batch_size=2, num_return_sequences=2, num_beams=2, **GREEDY)
     assert [len(group) for group in several] == [2, 2, 2]
+
+
+def test_a_prompt_begins_every_text(model, texts):
     prompted = model.reconstruct(texts[:3], prompt="The food", **GREEDY)
     assert all(text.startswith("The food") for text in prompted)
+    assert not all(text.startswith("The food") for text in model.reconstruct(texts[:3], **GREEDY))  # control
 
 
 def test_samples_are_decoded_draws_of_the_prior(model):
@@ -135,32 +160,46 @@ def test_samples_are_decoded_draws_of_the_prior(model):
 # --- interpolation ---------------------------------------------------------------------------------------------------
 
 
-def test_linear_steps_are_equal_and_spherical_ones_have_equal_angles():
+def test_linear_steps_are_equal():
     start, end = torch.randn(5, 16), torch.randn(5, 16)
     line = interpolate_latents(start, end, 7)
     assert line.shape == (5, 7, 16)
     torch.testing.assert_close(line.diff(dim=1), ((end - start) / 6)[:, None].expand(5, 6, 16))
-    # On unit vectors an arc stays on the sphere; each step takes a sixth of the angle.
-    start, end = (torch.nn.functional.normalize(side.double(), dim=-1) for side in (start, end))
+
+
+def test_spherical_steps_on_unit_vectors_have_equal_angles_on_the_sphere():
+    start, end = (torch.nn.functional.normalize(torch.randn(5, 16).double(), dim=-1) for _ in range(2))
     arc = interpolate_latents(start, end, 7, "spherical")
     torch.testing.assert_close(arc.norm(dim=-1), torch.ones(5, 7).double())
     steps = (arc[:, 1:] * arc[:, :-1]).sum(-1).arccos()
     torch.testing.assert_close(steps, ((start * end).sum(-1).arccos() / 6)[:, None].expand(5, 6))
-    # A line between the same ends does not: it cuts through the sphere.
+    # Control: the line between the same ends cuts through the sphere.
     assert (interpolate_latents(start, end, 7).norm(dim=-1)[:, 3] < 0.95).all()
-    for path in (arc, interpolate_latents(start, end, 7)):
-        torch.testing.assert_close(path[:, 0], start)
-        torch.testing.assert_close(path[:, -1], end)
 
 
-def test_spherical_by_a_closed_form_and_at_its_limits():
+@pytest.mark.parametrize("method", ["linear", "spherical"])
+def test_both_ends_are_included(method):
+    start, end = torch.randn(5, 16).double(), torch.randn(5, 16).double()
+    path = interpolate_latents(start, end, 7, method)
+    torch.testing.assert_close(path[:, 0], start)
+    torch.testing.assert_close(path[:, -1], end)
+
+
+def test_a_quarter_of_a_circle_has_a_closed_form():
     quarter = interpolate_latents(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 4.0]), 3, "spherical")
     half = math.sqrt(0.5)  # sin 45 degrees, over sin 90 degrees
     torch.testing.assert_close(quarter, torch.tensor([[2.0, 0.0], [2 * half, 4 * half], [0.0, 4.0]]))
+
+
+def test_the_arc_between_parallel_latents_is_the_line():
     same = torch.tensor([1.0, 2.0])
     parallel = interpolate_latents(same, 3 * same, 3, "spherical")
     torch.testing.assert_close(parallel, torch.stack([same, 2 * same, 3 * same]))
     torch.testing.assert_close(interpolate_latents(same, same, 3, "spherical"), same.expand(3, 2))
+
+
+def test_latents_without_a_shortest_arc_are_refused():
+    same = torch.tensor([1.0, 2.0])
     with pytest.raises(ValueError, match="opposite latents"):
         interpolate_latents(same, -same, 3, "spherical")
     with pytest.raises(ValueError, match="length zero"):
@@ -221,11 +260,18 @@ def test_neighbours_are_the_nearest(model, texts, metric):
         assert [n.distance for n in neighbours] == pytest.approx(distances[order].tolist(), abs=1e-4)
     alone = model.neighbours(queries[0], corpus, k=4, metric=metric)
     assert [n.index for n in alone] == [n.index for n in found[0]]
-    by_latents = model.neighbours(torch.from_numpy(wanted), torch.from_numpy(latents), k=1)
-    assert by_latents[0][0].text is None and isinstance(by_latents[0][0], Neighbour)
-    assert model.neighbours(corpus[7], corpus, k=1)[0].index == 7
-    assert len(model.neighbours(corpus[7], corpus[:3])) == 3
-    assert model.neighbours(queries[0], corpus[7], k=1)[0].text == corpus[7]
+
+
+def test_neighbours_by_latents_have_no_text(model, texts):
+    latents = model.encode_texts(texts[:8])
+    ((nearest,),) = model.neighbours(latents[2:3], latents, k=1)
+    assert isinstance(nearest, Neighbour) and nearest.index == 2 and nearest.text is None
+    assert model.neighbours(texts[2], texts[:8], k=1)[0].text == texts[2]  # control
+
+
+def test_a_corpus_smaller_than_k_gives_all_of_its_latents(model, texts):
+    assert len(model.neighbours(texts[7], texts[:3])) == 3
+    assert model.neighbours(texts[0], texts[7], k=1)[0].text == texts[7]
 
 
 def test_small_distances_far_from_the_origin_keep_their_digits(make_model):
@@ -303,7 +349,9 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(make_model, pr
         model.attach_processor(swapped)
     with pytest.raises(ValueError, match="must be a BNVAEProcessor, got"):
         model.attach_processor(processor.tokenizer)
-    # A special token that the model lacks is none of its business, an ordinary one or EOS is.
+
+
+def test_a_special_token_that_the_model_lacks_is_accepted_and_another_token_is_not(make_model, processor):
     other = copy.deepcopy(processor)
     other.tokenizer.add_special_tokens({"extra_special_tokens": ["<image>"]})
     make_model(posterior="gaussian").attach_processor(other)
@@ -312,10 +360,12 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(make_model, pr
         (other.tokenizer.add_tokens if "new_tokens" in change else other.tokenizer.add_special_tokens)(**change)
         with pytest.raises(ValueError, match="its tokenizer has"):
             make_model(posterior="gaussian").attach_processor(other)
-    # Embeddings may be padded to a round size.
+
+
+def test_embeddings_may_be_padded_to_a_round_size(make_model, processor):
+    model = make_model(posterior="gaussian")
     model.decoder.resize_token_embeddings(len(processor.tokenizer) + 8)
-    model.attach_processor(processor)
-    assert model.processor is processor
+    assert model.attach_processor(processor).processor is processor
 
 
 def test_progress_is_shown_for_long_work_and_where_asked_for(model, texts, capsys):

@@ -6,7 +6,6 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 from transformers import (
     AutoModel,
-    AutoModelForCausalLM,
     BertConfig,
     BertModel,
     DistilBertConfig,
@@ -183,7 +182,7 @@ def test_given_latents_are_decoded_as_they_are(make_model, batch):
 
 @pytest.mark.parametrize("posterior", POSTERIOR_HEADS)
 def test_every_parameter_gets_a_gradient(make_model, batch, posterior):
-    """One without would keep DDP from synchronising; BERT's pooler is dropped for that reason."""
+    """DDP does not synchronise with a parameter that gets no gradient. So the model drops BERT's pooler."""
     model = make_model(posterior=posterior).train()
     model(**batch).loss.backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
@@ -263,7 +262,7 @@ def test_a_truncated_weights_file_is_refused(make_model, tmp_path):
 
 
 def test_missing_parameters_start_at_their_initial_values(make_model, tmp_path):
-    """Loading initialises what a file lacks; a constant set anywhere but in `_init_weights` would be lost."""
+    """Loading initialises what a file lacks, by `_init_weights`. A constant set elsewhere would be lost."""
     import safetensors.torch
 
     for posterior in ("bn", "bn_mean", "bn_rms"):
@@ -291,18 +290,34 @@ def pretrained_pair(tmp_path, encoder_config, decoder_config):
 
 def test_pretrained_networks_keep_their_weights(pretrained_pair):
     encoder, decoder, encoder_path, decoder_path = pretrained_pair
-    model = BNVAEModel.from_encoder_decoder_pretrained(
-        encoder_path, decoder_path, decoder={"resid_pdrop": 0.3}, latent_size=5, posterior="bn_rms", rate=4
-    )
-    assert not model.training and model.config.decoder.resid_pdrop == 0.3
-    assert model.decoder.config is model.config.decoder and model.encoder.config is model.config.encoder
+    model = BNVAEModel.from_encoder_decoder_pretrained(encoder_path, decoder_path, latent_size=5)
+    assert not model.training
     expected = {n: t for n, t in encoder.state_dict().items() if not n.startswith("pooler")}
     assert_same_tensors(expected, model.encoder.state_dict())
     assert_same_tensors(decoder.state_dict(), model.decoder.state_dict())
-    assert model.posterior.rate if hasattr(model.posterior, "rate") else model.config.rate == 4
-    dropouts = {m.p for m in model.encoder.modules() if isinstance(m, torch.nn.Dropout)}
-    assert dropouts == {0.0}
+
+
+def test_settings_of_a_pretrained_pair_take_effect(pretrained_pair):
+    *_, encoder_path, decoder_path = pretrained_pair
+    model = BNVAEModel.from_encoder_decoder_pretrained(
+        encoder_path, decoder_path, decoder={"resid_pdrop": 0.3}, latent_size=5, posterior="bn_rms", rate=4
+    )
+    assert model.config.decoder.resid_pdrop == 0.3
     assert 0.3 in {m.p for m in model.decoder.modules() if isinstance(m, torch.nn.Dropout)}
+    assert model.posterior.scale.rate == model.config.rate == 4 and model.posterior.latent_size == 5
+
+
+def test_a_pretrained_pair_has_an_encoder_without_dropout(pretrained_pair):
+    encoder, _, encoder_path, decoder_path = pretrained_pair
+    model = BNVAEModel.from_encoder_decoder_pretrained(encoder_path, decoder_path)
+    assert {m.p for m in model.encoder.modules() if isinstance(m, torch.nn.Dropout)} == {0.0}
+    assert {m.p for m in encoder.modules() if isinstance(m, torch.nn.Dropout)} == {0.1}  # control
+
+
+def test_the_configuration_of_a_pretrained_pair_holds_those_of_its_networks(pretrained_pair):
+    *_, encoder_path, decoder_path = pretrained_pair
+    model = BNVAEModel.from_encoder_decoder_pretrained(encoder_path, decoder_path)
+    assert model.decoder.config is model.config.decoder and model.encoder.config is model.config.encoder
 
 
 def test_pretrained_pair_in_bfloat16_keeps_its_head_in_float32(pretrained_pair, batch):
@@ -396,7 +411,7 @@ def test_autocast_leaves_the_latent_space_in_float32(make_model, batch):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_the_loss_of_a_token_is_that_of_torch(dtype):
-    """Value and gradient, both of them twice; in half precision the loss is in single precision."""
+    """Value and gradient. In half precision the loss is in single precision."""
     logits, labels = torch.randn(20, 300, dtype=dtype, requires_grad=True), torch.randint(300, (20,))
     at_least_single = logits.double() if dtype == torch.float64 else logits.float()
     expected = F.cross_entropy(at_least_single, labels, reduction="none")
@@ -405,16 +420,19 @@ def test_the_loss_of_a_token_is_that_of_torch(dtype):
     assert nll.dtype == expected.dtype and torch.equal(nll, expected)
     upstream = torch.randn(20, dtype=nll.dtype)
     (reference,) = torch.autograd.grad(expected, logits, upstream)
-    for _ in range(2):
+    for _ in range(2):  # the backward pass leaves what it needs for another one
         (gradient,) = torch.autograd.grad(nll, logits, upstream, retain_graph=True)
         assert gradient.dtype == dtype
         torch.testing.assert_close(gradient, reference)
-    with pytest.raises(AssertionError):  # control: that of other labels
+    with pytest.raises(AssertionError):  # control: other labels
         (other,) = torch.autograd.grad(sentence_nll(logits, labels.roll(1)[:, None], scored), logits, upstream)
         torch.testing.assert_close(other, reference)
-    few = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
-    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
-        assert check(lambda values: sentence_nll(values, labels[:4, None] % 6, scored[:4]), few)
+
+
+@pytest.mark.parametrize("check", [torch.autograd.gradcheck, torch.autograd.gradgradcheck])
+def test_derivatives_of_a_tokens_loss_are_those_of_differences(check):
+    few, labels = torch.randn(4, 6, dtype=torch.float64, requires_grad=True), torch.randint(6, (4, 1))
+    assert check(lambda values: sentence_nll(values, labels, torch.ones(4, 1, dtype=torch.bool)), few)
 
 
 def test_the_loss_has_second_derivatives_and_goes_through_torch_func(make_model, batch):
@@ -457,29 +475,39 @@ def test_encoder_outputs_carry_the_latents(make_model):
     torch.testing.assert_close(through, model.decode(latents, ids)[0])
 
 
-def test_loss_type_is_a_mean_over_sentences_for_the_trainer(make_model):
+def test_the_trainer_is_told_not_to_scale_the_loss(make_model):
     assert make_model().accepts_loss_kwargs is False
-    assert isinstance(AutoModelForCausalLM.from_config(make_model().config.decoder), GPT2LMHeadModel)
-    assert isinstance(make_model().config.encoder, BertConfig)
+
+
+def test_the_networks_are_of_the_configured_classes(make_model):
+    model = make_model()
+    assert isinstance(model.config.encoder, BertConfig) and isinstance(model.encoder, BertModel)
+    assert isinstance(model.config.decoder, GPT2Config) and isinstance(model.decoder, GPT2LMHeadModel)
 
 
 @pytest.mark.parametrize("posterior", ["gaussian", "bn_rms"])
 def test_an_encoder_side_is_taken_over_with_its_statistics(make_model, batch, posterior):
     source, model = make_model(posterior=posterior, seed=1).train(), make_model(posterior=posterior, seed=2)
     source(**batch)  # moves running statistics
-    decoder = {name: value.clone() for name, value in model.decoder.state_dict().items()}
     inputs = batch["input_ids"], batch["attention_mask"]
     source.eval(), model.eval()
     assert not torch.equal(model.encode(*inputs).mean, source.encode(*inputs).mean)
     assert model.load_encoder_side(source) is model
-    for one, other in zip(
-        (model.encode(*inputs).mean, model.encode(*inputs).logvar),
-        (source.encode(*inputs).mean, source.encode(*inputs).logvar),
-        strict=True,
-    ):
-        assert torch.equal(one, other)
-    assert all(torch.equal(value, decoder[name]) for name, value in model.decoder.state_dict().items())
+    taken, original = model.encode(*inputs), source.encode(*inputs)
+    assert torch.equal(taken.mean, original.mean) and torch.equal(taken.logvar, original.logvar)
+
+
+def test_decoder_and_injection_stay_when_an_encoder_side_is_taken_over(make_model):
+    source, model = make_model(seed=1), make_model(seed=2)
+    before = {n: t.clone() for n, t in model.state_dict().items() if n.startswith(("decoder", "injection"))}
+    model.load_encoder_side(source)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
     assert not torch.equal(model.injection.memory.weight, source.injection.memory.weight)
+
+
+def test_an_encoder_side_that_is_taken_over_is_a_copy(make_model):
+    source, model = make_model(seed=1), make_model(seed=2)
+    model.load_encoder_side(source)
     with torch.no_grad():
         source.posterior.mean_projection.weight.zero_()
     assert model.posterior.mean_projection.weight.abs().sum() > 0

@@ -1,9 +1,10 @@
-"""Several sentences in one row: every position once, none sees another sentence, and the results of padded rows."""
+"""Several sentences in one row: each position has one place, sees its own sentence only, and gives the results of
+padded rows."""
 
 import pytest
 import torch
 from families import DECODERS, ENCODERS
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_families import assert_same, build, gradients, make_batch
 
@@ -31,38 +32,71 @@ def rows_seen(model, half: str, **kwargs) -> int:
     return rows
 
 
-@given(st.lists(st.integers(0, 90), min_size=1, max_size=60))
-def test_every_position_has_one_place_in_as_few_rows_as_best_fit_finds(lengths):
+LENGTHS = st.lists(st.integers(0, 90), min_size=1, max_size=60)
+
+
+def packed(lengths: list[int]):
+    """The packing, and the number of positions of each sentence. Lengths that are not worth packing are left out."""
     packing = pack_sentences(torch.tensor(lengths))
-    counts = [max(length, 1) for length in lengths]
-    longest, capacity = max(counts), max(*counts, LEAST_WIDTH)
-    if packing is None:
-        # Even without any room left over there would be hardly fewer positions.
-        assert sum(counts) > 0.45 * longest * len(counts)
-        return
-    rows, width = packing.sentences.shape
-    assert longest <= width <= capacity and rows * width <= 0.9 * longest * len(counts)
+    assume(packing is not None)
+    return packing, [max(length, 1) for length in lengths]
+
+
+@given(LENGTHS)
+def test_every_position_has_one_place(lengths):
+    packing, counts = packed(lengths)
     places = packing.index[packing.mask]
     assert len(places) == len(set(places.tolist())) == sum(counts) == int(packing.sentences.ge(0).sum())
-    # Of two rows that are half empty one would have been filled with the other.
+
+
+@given(LENGTHS)
+def test_rows_are_as_few_and_narrow_as_best_fit_finds(lengths):
+    packing, counts = packed(lengths)
+    longest, capacity = max(counts), max(*counts, LEAST_WIDTH)
+    rows, width = packing.sentences.shape
+    assert longest <= width <= capacity and rows * width <= 0.9 * longest * len(counts)
+    # Best fit would have put the sentences of two half-empty rows into one.
     assert rows == 1 or sum(counts) > (rows - 1) * capacity / 2
+
+
+@given(LENGTHS)
+def test_lengths_that_are_not_packed_would_save_little(lengths):
+    counts = [max(length, 1) for length in lengths]
+    # Even rows without empty places would save little.
+    assert pack_sentences(torch.tensor(lengths)) is not None or sum(counts) > 0.45 * max(counts) * len(counts)
+
+
+@given(LENGTHS)
+def test_a_sentence_lies_in_one_piece_in_a_row_of_its_own_members(lengths):
+    packing, counts = packed(lengths)
+    width = packing.sentences.shape[1]
     for number, count in enumerate(counts):
         own = packing.index[number, :count]
-        assert own.tolist() == list(range(own[0], own[0] + count)), "a sentence is in one piece"
+        assert own.tolist() == list(range(own[0], own[0] + count))
         assert packing.sentences.flatten()[own].eq(number).all()
         assert packing.positions.flatten()[own].tolist() == list(range(count))
         (row,) = {int(place) // width for place in own}
         assert number in packing.members[row].tolist()
     assert packing.members.ge(0).sum() == len(counts)
+
+
+@given(LENGTHS)
+def test_values_come_back_from_rows_as_they_went_in(lengths):
+    packing, counts = packed(lengths)
+    longest = max(counts)
     numbers = torch.arange(len(counts) * (longest + 2)).view(len(counts), -1)
     rowed = packing.pack(numbers, fill=-7)
     assert rowed[packing.sentences.lt(0)].eq(-7).all()
-    assert torch.equal(
-        packing.unpack(rowed.double().unsqueeze(-1))[packing.mask].squeeze(-1).long(),
-        numbers[:, :longest][packing.mask],
-    )
+    unpacked = packing.unpack(rowed.double().unsqueeze(-1))[packing.mask].squeeze(-1).long()
+    assert torch.equal(unpacked, numbers[:, :longest][packing.mask])
+
+
+@given(LENGTHS)
+def test_sums_are_over_the_positions_of_each_sentence(lengths):
+    packing, counts = packed(lengths)
+    numbers = torch.arange(len(counts) * max(counts)).view(len(counts), -1)
     sums = torch.stack([row[:count].sum() for row, count in zip(numbers, counts, strict=True)])
-    assert torch.equal(packing.sum_by_sentence(rowed.double()).long(), sums)
+    assert torch.equal(packing.sum_by_sentence(packing.pack(numbers).double()).long(), sums)
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
@@ -81,7 +115,7 @@ def test_a_place_sees_its_own_sentence_and_its_own_slot(is_causal, has_slots):
             for key in range(width):
                 expected = own == int(packing.sentences[row, key]) and (key <= query or not is_causal)
                 assert mask[row, query, slots + key] == expected
-    assert mask.any(-1).all(), "attention of a place that sees nothing is no number"
+    assert mask.any(-1).all(), "the attention of a place that sees nothing is no number"
 
 
 def test_rows_of_like_length_are_left_as_they_are():
@@ -124,28 +158,52 @@ def test_what_one_sentence_says_reaches_no_other():
     assert differences[1] > 1e-2 and differences[torch.arange(8) != 1].max() < 1e-9
 
 
-def test_what_cannot_share_rows_is_padded():
-    for encoder in set(ENCODERS) - set(PACKED_ENCODERS):
-        assert rows_seen(build(encoder, "gpt2"), "encoder") == 8
-    for decoder in set(DECODERS) - set(PACKED_DECODERS):
-        for injection in ("memory", "embedding"):
-            assert rows_seen(build("bert", decoder, latent_injection=injection), "decoder") == 8
-    for half in ("encoder", "decoder"):
-        assert rows_seen(build("bert", "gpt2", "eager"), half) == 8
+@pytest.mark.parametrize("encoder", sorted(set(ENCODERS) - set(PACKED_ENCODERS)))
+def test_other_encoders_are_padded(encoder):
+    assert rows_seen(build(encoder, "gpt2"), "encoder") == 8
+
+
+@pytest.mark.parametrize("injection", ["memory", "embedding"])
+@pytest.mark.parametrize("decoder", sorted(set(DECODERS) - set(PACKED_DECODERS)))
+def test_other_decoders_are_padded(decoder, injection):
+    assert rows_seen(build("bert", decoder, latent_injection=injection), "decoder") == 8
+
+
+@pytest.mark.parametrize("half", ["encoder", "decoder"])
+def test_eager_attention_is_padded(half):
+    assert rows_seen(build("bert", "gpt2", "eager"), half) == 8
+    assert rows_seen(build("bert", "gpt2"), half) == 1  # control
+
+
+def test_a_call_with_further_arguments_of_a_network_is_padded():
+    model, ids = build("bert", "gpt2"), make_batch()["input_ids"]
+    assert rows_seen(model, "encoder", token_type_ids=torch.zeros_like(ids)) == 8
+    assert rows_seen(model, "encoder", token_type_ids=None) == 1  # control
+
+
+def test_a_call_for_logits_is_padded():
     model = build("bert", "gpt2")
-    assert rows_seen(model, "decoder") == rows_seen(model, "encoder", token_type_ids=None) == 1
-    empty = make_batch()["attention_mask"]
-    empty[3] = 0
-    assert rows_seen(build("bert", "gpt2", pooling="cls"), "encoder", attention_mask=empty) == 8
     assert rows_seen(model, "decoder", output_logits=True) == 8
-    batch = make_batch()
-    assert rows_seen(model, "encoder", token_type_ids=torch.zeros_like(batch["input_ids"])) == 8
+    assert rows_seen(model, "decoder") == 1  # control
+
+
+def test_an_encoder_with_a_pooler_is_padded():
+    assert rows_seen(build("bert", "gpt2", pooling="pooler"), "encoder") == 8
+
+
+def test_a_sentence_without_a_token_is_padded():
+    mask = make_batch()["attention_mask"]
+    mask[3] = 0
+    assert rows_seen(build("bert", "gpt2", pooling="cls"), "encoder", attention_mask=mask) == 8
+
+
+def test_padding_ahead_of_tokens_or_between_them_is_padded():
+    model, batch = build("bert", "gpt2"), make_batch()
     left = {name: batch[name].flip(1) for name in ("input_ids", "attention_mask")}
     assert rows_seen(model, "encoder", **left) == 8
     gap = batch["attention_mask"].clone()
     gap[1, 3] = 0
     assert rows_seen(model, "encoder", attention_mask=gap) == 8
-    assert rows_seen(build("bert", "gpt2", pooling="pooler"), "encoder") == 8
 
 
 @pytest.mark.parametrize("field", [{"is_decoder": True}, {"chunk_size_feed_forward": 4}])

@@ -16,17 +16,24 @@ def latent_text(trained_folder):
     return pipeline("latent-text", model=trained_folder, device="cpu", **GREEDY)
 
 
-def test_texts_are_reconstructed_in_batches_and_one_by_one(latent_text, texts):
-    expected = [[{"generated_text": text}] for text in latent_text.model.reconstruct(texts[:5], **GREEDY)]
+@pytest.fixture
+def expected(latent_text, texts):
+    return [[{"generated_text": text}] for text in latent_text.model.reconstruct(texts[:5], **GREEDY)]
+
+
+def test_texts_are_reconstructed_in_batches_and_one_by_one(latent_text, texts, expected):
     assert latent_text(texts[:5]) == expected
     assert latent_text(texts[:5], batch_size=2) == expected
     assert latent_text(texts[1]) == expected[1]
+    assert len({str(item) for item in expected}) > 1
+
+
+def test_texts_come_in_every_form_that_pipelines_take(latent_text, texts, expected):
     assert list(latent_text((text for text in texts[:5]), batch_size=2)) == expected
     assert latent_text(tuple(texts[:5])) == expected
     dataset = KeyDataset(Dataset.from_dict({"text": texts[:5]}), "text")
     assert list(latent_text(dataset, batch_size=3)) == expected
     assert latent_text([]) == []
-    assert len({str(item) for item in expected}) > 1
 
 
 def test_latents_are_decoded(latent_text):
@@ -38,38 +45,54 @@ def test_latents_are_decoded(latent_text):
 
 
 def test_generation_arguments_reach_generate(latent_text, texts):
-    several = latent_text(texts[:3], batch_size=2, num_return_sequences=2, do_sample=True, seed=1)
+    settings = {"batch_size": 2, "num_return_sequences": 2, "do_sample": True}
+    several = latent_text(texts[:3], **settings, seed=1)
     assert [len(group) for group in several] == [2, 2, 2]
-    assert several == latent_text(texts[:3], batch_size=2, num_return_sequences=2, do_sample=True, seed=1)
-    assert several != latent_text(texts[:3], batch_size=2, num_return_sequences=2, do_sample=True, seed=2)
-    assert all(g["generated_text"].startswith("My") for (g,) in latent_text(texts[:3], prompt="My"))
-    config = GenerationConfig(num_beams=2, num_return_sequences=2, max_new_tokens=5)
-    for batch_size in (1, 2):
-        groups = latent_text(texts[:2], batch_size=batch_size, generation_config=config)
-        assert [[type(item["generated_text"]) for item in group] for group in groups] == [[str, str]] * 2
+    assert several == latent_text(texts[:3], **settings, seed=1)
+    assert several != latent_text(texts[:3], **settings, seed=2)
     with pytest.raises(ValueError, match="nonsense"):
         latent_text(texts[0], nonsense=1)
 
 
-def test_features_are_the_posteriors_means(trained_folder, texts):
-    text_latent = pipeline("text-latent", model=trained_folder, device="cpu")
-    expected = text_latent.model.encode_texts(texts[:5])
+def test_a_prompt_begins_every_text(latent_text, texts):
+    assert all(g["generated_text"].startswith("My") for (g,) in latent_text(texts[:3], prompt="My"))
+
+
+def test_a_generation_configuration_may_ask_for_several_texts(latent_text, texts):
+    config = GenerationConfig(num_beams=2, num_return_sequences=2, max_new_tokens=5)
     for batch_size in (1, 2):
-        features = text_latent(texts[:5], batch_size=batch_size)
-        assert isinstance(features[0][0], float) and len(features[0]) == 8
-        torch.testing.assert_close(torch.tensor(features, dtype=torch.float64), expected, rtol=1e-5, atol=1e-6)
+        groups = latent_text(texts[:2], batch_size=batch_size, generation_config=config)
+        assert [[type(item["generated_text"]) for item in group] for group in groups] == [[str, str]] * 2
+
+
+@pytest.fixture
+def text_latent(trained_folder):
+    return pipeline("text-latent", model=trained_folder, device="cpu")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_features_are_the_posteriors_means(text_latent, texts, batch_size):
+    expected = text_latent.model.encode_texts(texts[:5])
+    features = text_latent(texts[:5], batch_size=batch_size)
+    assert isinstance(features[0][0], float) and len(features[0]) == 8
+    torch.testing.assert_close(torch.tensor(features, dtype=torch.float64), expected, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(expected[0], expected[1], atol=1e-3)  # control: another text's
+
+
+def test_features_come_as_tensors_where_asked_for(text_latent, texts):
     tensor = text_latent(texts[0], return_tensors=True)
     assert tensor.shape == (8,)
-    torch.testing.assert_close(tensor, expected[0], rtol=1e-5, atol=1e-6)
-    # The way back.
-    assert not torch.allclose(expected[0], expected[1], atol=1e-3)
+    torch.testing.assert_close(tensor, text_latent.model.encode_texts(texts[0]), rtol=1e-5, atol=1e-6)
+
+
+def test_unknown_arguments_of_features_are_refused(text_latent, texts):
     with pytest.raises(ValueError, match="Unknown arguments of TextLatentPipeline: top_k"):
         text_latent(texts[0], top_k=3)
 
 
 def test_a_pipeline_is_saved_with_both_tokenizers_and_loaded_from_the_package(latent_text, texts, tmp_path):
     latent_text.save_pretrained(tmp_path)
-    # There is code for those without the package; with it nobody is asked to trust that.
+    # The folder holds code for users without the package. With the package nobody has to trust this code.
     assert (tmp_path / "pipeline_bnvae.py").exists()
     again = pipeline("latent-text", model=str(tmp_path), device="cpu", **GREEDY)
     assert type(again) is LatentTextPipeline

@@ -217,7 +217,7 @@ def test_delta_head_commits_its_rate_in_every_dimension_of_every_sentence(latent
 
 
 def test_diversity_uncertainty_heads_spread_has_no_gradient_along_itself():
-    """It is renormalised, so that its length says nothing; how it is shared out does."""
+    """The head renormalises the spread. So its length has no effect, and its shares have one."""
     head = random_head(DiversityUncertaintyPosterior, 6, 1).double()
     mean = head(random_features(50, 1).double()).mean
     (gradient,) = torch.autograd.grad((mean * torch.arange(6)).square().sum(), head.spread)
@@ -268,7 +268,7 @@ def test_floor_and_moments_fail_without_normalisation():
 @pytest.mark.parametrize("variance", [1e-4, 1e-9, 1e-14])
 @pytest.mark.parametrize("head_class", [BatchNormPosterior, BatchNormRMSPosterior])
 def test_the_moments_hold_however_little_the_features_vary(head_class, variance):
-    """The features of a new encoder hardly vary. An epsilon of 1e-8 let the floor be escaped there, in trainings."""
+    """The features of a new encoder vary little. With an epsilon of 1e-8 trainings fell below the floor there."""
     head = head_class(4, 4)
     with torch.no_grad():
         head.mean_projection.weight.copy_(torch.eye(4))
@@ -516,7 +516,7 @@ def test_small_batches_warn_once(caplog):
 
 
 def test_at_two_sentences_the_means_are_plus_or_minus_gamma_without_gradient():
-    """Why small batches warn: the derivative of the sign is 0."""
+    """The reason for the warning about small batches: the derivative of the sign is 0."""
     head = BatchNormPosterior(6, 4).double()
     features = torch.randn(2, 6).double()
     posterior = head(features)

@@ -18,8 +18,13 @@ def test_labels_end_in_eos_without_bos_and_are_padded_with_minus_100(processor):
         assert tokenizer.bos_token_id not in real and real.count(tokenizer.eos_token_id) == 1
         assert (row[len(real) :] == -100).all()
     assert tokenizer.decode(labels[0], skip_special_tokens=True).strip() == "The food likes fresh bread ."
+
+
+def test_encoder_ids_begin_with_cls_and_are_padded_where_the_mask_is_0(processor):
+    batch = processor(["The food likes fresh bread .", "My sister"], return_tensors="pt")
     assert batch["input_ids"].shape == batch["attention_mask"].shape
     assert (batch["input_ids"] == processor.encoder_tokenizer.pad_token_id).equal(batch["attention_mask"] == 0)
+    assert not batch["attention_mask"].all()
     assert batch["input_ids"][0, 0] == processor.encoder_tokenizer.cls_token_id
 
 
@@ -28,7 +33,7 @@ def test_one_text_and_several_without_tensors(processor):
     assert single["input_ids"] == several["input_ids"][0] and single["labels"] == several["labels"][0]
 
 
-def test_long_texts_are_cut_to_the_models_positions_and_that_is_said(processor, caplog):
+def test_long_texts_are_cut_to_the_models_positions_with_a_warning(processor, caplog):
     long = "the long winter " * 40
     batch = processor([long, "My sister"])
     assert len(batch["input_ids"][0]) == 32 and batch["input_ids"][0][-1] == processor.encoder_tokenizer.sep_token_id

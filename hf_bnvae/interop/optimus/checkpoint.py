@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The files of a checkpoint of the original Optimus: found, and read with safe loading.
+"""Finding the files of a checkpoint of the original Optimus, and reading them safely.
 
-Its weights are pickled; nothing in a pickle is ever run here.
+The weights are pickled. This module never runs anything in a pickle.
 """
 
 import argparse
@@ -26,18 +26,18 @@ Weights = Literal["full", "halves"]
 HALVES = ("encoder", "decoder")
 CONFIG_FILE = "config.json"
 WEIGHTS_FILES = {"encoder": "pytorch_model.bin", "decoder": "pytorch_model.bin", "full": "training.bin"}
-# The decoder's folder has either of its two, by the machine that it was written on.
+# The decoder's folder has one of the first two files, which depends on the machine that wrote it.
 SETTINGS_FILES = (
     ("decoder", "training_decoder_args.bin"),
     ("decoder", "training_encoder_args.bin"),
     ("encoder", "training_encoder_args.bin"),
 )
-# To whoever has a damaged file.
+# What to do with a damaged file.
 _ADVICE = "Copy or download it again."
 _PART_FOLDER = re.compile(r"checkpoint-(encoder|decoder|full)-(\d+)")
 
-# Beside tensors and plain values a checkpoint holds its training's settings: a namespace with a device in it, and with
-# beta, an element of a NumPy array, whose constructor changed its name in NumPy 2.
+# A checkpoint holds tensors, plain values, and the settings of its training: a namespace that holds a device, and beta
+# as an element of a NumPy array. The constructor of such an element changed its name in NumPy 2.
 _NUMPY_SCALAR = np.float64(0).__reduce__()[0]
 SAFE_GLOBALS = [
     argparse.Namespace,
@@ -52,7 +52,7 @@ SAFE_GLOBALS = [
 @dataclass(frozen=True)
 class OptimusCheckpoint:
     """
-    Where the files of one checkpoint are, or would be.
+    The paths of one checkpoint's files, whether the files exist or not.
 
     Args:
         root (`Path`): The folder that holds the folders of its parts, `checkpoint-{encoder,decoder,full}-<step>`.
@@ -63,15 +63,15 @@ class OptimusCheckpoint:
     step: int
 
     def file(self, part: str, name: str) -> Path:
-        """A file of `"encoder"`, `"decoder"` or `"full"`."""
+        """The path of a file of `"encoder"`, `"decoder"` or `"full"`."""
         return self.root / f"checkpoint-{part}-{self.step}" / name
 
     def weights_file(self, part: str) -> Path:
-        """The file that holds the weights of a part."""
+        """The path of the weights of a part."""
         return self.file(part, WEIGHTS_FILES[part])
 
     def read_config(self, half: str) -> dict[str, Any]:
-        """What the `config.json` of `"encoder"` or `"decoder"` holds."""
+        """The content of the `config.json` of `"encoder"` or `"decoder"`."""
         return read_json(self.file(half, CONFIG_FILE), _ADVICE)
 
     def has_weights(self, *parts: str) -> bool:
@@ -81,14 +81,14 @@ class OptimusCheckpoint:
 
 def find_optimus_checkpoint(path: str | Path, step: int | None = None) -> OptimusCheckpoint:
     """
-    The checkpoint in a folder: the folder of one, as it was released, or a training's output folder.
+    The checkpoint in a folder: the folder of a checkpoint, as in the release, or the output folder of a training.
 
     Args:
-        path (`str`): The folder. Its parts are in it, or in its folders `checkpoint-<step>`.
-        step (`int`, *optional*): Which of several.
+        path (`str`): The folder. The parts of the checkpoint lie in it, or in its folders `checkpoint-<step>`.
+        step (`int`, *optional*): Which of several checkpoints to take.
 
     Raises:
-        ValueError: if there is none, not this one, or more than one to choose from.
+        ValueError: if the folder holds no checkpoint, none of this step, or several without a `step` to choose one.
     """
     path = Path(path)
     if not path.is_dir():
@@ -138,15 +138,15 @@ def read_checkpoint(
 
     Args:
         checkpoint ([`OptimusCheckpoint`]): The checkpoint.
-        weights (`str`, *optional*): `"full"` for those of the full checkpoint, the default where there are any, or
-            `"halves"` for those that encoder and decoder were saved with.
+        weights (`str`, *optional*): `"full"` for the weights in the full checkpoint, the default if it exists, or
+            `"halves"` for the weights in the folders of encoder and decoder.
 
     Returns:
-        `tuple`: the weights, as `encoder.*` and `decoder.*`; the settings, `None` where they are not there or hold
-        what is not read; and the files of the weights.
+        `tuple`: the weights, as `encoder.*` and `decoder.*`; the settings, or `None` if they are missing or cannot be
+        read safely; and the files of the weights.
 
     Raises:
-        ValueError: if a file is missing, damaged, or holds what could run code.
+        ValueError: if a file is missing, is damaged, or could run code.
     """
     parts = _choose_parts(checkpoint, weights)
     state, settings = {}, None
@@ -161,10 +161,10 @@ def read_checkpoint(
 
 def load_safely(file: Path) -> Any:
     """
-    What a file of torch holds, of any age, on the CPU, if it is made of tensors, plain values and training settings.
+    The content of a torch file, old or new, on the CPU. The file may hold tensors, plain values and training settings.
 
     Raises:
-        ValueError: if it holds anything else, or is damaged. Nothing in it was run.
+        ValueError: if the file holds anything else, or is damaged. The function runs nothing in the file.
     """
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS):
@@ -172,7 +172,7 @@ def load_safely(file: Path) -> Any:
     except OSError:
         raise
     except Exception as error:
-        # Bytes that are no pickle make the unpickler fail in any way.
+        # For bytes that are no pickle, the unpickler may raise any error.
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:
             raise ValueError(
@@ -183,7 +183,7 @@ def load_safely(file: Path) -> Any:
         with open(file, "rb") as stream:
             start = stream.read(24)
         reason = type(error).__name__
-        if not isinstance(error, pickle.UnpicklingError):  # of which torch says to load it unsafely
+        if not isinstance(error, pickle.UnpicklingError):  # torch's message advises unsafe loading
             reason += f": {str(error).partition(chr(10))[0]}"
         raise ValueError(
             f"{file} is no file of torch, or is damaged or cut off ({reason}); it "
@@ -192,7 +192,7 @@ def load_safely(file: Path) -> Any:
 
 
 def _as_state(value: Any, file: Path) -> dict[str, torch.Tensor]:
-    """A state, without the prefix that data-parallel training puts ahead of its names."""
+    """The weights in `value`, without the prefix that data-parallel training puts ahead of their names."""
     if not isinstance(value, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items()
     ):
@@ -221,7 +221,7 @@ def _read_half(checkpoint: OptimusCheckpoint, half: str) -> dict[str, torch.Tens
 
 
 def _read_settings(checkpoint: OptimusCheckpoint) -> argparse.Namespace | None:
-    """The training's settings beside the halves, where they are."""
+    """The settings of the training beside the halves, or `None`."""
     for half, name in SETTINGS_FILES:
         file = checkpoint.file(half, name)
         if not file.is_file():
@@ -237,7 +237,7 @@ def _read_settings(checkpoint: OptimusCheckpoint) -> argparse.Namespace | None:
 
 
 def _warn_about_other_halves(checkpoint: OptimusCheckpoint, state: Mapping[str, torch.Tensor]) -> None:
-    """Say so where a half was saved with other weights than the full checkpoint, which are those that are taken."""
+    """Warn if a half holds other weights than the full checkpoint. The conversion takes the full checkpoint's."""
     for half in HALVES:
         file = checkpoint.weights_file(half)
         if not file.is_file():
@@ -262,7 +262,7 @@ def _warn_about_other_halves(checkpoint: OptimusCheckpoint, state: Mapping[str, 
 
 
 def _choose_parts(checkpoint: OptimusCheckpoint, weights: Weights | None) -> tuple[str, ...]:
-    """The parts whose weights to take; all files that this needs are there."""
+    """The parts whose weights to take, after a check that all necessary files exist."""
     parts = ("full",) if weights == "full" or (weights is None and checkpoint.has_weights("full")) else HALVES
     files = [checkpoint.file(half, CONFIG_FILE) for half in HALVES]
     files += [checkpoint.weights_file(part) for part in parts]

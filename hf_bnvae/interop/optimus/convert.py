@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Checkpoints of the original Optimus (Li et al., EMNLP 2020) as folders of a [`BNVAEModel`].
+"""Conversion of checkpoints of the original Optimus (Li et al., EMNLP 2020) into folders of a [`BNVAEModel`].
 
-What is written computes what the original computes: posteriors, logits, losses, greedy texts.
+The converted model has the same posteriors, logits, losses and greedy texts as the original.
 """
 
 import argparse
@@ -27,7 +27,7 @@ logger = logging.get_logger(__name__)
 
 Injection = Literal["both", "memory", "embedding"]
 
-# What the shapes of weights do not tell must not be left to a default. The encoder's dropouts follow encoder_dropout.
+# Fields that a checkpoint must hold, since a default could be wrong. The encoder's dropouts follow encoder_dropout.
 ENCODER_FIELDS = (
     "vocab_size",
     "hidden_size",
@@ -58,7 +58,7 @@ ENCODER_PAD_ID = 0
 # The last ids of the decoder's vocabulary, in this order.
 SPECIAL_TOKENS = {"pad_token": "<PAD>", "bos_token": "<BOS>", "eos_token": "<EOS>"}
 
-# Where a weight has another name in the original. Of the encoder's map the first half of the rows gives the mean.
+# Weights that have another name in the original. The first half of the rows of the encoder's map gives the mean.
 POSTERIOR_MAP = "encoder.linear.weight"
 POSTERIOR_WEIGHTS = ("posterior.mean_projection.weight", "posterior.scale_projection.weight")
 POSTERIOR_BIASES = ("posterior.mean_projection.bias", "posterior.scale_projection.bias")
@@ -71,20 +71,20 @@ _OUTPUT_EMBEDDINGS, _INPUT_EMBEDDINGS = "decoder.lm_head.weight", "decoder.trans
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# What a checkpoint says, as functions of it
+# Configuration, injection and weights
 # --------------------------------------------------------------------------------------------------------------------
 
 
 def optimus_config(encoder: Mapping[str, Any], decoder: Mapping[str, Any], latent_injection: Injection) -> BNVAEConfig:
     """
-    The configuration of the same model here.
+    The configuration of a [`BNVAEModel`] for an Optimus.
 
     Args:
-        encoder, decoder (`Mapping[str, Any]`): What the original's two `config.json` hold.
-        latent_injection (`str`): `"both"`, `"memory"` or `"embedding"`, which they do not say.
+        encoder, decoder (`Mapping[str, Any]`): The contents of the original's two `config.json`.
+        latent_injection (`str`): `"both"`, `"memory"` or `"embedding"`. The two files do not say it.
 
     Raises:
-        ValueError: for what is missing or cannot be.
+        ValueError: for missing fields, and for values that are not possible.
     """
     for name, values, fields in (
         ("encoder", encoder, ENCODER_FIELDS),
@@ -116,16 +116,16 @@ def optimus_config(encoder: Mapping[str, Any], decoder: Mapping[str, Any], laten
 
 def saved_injection(settings: argparse.Namespace | None) -> Injection | None:
     """
-    How the latent entered the decoder in a training, `None` where its settings do not tell.
+    How the latent entered the decoder in a training, or `None` if the settings do not say it.
 
-    A decoder that was loaded from a checkpoint of Optimus (`use_pretrained_model`) always had both ways, whatever the
-    other settings say.
+    A decoder that was loaded from a checkpoint of Optimus (`use_pretrained_model`) always had both ways, even if the
+    other settings say something else.
 
     Args:
         settings (`argparse.Namespace`, *optional*): The settings that were saved.
 
     Raises:
-        ValueError: if it had none.
+        ValueError: if the settings leave the latent no way into the decoder.
     """
     if getattr(settings, "use_pretrained_model", False):
         return "both"
@@ -146,18 +146,18 @@ def convert_state_dict(
     original: Mapping[str, torch.Tensor], template: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """
-    The original's weights under the names and in the order of a [`BNVAEModel`]'s.
+    The original's weights with the names of a [`BNVAEModel`], and in its order.
 
     Args:
         original (`Mapping[str, torch.Tensor]`): All weights of the original, `encoder.*` and `decoder.*`.
-        template (`Mapping[str, torch.Tensor]`): The state of the model that is to take them, for names and shapes.
+        template (`Mapping[str, torch.Tensor]`): The state of the new model, which gives names and shapes.
 
     Returns:
-        `dict[str, torch.Tensor]`: A state for each entry of `template`. The head's biases, which the original has not,
-        are 0; the injection that the model has not, and the causal masks, are left out.
+        `dict[str, torch.Tensor]`: A tensor for each entry of `template`. The original has no biases in its head, so
+        they are 0. Causal masks, and an injection that the model does not have, are left out.
 
     Raises:
-        ValueError: with all names that are missing, unexpected or of another shape, if there are any.
+        ValueError: with all names that are missing, unexpected or of another shape.
     """
     converted, missing, misshapen = {}, [], []
     known = set(INJECTION_WEIGHTS.values())
@@ -191,7 +191,7 @@ def convert_state_dict(
 
 
 def _choose_injection(asked: Injection | None, settings: argparse.Namespace | None) -> Injection:
-    """What is asked for, or else what was trained, or else both."""
+    """The injection that the caller asks for. By default the one of the training, and both ways if it is unknown."""
     if asked is None:
         saved = saved_injection(settings)
         if saved is None:
@@ -221,16 +221,16 @@ def optimus_processor(
     The processor that makes the original's token ids.
 
     Args:
-        encoder_tokenizer (`str`): Hub name or folder of BERT's.
-        decoder_tokenizer (`str`): Hub name or folder of GPT-2's, which is given `<PAD>`, `<BOS>` and `<EOS>`, and a
-            space ahead of each text, as the original's time did.
+        encoder_tokenizer (`str`): Hub name or folder of BERT's tokenizer.
+        decoder_tokenizer (`str`): Hub name or folder of GPT-2's tokenizer. It gets `<PAD>`, `<BOS>` and `<EOS>`, and
+            puts a space ahead of each text, as the original does.
         config ([`BNVAEConfig`]): The model's configuration.
         do_lower_case (`bool`, *optional*, defaults to `False`): Whether the encoder was trained on lower case.
 
     Raises:
-        ValueError: for tokenizers that cannot be loaded, or that are not the model's.
+        ValueError: for tokenizers that cannot be loaded, or that belong to another model.
     """
-    # A folder with vocab.txt alone does not say it, and Transformers would lower all texts.
+    # A folder with only a vocab.txt does not say it, and Transformers would then lower all texts.
     encoder = _load_tokenizer("encoder", encoder_tokenizer, do_lower_case=do_lower_case)
     decoder = _load_tokenizer("decoder", decoder_tokenizer, add_prefix_space=True)
     if len(encoder) != config.encoder.vocab_size:
@@ -275,7 +275,7 @@ def _load_tokenizer(half: str, name_or_path: str, **settings: Any) -> PreTrained
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# All of it
+# The whole conversion
 # --------------------------------------------------------------------------------------------------------------------
 
 
@@ -294,24 +294,24 @@ def convert_optimus_checkpoint(
 
     Args:
         checkpoint_path (`str`): The folder that holds `checkpoint-encoder-<step>`, `checkpoint-decoder-<step>` and
-            `checkpoint-full-<step>`, or the folders `checkpoint-<step>` of these. The weights may be missing from the
-            two halves or from the full checkpoint; the halves' `config.json` are needed.
+            `checkpoint-full-<step>`, or a folder with several `checkpoint-<step>` that hold these. Either the two
+            halves or the full checkpoint must have weights. The `config.json` of both halves are needed.
         output_dir (`str`): The folder to write, new or empty.
-        step (`int`, *optional*): Which of several checkpoints.
-        encoder_tokenizer, decoder_tokenizer (`str`, *optional*): Hub names or folders. Without them the model alone is
-            written.
-        latent_injection (`str`, *optional*): `"both"`, `"memory"` or `"embedding"`, whatever the checkpoint says;
-            without it what the model was trained with, or both where that is not known.
-        weights (`str`, *optional*): `"full"` for those of the full checkpoint, the default where there are any, or
-            `"halves"`.
+        step (`int`, *optional*): Which of several checkpoints to take.
+        encoder_tokenizer, decoder_tokenizer (`str`, *optional*): Hub names or folders. Without them the function
+            writes the model only.
+        latent_injection (`str`, *optional*): `"both"`, `"memory"` or `"embedding"`, instead of the injection that the
+            checkpoint says. By default the injection of the training, or both ways if it is unknown.
+        weights (`str`, *optional*): `"full"` for the weights in the full checkpoint, the default if it exists, or
+            `"halves"` for the weights in the folders of encoder and decoder.
 
     Returns:
-        [`BNVAEModel`]: What was written, in evaluation mode, with its processor if there is one.
+        [`BNVAEModel`]: The converted model, in evaluation mode, with its processor if there is one.
 
     Raises:
-        ValueError: for whatever is wrong with the checkpoint, the tokenizers or the output folder. Nothing is written
-            then.
-        OSError: if files cannot be read or written; nothing is left of those that were.
+        ValueError: if something is wrong with the checkpoint, the tokenizers or the output folder. The function then
+            writes nothing.
+        OSError: if files cannot be read or written. The function then removes the files that it wrote.
 
     Example:
 
@@ -384,7 +384,8 @@ def _require_free_folder(path: Path) -> None:
 
 
 def _write(path: Path, model: BNVAEModel, processor: BNVAEProcessor | None) -> None:
-    """The folder at once: what is cut off stays under another name."""
+    """Write the folder under another name, and rename it at the end. A conversion that is killed leaves no folder with
+    the right name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.mkdir()
@@ -392,7 +393,7 @@ def _write(path: Path, model: BNVAEModel, processor: BNVAEProcessor | None) -> N
         model.save_pretrained(partial)
         if processor is not None:
             processor.save_pretrained(partial)
-        # Again: this took a while.
+        # Checked again, since the writing took a while.
         _require_free_folder(path)
         if path.exists():
             path.rmdir()
