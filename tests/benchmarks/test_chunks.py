@@ -1,4 +1,4 @@
-"""What chunks promise of memory, computed positions and time, measured as `scripts/benchmark_chunks.py` does."""
+"""What chunks promise about memory, computed positions and time, measured by `scripts/benchmark_chunks.py`."""
 
 import json
 import subprocess

@@ -88,41 +88,56 @@ def test_the_lowest_likelihood_is_chosen_among_those_that_are_alive():
     assert choose(points, 9.0, is_strict=True) is None and choose(points, 4.0, is_strict=True) == 2
 
 
-def test_choices_are_varied_one_at_a_time_in_a_run_of_ours(benchmark):
-    runs = benchmark.choice_runs()
-    # The first value of each is what all remedies have, so that its run is made once, and by the remedy.
-    bases = {benchmark.run_of(remedy_of(c.remedy), c.point, 42).folder for c in benchmark.choices}
-    assert len(runs) == 3 * (len(bases) + sum(len(choice.values) - 1 for choice in benchmark.choices))
-    assert bases < {run.folder for run in runs} and len(bases) == 7
+def base_of(benchmark, choice):
+    return benchmark.run_of(remedy_of(choice.remedy), choice.point, 42)
+
+
+def test_choices_are_varied_one_at_a_time(benchmark):
     for choice in benchmark.choices:
-        base = benchmark.run_of(remedy_of(choice.remedy), choice.point, 42)
+        base = base_of(benchmark, choice)
         for value in choice.values:
             run = benchmark.choice_run(choice, value, 42)
             parse_arguments(run.command()[4:])
             own = {n: v for n, v in run.options.items() if base.options.get(n) != v}
             assert own == ({} if value == choice.values[0] else {choice.option: value})
+
+
+def test_the_first_value_of_a_choice_is_the_remedy_s_own_run(benchmark):
+    runs = benchmark.choice_runs()
+    bases = {base_of(benchmark, choice).folder for choice in benchmark.choices}
+    assert len(runs) == 3 * (len(bases) + sum(len(choice.values) - 1 for choice in benchmark.choices))
+    assert bases < {run.folder for run in runs} and len(bases) == 7
+    for name, setting in SETTINGS.items():
+        for choice in CHOICES[name]:
+            options = setting | remedy_of(choice.remedy).grid[choice.point]
+            assert options.get(choice.option) == choice.values[0]
+
+
+def test_options_that_go_together_are_set_for_all_values_but_the_first(benchmark):
     held = Choice("freeze_steps", (None, 100), "bn_rms, rate", 1, {"freeze": "both"})
-    assert benchmark.choice_run(held, None, 42).options == benchmark.run_of(remedy_of("bn_rms, rate"), 1, 42).options
+    assert benchmark.choice_run(held, None, 42).options == base_of(benchmark, held).options
     options = benchmark.choice_run(held, 100, 42).options
     assert (options["freeze"], options["freeze_steps"]) == ("both", 100)
+
+
+def test_a_choice_names_the_remedy_and_the_setting_that_it_varies(benchmark):
     assert [choice.base for choice in benchmark.choices[-3:]] == [
         "bn_rms: bn_tau 0.1",
         "bn_rms, rate: rate 4",
         "bn_rms, rate: rate 4",
     ]
-    base = benchmark.run_of(remedy_of("bn_rms"), 0, 42)
-    for name, setting in SETTINGS.items():
-        for choice in CHOICES[name]:
-            options = setting | remedy_of(choice.remedy).grid[choice.point]
-            assert options.get(choice.option) == choice.values[0]
+
+
+def test_only_choices_with_finished_runs_are_collected(benchmark):
     assert benchmark.collect_choices() == []
+    base = benchmark.run_of(remedy_of("bn_rms"), 0, 42)
     finish(base)
     finish(benchmark.choice_run(benchmark.choices[0], "cls", 43), eval_iw_nll=49.0)
     first, *others = benchmark.collect_choices()
     assert [[run["seed"] for run in point["runs"]] for point in first["points"]] == [[42], [43], []]
     assert first["points"][1]["runs"][0]["figures"]["iw_nll"] == 49.0
-    # Those of other bases have none yet.
-    same = [c for c in benchmark.choices if benchmark.run_of(remedy_of(c.remedy), c.point, 42).folder == base.folder]
+    # Choices with other bases have no run yet.
+    same = [choice for choice in benchmark.choices if base_of(benchmark, choice).folder == base.folder]
     assert [entry["option"] for entry in (first, *others)] == [choice.option for choice in same] and others
 
 
@@ -148,7 +163,7 @@ def test_only_a_finished_grid_is_chosen_from_and_main_remedies_are_repeated_with
         *((seed, 0.1) for seed in (42, 43, 44)),
     ]
     assert repeated[0].after.folder == runs[1].folder and len({e.folder for e in repeated}) == 6
-    # A comparison of those that have more leaves out who has not.
+    # A strict comparison leaves out remedies with too little information.
     informed = Comparison(benchmark.folder, benchmark.setting, benchmark.data, {}, is_strict=True)
     informed.min_information = 3.0
     assert informed.chosen(remedy) == 1
@@ -192,9 +207,9 @@ def test_what_a_record_knows_is_not_run_again_but_for_a_model(benchmark, monkeyp
     monkeypatch.setattr(subprocess, "run", make)
     evaluation = Evaluation(run, {"file": Path("held_out.jsonl")})
     assert execute([run], 1) == [] and made == []
-    # An evaluation that is not known needs the model, and with it the one that this goes on from.
+    # An evaluation that is not known needs the model, and the model that this one starts with.
     assert execute([evaluation], 1) == [] and made == [*names, "autoencoder-first/0-42-held-out"]
-    # Control: of other settings it is another run.
+    # Control: with other settings it is another run.
     benchmark.known[names[1]]["options"]["free_bits"] = 0.25
     other = benchmark.run_of(remedy, 0, 42)
     assert other.results == results, "its folder goes first"

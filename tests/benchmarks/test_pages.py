@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -113,6 +114,19 @@ def test_other_figures_give_other_pages(cards, record, change, expected):
     render_pages(cards)
     after = pages(cards)
     assert {name for name in after if after[name] != before[name]} == expected
+
+
+def dead_links(page: str, folder) -> set[str]:
+    links = re.findall(r"\]\(([^)#]+)", page)
+    assert links
+    return {link for link in links if "://" not in link and not (folder / link).exists()}
+
+
+@pytest.mark.parametrize("name", ["README.md", "collapse_benchmark.md"])
+def test_links_and_pictures_of_the_pages_exist(name):
+    page = (KEPT / name).read_text(encoding="utf-8")
+    assert not dead_links(page, KEPT)
+    assert dead_links(page.replace("collapse_small.png", "collapse_tiny.png"), KEPT) == {"collapse_tiny.png"}
 
 
 def test_the_first_run_has_an_interpolation_of_nine_texts():

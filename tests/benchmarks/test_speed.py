@@ -66,7 +66,7 @@ def test_each_work_has_its_figures_for_each_number_of_sentences(results):
                 of_rounds = sorted(call[figures["clock"]] for call in figures["rounds"][way])
                 assert len(of_rounds) == 2 and sum(of_rounds) / 2 == pytest.approx(figures[way])
                 assert figures["peak_memory_bytes"][way] > 0 and 0 < figures["share_of_peak"][way] < 1
-    # One of each is generated naively for six of ours.
+    # The naive way generates two of twelve texts. Its seconds are scaled up.
     figures = results["generation"]["12"]
     naive = [call["cpu"] for call in figures["rounds"]["naive"]]
     assert figures["naive"] == pytest.approx(sum(naive) / 2 * 12 / TINY.naive_texts)
@@ -109,10 +109,10 @@ def test_the_table_says_whose_figures_stand_in_it(results):
     assert len(rows) == sum(len(TINY.sentences[name]) for name in COMPARED)
     training, iw_nll = results["training"]["48"], results["iw_nll"]["6"]
     assert rows["training", "48"]["chunks"] == ", ".join(str(training["chunk_size"][way]) for way in ("ours", "floor"))
-    assert rows["iw_nll", "6"]["chunks"] == f"-, {iw_nll['chunk_size']['floor']}"  # ours has none to choose
+    assert rows["iw_nll", "6"]["chunks"] == f"-, {iw_nll['chunk_size']['floor']}"  # `ours` has no chunk size
     assert rows["training", "48"]["ours / naive"] == f"{training['ratio_to_naive']:.3f}"
     assert len(rows["training", "48"]["MiB"].split(",")) == 3
-    # What is aimed at is said of one size only, in one precision, on a processor.
+    # There are aims for one size, in one precision, on a processor.
     assert "at most" not in render_speed(results)
     mid = {**results, "settings": {**results["settings"], "size": "mid"}, "training": {"32": training}}
     assert "(at most 1.2), " in render_speed(mid) and "(at most 0.5)" in render_speed(mid)
@@ -141,7 +141,7 @@ def test_the_table_has_a_row_for_each_figure(script, capsys):
     assert "encoding" not in printed
 
 
-def test_memory_of_a_training_step_does_not_depend_on_what_ran_ahead_of_it():
+def test_memory_of_a_training_step_does_not_depend_on_what_ran_before():
     figures = compare(COMPARED["training"], "training", 48, Setting("tiny"), Protocol(rounds=1, chunk_sizes=(48,)))
     weights = sum(parameter.numel() * parameter.element_size() for parameter in build_model(TINY, 1).parameters())
     ways = {
@@ -154,7 +154,7 @@ def test_memory_of_a_training_step_does_not_depend_on_what_ran_ahead_of_it():
         way(alone)
         peak = allocator_peak(lambda way=way, alone=alone: way(alone))
         assert figures["peak_memory_bytes"][name] == pytest.approx(peak, rel=1e-3)
-        assert peak > weights > 0.03 * peak  # so much are gradients, which each has in it
+        assert peak > weights > 0.03 * peak  # gradients take as much as weights, and every way has them
 
 
 @pytest.mark.parametrize(

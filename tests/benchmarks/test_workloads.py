@@ -47,11 +47,11 @@ def test_sentences_have_twelve_tokens_on_average_and_five_to_thirty():
     assert lengths.max() > 20 and not torch.equal(lengths, draw_lengths(300, 1))
 
 
-def test_texts_have_as_many_tokens_as_was_drawn():
+def test_texts_have_the_drawn_numbers_of_tokens():
     lengths = draw_lengths(20, 1)
     batch = make_processor(TINY)(make_texts(lengths, TINY, 1), return_tensors="pt")
     assert torch.equal(batch["attention_mask"].sum(1), lengths)
-    # Of all words one stands for those that a vocabulary lacks: hardly any do.
+    # Token 3 stands for words that a vocabulary lacks. Almost no word is one of them.
     assert batch["input_ids"].eq(3).float().mean() < 0.05
 
 
@@ -64,7 +64,7 @@ def test_the_floor_of_training_computes_every_real_token_once_and_no_padding(sen
             work.floor(chunk_size)
         assert counts == {"BertLayer": tokens, "GPT2Block": tokens, "logits": tokens}
     assert work.tokens == tokens
-    # Controls: one padded piece computes everything for padding too, and chunks something.
+    # Controls: one padded piece computes all padding, and chunks compute some of it.
     with counted() as counts:
         work.naive()
     padded = sentences * int(draw_lengths(sentences, 1).max())
@@ -81,7 +81,7 @@ def test_the_other_floors_compute_every_real_token_too():
             work.floor(7)
         assert work.tokens == int(draw_lengths(sentences, 1).sum()) * passes
         assert counts == dict.fromkeys(layers, work.tokens)
-    # Naively each sentence is encoded once, and scored with the last position, which scores nothing.
+    # The naive way encodes each sentence once, and also computes the last position, which scores nothing.
     with counted() as counts:
         work.naive()
     scored = work.tokens + 6 * TINY.num_samples
@@ -90,7 +90,7 @@ def test_the_other_floors_compute_every_real_token_too():
     with counted() as counts:
         work.floor(5)
     assert counts == dict.fromkeys(["GPT2Block", "logits"], 12 * TINY.new_tokens) and work.tokens == counts["logits"]
-    # Naively each token takes the whole text ahead of it, and its logits.
+    # The naive way computes the whole text before each token, and its logits, again.
     with counted() as counts:
         work.naive()
     again = TINY.naive_texts * TINY.new_tokens * (TINY.new_tokens + 1) // 2
