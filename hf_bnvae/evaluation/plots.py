@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Pictures of a latent space: functions from figures to a matplotlib `Figure`, without global state.
 
-The colours come from Okabe and Ito (2008): people with any colour vision can tell them apart. Two things in one picture
-also differ in shape or stroke.
+The colours come from Okabe and Ito (2008): people with any colour vision can tell them apart. Two things in one
+picture also differ in shape or stroke.
 """
 
 import math

@@ -71,7 +71,7 @@ def test_a_card_that_is_written_again_is_the_same(run):
 
 def test_a_card_s_command_has_no_folder_of_this_machine(run):
     command = BNVAEModelCard.from_json_file(run / "model_card.json").command.split()
-    assert command[:2] == ["python", "scripts/run_bnvae.py"] and "--output_dir" not in command
+    assert command[:2] == ["hf-bnvae", "train"] and "--output_dir" not in command
     assert command[command.index("--train_file") + 1] == "mine.txt" and command[command.index("--rate") + 1] == "2.0"
 
 
