@@ -1,0 +1,123 @@
+"""The model card on the Hub: it belongs to the weights beside it, and a card that somebody wrote by hand is kept."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from loopback_hub import File
+from pushing import change, on_hub, told
+
+from hf_bnvae import BNVAEModel
+from hf_bnvae.hub.push import push_folder
+from hf_bnvae.hub.target import HubError
+from hf_bnvae.reporting.model_card import BNVAEModelCard
+
+
+def test_one_call_pushes_model_processor_and_card_in_one_commit(hub, saved_model, processor, folder, target, caplog):
+    options, other = {"token": target.token}, BNVAEModel.from_pretrained(folder)
+    with torch.no_grad():
+        other.posterior.mean_projection.weight.add_(1.0)
+    push_folder(folder, target)
+    card = BNVAEModelCard.from_json_file(folder / "model_card.json")
+    said = {"license": "mit", "language": "en", "model_name": "A title"}
+    replace(card, figures={"kl": 3.0, "kl_floor": 2.0}, **said).save(folder)
+    push_folder(folder, target, "With figures")
+    caplog.clear()
+    # The same weights keep their card, whoever pushes them, with a tag more.
+    BNVAEModel.from_pretrained(folder).push_to_hub("ada/model", tags="mine", commit_message="Tagged", **options)
+    text = on_hub(hub)["README.md"].decode()
+    assert "KL 3.00" in text and "- mine" in text and "has no figures" not in caplog.text
+    assert "has no processor attached" in caplog.text
+    caplog.clear()
+    # Others have no figures of theirs, nor a file that would be loaded in place of their shards.
+    other.add_model_tags("yours")
+    pushed = other.attach_processor(processor).push_to_hub("model", max_shard_size="100KB", **options)
+    assert hub.repositories["ada/model"].history()[2:] == ["With figures", "Tagged", "Upload model"]
+    assert pushed.repo_id == "ada/model" and "has no processor attached" not in caplog.text
+    there = on_hub(hub)
+    assert "KL 3.00" not in there["README.md"].decode() and "has no figures" in caplog.text
+    assert b"license: mit" in there["README.md"] and b"- mine\n- yours\n" in there["README.md"]
+    assert "model.safetensors" not in there and "processor_config.json" in there
+    loaded = BNVAEModel.from_pretrained("ada/model")
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in other.state_dict().items())
+    assert not torch.equal(loaded.posterior.mean_projection.weight, saved_model.posterior.mean_projection.weight)
+    for asked in ({"create_pr": True}, {"commit_description": "x"}):
+        with pytest.raises(ValueError, match=f"has no {next(iter(asked))}"):
+            other.push_to_hub("ada/model", **asked, **options)
+    with pytest.raises(HubError, match="may not write to ada/model"):
+        other.push_to_hub("ada/model", token=hub.add_user("eve"))
+
+
+def test_the_form_that_is_no_card_makes_way_for_one(hub, processor, folder, target):
+    """Transformers' own push leaves it, the processor's for example."""
+    processor.push_to_hub("ada/model", token=target.token)
+    assert b"[More Information Needed]" in on_hub(hub)["README.md"]
+    filled = on_hub(hub)["README.md"].replace(b"[More Information Needed]", b"Ada", 1)
+    push_folder(folder, target)
+    assert on_hub(hub)["README.md"] == (folder / "README.md").read_bytes()
+    # A file of another meaning is none that the card is rendered from.
+    (folder / "model_card.json").unlink()
+    files = {**hub.repositories["ada/model"].find("main").files, "model_card.json": File(b'{"x": 1}', False)}
+    hub.repositories["ada/model"].commit("main", "Another's", files)
+    push_folder(folder, target)
+    # The control: with a word of somebody's own, or metadata that nobody can read, it is left alone.
+    repository = hub.repositories["ada/model"]
+    for mine in (filled, b"---\n[: no YAML\n---\n# Mine"):
+        files = {**repository.find("main").files, "README.md": File(mine, False)}
+        repository.commit("main", "Mine", files)
+        push_folder(folder, target)
+        assert on_hub(hub)["README.md"] == mine
+
+
+def test_every_push_has_a_card_that_is_of_its_weights(hub, folder, saved_model, target, caplog):
+    push_folder(folder, target)
+    card = BNVAEModelCard.from_json_file(folder / "model_card.json")
+    assert (card.model_name, card.repo_id) == ("model", "ada/model")
+    text = on_hub(hub)["README.md"].decode()
+    assert text == card.render() == (folder / "README.md").read_text() and "from_pretrained('ada/model')" in text
+    # Figures stay with the weights that they are of.
+    replace(card, figures={"kl": 3.0, "kl_floor": 2.0}, model_name="A title").save(folder)
+    push_folder(folder, target)
+    assert "# A title" in on_hub(hub)["README.md"].decode() and "KL 3.00" in on_hub(hub)["README.md"].decode()
+    assert "has no figures" not in caplog.text
+    change(folder)
+    push_folder(folder, target)
+    assert "KL 3.00" not in on_hub(hub)["README.md"].decode() and "has no figures" in caplog.text
+
+
+def test_a_card_by_hand_is_kept_wherever_it_is(hub, folder, target, caplog):
+    push_folder(folder, target)
+    (folder / "README.md").write_text("# By my hand")
+    push_folder(folder, target)
+    assert on_hub(hub)["README.md"] == b"# By my hand" and "left as it is" in caplog.text
+    (folder / "README.md").write_text("# By my other hand")
+    push_folder(folder, target)
+    assert on_hub(hub)["README.md"] == b"# By my other hand"
+    (folder / "README.md").write_text("# By my hand")
+    push_folder(folder, target)
+    caplog.clear()
+    # Here there is none any more, and there it is still.
+    (folder / "README.md").unlink()
+    change(folder)
+    push_folder(folder, target)
+    assert on_hub(hub)["README.md"] == b"# By my hand"
+    assert "The README.md of ada/model was written or changed by hand" in caplog.text
+    assert on_hub(hub)["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+
+
+def test_a_card_by_hand_is_kept_also_where_it_cannot_be_read(hub, folder, target):
+    """A file that is not reached is not one that is not there, nor what it was before."""
+    push_folder(folder, target)
+    push_folder(folder, target)  # after which the client has the card that is there
+    repository = hub.repositories["ada/model"]
+    files = {**repository.find("main").files, "README.md": File(b"# By hand", False)}
+    repository.commit("main", "Words", files)
+    change(folder)
+    for break_off in (hub.drop_connection, partial(hub.refuse, status=408)):
+        break_off("HEAD", "README.md$", times=100)
+        assert "failed" in told(folder, target)
+        assert on_hub(hub)["README.md"] == b"# By hand" and repository.history()[-1] == "Words"
+        hub.faults.clear()
+    push_folder(folder, target)
+    assert on_hub(hub)["README.md"] == b"# By hand" and repository.history()[-1] == "Upload model"
