@@ -1,4 +1,6 @@
-"""Tiny real models and tokenizers, built in memory once per session. Nothing here needs a network."""
+"""Tiny real models and tokenizers, which each test process builds in memory once. Nothing here needs a network.
+
+`pytest` runs the whole suite in two processes, and named files or folders in one. `-n` sets another number."""
 
 import os
 import shutil
@@ -9,10 +11,10 @@ from pathlib import Path
 from loopback_hub import ADDRESS, LoopbackHub
 from paths import PACKAGE, ROOT
 
-# Before anything imports the Hub's client: a test that reaches for the network fails at once.
+# Before anything imports the Hub's client, so that a test that reaches for the network fails at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-# Nobody listens there, but where a test starts a Hub of its own.
+# Nobody listens at this address until a test starts its own Hub.
 os.environ["HF_ENDPOINT"] = ADDRESS
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 
@@ -25,6 +27,7 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
+from hypothesis import settings
 from packaging.version import Version
 from torch import nn
 from transformers import BertConfig, GPT2Config
@@ -36,6 +39,22 @@ from hf_bnvae import BNVAEDataCollator, BNVAEProcessor, BNVAETrainer, BNVAETrain
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
 logging.disable_progress_bar()
+
+# How many examples each property is checked on; `pytest -m hypothesis --hypothesis-profile thorough` takes many.
+settings.register_profile("quick", max_examples=20, deadline=None)
+settings.register_profile("thorough", max_examples=150, deadline=None)
+settings.load_profile("quick")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Share the whole suite out between two processes, each file to one, unless the command line says otherwise."""
+    if not config.pluginmanager.hasplugin("xdist") or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    if config.option.numprocesses is None and not config.option.usepdb:
+        config.option.numprocesses = 2
+    if config.option.dist == "no":
+        config.option.dist = "loadfile"
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
-"""One of several gloo processes, started by test_distributed.py: trains on its share of each posterior batch and, on
-the main process, writes what came out for each case."""
+"""One of several gloo processes, which test_distributed.py starts: it trains on its share of each posterior batch. The
+main process writes what came out in each case."""
 
 import sys
 from collections.abc import Callable
@@ -117,20 +117,23 @@ def population(setting: Setting) -> dict[str, torch.Tensor]:
     return {name: buffer for name, buffer in model.posterior.named_buffers() if "running" in name}
 
 
-def main(kind: str, folder: str) -> None:
+def noise_of_all() -> dict[str, torch.Tensor]:
+    """The noise of one posterior batch whose sentences both processes share, three and five."""
+    sizes = (3, 5)
+    gathered = [None, None]
+    dist.all_gather_object(gathered, posterior_noise(sizes[dist.get_rank()], 2, seed=7, step=11))
+    return {"noise": torch.cat(gathered)}
+
+
+def main(folder: str) -> None:
     torch.set_num_threads(1)
     PartialState(cpu=True)
     setting = Setting()
-    if kind == "ddp":
-        found = {name: run() for name, run in ddp_cases(setting, folder).items()}
-        found["population"] = population(setting)
-        noise = [torch.zeros(3, 2) if rank == 0 else torch.zeros(5, 2) for rank in range(2)]
-        mine = posterior_noise(len(noise[dist.get_rank()]), 2, seed=7, step=11)
-        gathered = [None, None]
-        dist.all_gather_object(gathered, mine)
-        found["noise"] = {"noise": torch.cat(gathered)}
-    else:
-        found = {name: run() for name, run in fsdp_cases(setting, folder).items()}
+    found = {f"ddp {name}": run() for name, run in ddp_cases(setting, folder).items()}
+    found["population"] = population(setting)
+    found["noise"] = noise_of_all()
+    # Last: they make Accelerate believe that there is an accelerator.
+    found |= {f"fsdp {name}": run() for name, run in fsdp_cases(setting, folder).items()}
     if dist.get_rank() == 0:
         torch.save(found, Path(folder, "found.pt"))
     dist.barrier()
