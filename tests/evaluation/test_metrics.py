@@ -94,6 +94,7 @@ def test_every_module_has_its_citation_and_its_inputs(load):
         assert all(name in module.inputs_description for name in module.features)
 
 
+@pytest.mark.slow
 def test_modules_are_in_the_wheel_and_load_without_network(wheel_site, tmp_path):
     code = (
         "import json, evaluate, hf_bnvae\n"

@@ -240,6 +240,7 @@ def test_adapters_of_transformers_own_way_save_and_load_but_are_not_trained_by_a
         make_trainer(model=model)
 
 
+@pytest.mark.slow
 def test_peft_is_not_needed():
     """Training by the package's own means, in a process where importing PEFT fails."""
     code = """

@@ -2,6 +2,7 @@
 test_distributed.py.)"""
 
 import logging
+from itertools import product
 
 import pytest
 import torch
@@ -197,30 +198,38 @@ def test_reentrant_checkpointing_is_refused(setting, tmp_path):
 # --- gradient accumulation -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("posterior", HEADS)
-@pytest.mark.parametrize("with_free_bits", [False, True], ids=["", "free_bits"])
-def test_accumulated_batches_are_one_batch(setting, tmp_path, posterior, with_free_bits):
+CUTS = {
+    "whole": (32, {}),
+    "accumulated": (4, {}),
+    "one by one": (1, {}),
+    "chunks too": (4, {"chunk_size": 2}),
+    "checkpointed chunks": (32, {"chunk_size": 8, "checkpoint_chunks": True}),
+    "activations": (8, {"activation_checkpointing": True}),
+}
+
+
+def accumulations():
+    """Every head, with and without free bits, in every cut. Quick: one head in every cut, the others in one."""
+    for posterior, with_free_bits, cut in product(HEADS, (False, True), CUTS):
+        is_quick = cut == "accumulated" or (posterior == "bn_rms" and with_free_bits)
+        yield pytest.param(posterior, with_free_bits, cut, marks=() if is_quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("posterior", "with_free_bits", "cut"), accumulations())
+def test_accumulated_batches_are_one_batch(setting, tmp_path, posterior, with_free_bits, cut):
     free_bits = setting.free_bits(posterior) if with_free_bits else 0.0
-    whole = train_by_hand(setting, posterior, free_bits=free_bits)
-    for micro_batch, settings in (
-        (32, {}),
-        (4, {}),
-        (1, {}),
-        (4, {"chunk_size": 2}),
-        (32, {"chunk_size": 8, "checkpoint_chunks": True}),
-        (8, {"activation_checkpointing": True}),
-    ):
-        found = train_with_trainer(
-            setting,
-            posterior,
-            str(tmp_path),
-            per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=BATCH // micro_batch,
-            free_bits=free_bits,
-            **settings,
-        )
-        assert len([name for name in found if name.startswith("loss")]) == STEPS
-        assert deviation(found, whole) < 1, (micro_batch, settings)
+    micro_batch, settings = CUTS[cut]
+    found = train_with_trainer(
+        setting,
+        posterior,
+        str(tmp_path),
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=BATCH // micro_batch,
+        free_bits=free_bits,
+        **settings,
+    )
+    assert len([name for name in found if name.startswith("loss")]) == STEPS
+    assert deviation(found, train_by_hand(setting, posterior, free_bits=free_bits)) < 1
 
 
 def test_the_plain_trainer_accumulates_another_training_and_says_so_once(setting, tmp_path, caplog):
