@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from loopback_hub import ADDRESS, LoopbackHub
 from paths import PACKAGE, ROOT
@@ -170,12 +171,14 @@ def hub_server():
 
 @pytest.fixture
 def hub(hub_server, monkeypatch, tmp_path):
-    """A Hub without users and repositories, for a client that is online, logged in nowhere and has nothing cached."""
+    """A Hub without users and repositories. Its client is online, is logged in nowhere, and has cached nothing."""
     hub_server.reset()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
+    # The client waits between its tries: nobody is overloaded here.
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
     return hub_server
 
 

@@ -121,40 +121,53 @@ def test_figures_do_not_depend_on_batches(trained_model, processor, texts):
     assert asdict(tight) == pytest.approx(all_at_once, rel=1e-9)
 
 
-def test_passes_are_no_larger_than_memory_and_chunks_allow(trained_model, processor, texts, monkeypatch):
+@pytest.fixture
+def evaluated(trained_model, processor, texts, monkeypatch):
+    """A function that evaluates with limits: the figures, and (rows, length) of each pass that scores sentences."""
     data = [text * (1 + place % 2) for place, text in enumerate(texts[:20])]
     passes: list[tuple[int, int]] = []
     monkeypatch.setattr(trained_model.config, "pack_sentences", False)  # a row is a sample of a sentence
+    monkeypatch.setattr(importance, "freed_memory_is_kept", lambda: False)
 
     def count(module, arguments, given):
         if isinstance(given.get("logits_to_keep"), torch.Tensor):  # sentences that are scored
             passes.append(tuple(given["inputs_embeds"].shape[:2]))
 
-    def evaluated(labels: int, chunk_size: int | None, **options) -> tuple[dict, list[tuple[int, int]]]:
-        monkeypatch.setattr(importance, "freed_memory_is_kept", lambda: False)
+    def evaluate(labels: int = 10**6, chunk_size: int | None = None, **options) -> tuple[dict, list[tuple[int, int]]]:
         monkeypatch.setattr(importance, "CPU_LOGITS", labels * 8 * trained_model.config.decoder.vocab_size)
         monkeypatch.setattr(trained_model.config, "chunk_size", chunk_size)
         passes.clear()
         return asdict(evaluate_model(trained_model, data, processor, **QUICK, **options)), list(passes)
 
     handle = trained_model.decoder.register_forward_pre_hook(count, with_kwargs=True)
-    try:
-        figures, whole = evaluated(10**6, None)
-        assert [rows for rows, _ in whole] == [20, 60]
-        others, small = evaluated(40, None)
-        assert others == pytest.approx(figures, rel=1e-9)
-        assert all(rows == 1 or rows * length <= 40 for rows, length in small)
-        # And no smaller than that: of short sentences there are more in a pass than of long ones.
-        assert max(rows * length for rows, length in small) > 30 and len({rows for rows, _ in small}) > 2
-        others, chunks = evaluated(10**6, 2)
-        assert others == pytest.approx(figures, rel=1e-9)
-        longest = max(length for _, length in whole)
-        assert all(rows * length <= 2 * longest for rows, length in chunks) and (2, longest) in chunks
-        others, tight = evaluated(40, None, memory_budget_gib=1e-6)
-        assert others == pytest.approx(figures, rel=1e-9)
-        assert all(rows * length <= longest for rows, length in tight) and (1, longest) in tight
-    finally:
-        handle.remove()
+    yield evaluate
+    handle.remove()
+
+
+def test_passes_are_no_larger_than_the_logits_allow(evaluated):
+    figures, whole = evaluated()
+    assert [rows for rows, _ in whole] == [20, 60]
+    others, small = evaluated(labels=40)
+    assert others == pytest.approx(figures, rel=1e-9)
+    assert all(rows == 1 or rows * length <= 40 for rows, length in small)
+    # And no smaller than that: of short sentences there are more in a pass than of long ones.
+    assert max(rows * length for rows, length in small) > 30 and len({rows for rows, _ in small}) > 2
+
+
+def test_passes_are_no_larger_than_a_chunk(evaluated):
+    figures, whole = evaluated()
+    others, chunks = evaluated(chunk_size=2)
+    assert others == pytest.approx(figures, rel=1e-9)
+    longest = max(length for _, length in whole)
+    assert all(rows * length <= 2 * longest for rows, length in chunks) and (2, longest) in chunks
+
+
+def test_passes_are_no_larger_than_the_budget_of_memory_allows(evaluated):
+    figures, whole = evaluated()
+    others, tight = evaluated(labels=40, memory_budget_gib=1e-6)
+    assert others == pytest.approx(figures, rel=1e-9)
+    longest = max(length for _, length in whole)
+    assert all(rows * length <= longest for rows, length in tight) and (1, longest) in tight
 
 
 def test_a_stream_is_read_once_and_not_kept(trained_model, processor, texts):

@@ -14,26 +14,44 @@ from hf_bnvae.hub.target import HubError
 from hf_bnvae.reporting.model_card import BNVAEModelCard
 
 
-def test_one_call_pushes_model_processor_and_card_in_one_commit(hub, saved_model, processor, folder, target, caplog):
-    options, other = {"token": target.token}, BNVAEModel.from_pretrained(folder)
-    with torch.no_grad():
-        other.posterior.mean_projection.weight.add_(1.0)
+@pytest.fixture
+def with_figures(hub, folder, target) -> None:
+    """On the Hub the model has a card with a figure and a license."""
     push_folder(folder, target)
     card = BNVAEModelCard.from_json_file(folder / "model_card.json")
-    said = {"license": "mit", "language": "en", "model_name": "A title"}
-    replace(card, figures={"kl": 3.0, "kl_floor": 2.0}, **said).save(folder)
+    replace(card, figures={"kl": 3.0, "kl_floor": 2.0}, license="mit", language="en", model_name="A title").save(
+        folder
+    )
     push_folder(folder, target, "With figures")
+
+
+@pytest.fixture
+def other(folder) -> BNVAEModel:
+    """A model with other weights."""
+    model = BNVAEModel.from_pretrained(folder)
+    with torch.no_grad():
+        model.posterior.mean_projection.weight.add_(1.0)
+    return model
+
+
+def test_the_same_weights_keep_their_card_whoever_pushes_them(hub, folder, target, with_figures, caplog):
     caplog.clear()
-    # The same weights keep their card, whoever pushes them, with a tag more.
-    BNVAEModel.from_pretrained(folder).push_to_hub("ada/model", tags="mine", commit_message="Tagged", **options)
+    model = BNVAEModel.from_pretrained(folder)
+    model.push_to_hub("ada/model", tags="mine", commit_message="Tagged", token=target.token)
     text = on_hub(hub)["README.md"].decode()
     assert "KL 3.00" in text and "- mine" in text and "has no figures" not in caplog.text
     assert "has no processor attached" in caplog.text
+
+
+def test_other_weights_have_no_figures_and_no_old_file_beside_their_shards(
+    hub, saved_model, processor, folder, target, with_figures, other, caplog
+):
+    """A loader would take the old file before the shards. One call pushes model, processor and card in one commit."""
+    BNVAEModel.from_pretrained(folder).push_to_hub("ada/model", tags="mine", token=target.token)
     caplog.clear()
-    # Others have no figures of theirs, nor a file that would be loaded in place of their shards.
     other.add_model_tags("yours")
-    pushed = other.attach_processor(processor).push_to_hub("model", max_shard_size="100KB", **options)
-    assert hub.repositories["ada/model"].history()[2:] == ["With figures", "Tagged", "Upload model"]
+    pushed = other.attach_processor(processor).push_to_hub("model", max_shard_size="100KB", token=target.token)
+    assert hub.repositories["ada/model"].history()[2:] == ["With figures", "Upload model", "Upload model"]
     assert pushed.repo_id == "ada/model" and "has no processor attached" not in caplog.text
     there = on_hub(hub)
     assert "KL 3.00" not in there["README.md"].decode() and "has no figures" in caplog.text
@@ -42,9 +60,16 @@ def test_one_call_pushes_model_processor_and_card_in_one_commit(hub, saved_model
     loaded = BNVAEModel.from_pretrained("ada/model")
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in other.state_dict().items())
     assert not torch.equal(loaded.posterior.mean_projection.weight, saved_model.posterior.mean_projection.weight)
-    for asked in ({"create_pr": True}, {"commit_description": "x"}):
-        with pytest.raises(ValueError, match=f"has no {next(iter(asked))}"):
-            other.push_to_hub("ada/model", **asked, **options)
+
+
+@pytest.mark.parametrize("asked", [{"create_pr": True}, {"commit_description": "x"}])
+def test_a_model_s_push_refuses_what_it_does_not_have(hub, target, other, asked):
+    with pytest.raises(ValueError, match=f"has no {next(iter(asked))}"):
+        other.push_to_hub("ada/model", **asked, token=target.token)
+
+
+def test_a_model_is_not_pushed_to_somebody_else(hub, folder, target, other):
+    push_folder(folder, target)
     with pytest.raises(HubError, match="may not write to ada/model"):
         other.push_to_hub("ada/model", token=hub.add_user("eve"))
 

@@ -183,7 +183,7 @@ class Attack:
 
 
 @pytest.mark.parametrize("legacy", [True, False])
-def test_a_pickle_that_would_run_a_command_does_not(legacy, checkpoint, tmp_path, out, sizes, warned):
+def test_weights_that_would_run_a_command_are_refused(legacy, checkpoint, tmp_path, out, sizes, warned):
     proof = tmp_path / "proof"
     attack = Attack(proof)
     content = {"model_state_dict": random_state(sizes), "args": original_settings(extra=attack)}
@@ -205,10 +205,15 @@ def test_a_pickle_that_would_run_a_command_does_not(legacy, checkpoint, tmp_path
             assert "not compared" in warned() and "system" in warned()
             shutil.rmtree(out)
         file.write_bytes(whole)
-    # Settings are not needed: the model is made without them.
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_settings_that_would_run_a_command_are_not_read_and_not_needed(legacy, checkpoint, tmp_path, out, warned):
+    proof = tmp_path / "proof"
     for half in ("encoder", "decoder"):
         file = checkpoint / f"checkpoint-{half}-{STEP}" / "training_encoder_args.bin"
-        torch.save(original_settings(extra=attack), file, _use_new_zipfile_serialization=not legacy)
+        settings = original_settings(extra=Attack(proof))
+        torch.save(settings, file, _use_new_zipfile_serialization=not legacy)
     assert convert(checkpoint, out, weights="halves").config.latent_injection == "both"
     assert "settings were not read" in warned() and "does not say how the latent enters" in warned()
     assert not proof.exists()

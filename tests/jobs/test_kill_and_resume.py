@@ -6,6 +6,7 @@ written or deleted, and after the last step. Minutes: marked slow."""
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -85,7 +86,12 @@ class Runs:
         self.folder, self.script, self.processes = folder, str(ROOT / "scripts" / script), processes
         options = {**OPTIONS, "per_device_train_batch_size": 8 // processes}
         self.options = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        folder.mkdir(exist_ok=True)
         (folder / "mine.txt").write_text("\n".join(tiny.make_texts(64)))
+
+    def copied_to(self, folder: Path) -> "Runs":
+        shutil.copytree(self.folder, folder)
+        return Runs(folder, Path(self.script).name, self.processes)
 
     def start(self, out: str, *more: str, killed_at: Moment | None = None) -> subprocess.Popen:
         command = [sys.executable]
@@ -191,31 +197,50 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_never_killed(script, tm
     assert not torch.equal(*(run["tensors"]["posterior.mean_projection.weight"] for run in (whole, control)))
 
 
-@pytest.mark.parametrize("script", LAST_FILE)
-def test_two_processes_that_are_killed_end_as_if_never_killed(script, tmp_path, monkeypatch):
-    runs = Runs(tmp_path, script, processes=2)
+@pytest.fixture(scope="module", params=LAST_FILE)
+def killed(request, tmp_path_factory) -> tuple[Runs, tuple[int | None, int | None]]:
+    """A run in two processes that was killed twice, beside one that never was; and where its second start went on.
+    Tests leave its files as they were."""
+    runs = Runs(tmp_path_factory.mktemp("killed") / "runs", request.param, processes=2)
     runs.finish(runs.start("whole"), "whole")
-    runs.kill(LAST_FILE[script])
+    runs.kill(LAST_FILE[request.param])
     process = runs.start("out")
     # Both at once, while a checkpoint is written or soon after.
-    folder, deadline = tmp_path / "out" / "checkpoint-9", time.monotonic() + SECONDS
+    folder, deadline = runs.folder / "out" / "checkpoint-9", time.monotonic() + SECONDS
     while not folder.exists() and time.monotonic() < deadline:
         time.sleep(0.001)
     kill_all(process)
-    assert runs.went_on_from() == (3, 6)
+    return runs, runs.went_on_from()
 
-    monkeypatch.chdir(tmp_path)
-    checkpoint = last_complete_checkpoint("out")
-    loop = json.loads(runs.record())["settings"]["loop"]
-    for more, difference in (
+
+@pytest.mark.xdist_group("killed")
+def test_two_processes_go_on_from_the_checkpoint_that_both_have_written(killed):
+    assert killed[1] == (3, 6)
+
+
+@pytest.mark.xdist_group("killed")
+@pytest.mark.parametrize(
+    ("more", "difference"),
+    [
         ([], "processes: 2, not 1"),
         (["--posterior", "ln"], "posterior: None, not 'ln'"),
         (["--latent_size", "5"], "latent_size: 4, not 5"),
-    ):
-        job = TrainingJob(*parse_arguments([*runs.options, "--output_dir", "out", *more]), loop=loop)
-        with pytest.raises(ValueError, match=f"unfinished run with other settings.*{difference}"):
-            job.begin()
+    ],
+)
+def test_a_killed_run_is_not_resumed_with_other_settings(killed, monkeypatch, more, difference):
+    runs, _ = killed
+    monkeypatch.chdir(runs.folder)
+    loop = json.loads(runs.record())["settings"]["loop"]
+    job = TrainingJob(*parse_arguments([*runs.options, "--output_dir", "out", *more]), loop=loop)
+    with pytest.raises(ValueError, match=f"unfinished run with other settings.*{difference}"):
+        job.begin()
 
+
+@pytest.mark.xdist_group("killed")
+def test_a_checkpoint_is_whole_only_with_the_random_state_of_both_processes(killed, monkeypatch):
+    runs, _ = killed
+    monkeypatch.chdir(runs.folder)
+    checkpoint = last_complete_checkpoint("out")
     random_state = next(Path(checkpoint).glob("r*_1.*"))  # the second process'
     whole, step = random_state.read_bytes(), int(checkpoint.rpartition("-")[2])
     for damage in (random_state.unlink, lambda: random_state.write_bytes(whole[:-1])):
@@ -224,6 +249,12 @@ def test_two_processes_that_are_killed_end_as_if_never_killed(script, tmp_path, 
         random_state.write_bytes(whole)
     assert last_complete_checkpoint("out") == checkpoint
 
+
+@pytest.mark.xdist_group("killed")
+def test_two_processes_that_are_killed_end_as_if_never_killed(killed, tmp_path, monkeypatch):
+    runs = killed[0].copied_to(tmp_path / "runs")
+    monkeypatch.chdir(runs.folder)
+    checkpoint = last_complete_checkpoint("out")
     runs.finish(runs.start("out"), "out")
     assert f"from {Path(checkpoint).name}." in runs.printed("out")
     require_same(runs.outcome("out"), runs.outcome("whole"))

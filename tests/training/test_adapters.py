@@ -60,7 +60,7 @@ def equal(found, expected) -> bool:
 # --- training, saving, loading ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trainer_class", [BNVAETrainer, Trainer])
+@pytest.mark.parametrize("trainer_class", [BNVAETrainer, pytest.param(Trainer, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("fields", "arguments"),
     [

@@ -23,7 +23,7 @@ def setting() -> Setting:
 
 
 @pytest.mark.parametrize("posterior", HEADS)
-@pytest.mark.parametrize("with_free_bits", [False, True], ids=["", "free_bits"])
+@pytest.mark.parametrize("with_free_bits", [pytest.param(False, marks=pytest.mark.slow), True], ids=["", "free_bits"])
 def test_chunks_are_one_batch(setting, posterior, with_free_bits):
     free_bits = setting.free_bits(posterior) if with_free_bits else 0.0
     whole = train_by_hand(setting, posterior, free_bits=free_bits)
