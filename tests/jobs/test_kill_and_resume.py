@@ -6,7 +6,6 @@ written or deleted, and after the last step. Minutes: marked slow."""
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -86,12 +85,7 @@ class Runs:
         self.folder, self.script, self.processes = folder, str(ROOT / "scripts" / script), processes
         options = {**OPTIONS, "per_device_train_batch_size": 8 // processes}
         self.options = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-        folder.mkdir(exist_ok=True)
         (folder / "mine.txt").write_text("\n".join(tiny.make_texts(64)))
-
-    def copied_to(self, folder: Path) -> "Runs":
-        shutil.copytree(self.folder, folder)
-        return Runs(folder, Path(self.script).name, self.processes)
 
     def start(self, out: str, *more: str, killed_at: Moment | None = None) -> subprocess.Popen:
         command = [sys.executable]
@@ -199,9 +193,9 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_never_killed(script, tm
 
 @pytest.fixture(scope="module", params=LAST_FILE)
 def killed(request, tmp_path_factory) -> tuple[Runs, tuple[int | None, int | None]]:
-    """A run in two processes that was killed twice, beside one that never was; and where its second start went on.
-    Tests leave its files as they were."""
-    runs = Runs(tmp_path_factory.mktemp("killed") / "runs", request.param, processes=2)
+    """A run in two processes that was killed twice, beside one that never was; and where its second start went on. The
+    last test finishes the run, and the tests before leave its files as they were."""
+    runs = Runs(tmp_path_factory.mktemp("killed"), request.param, processes=2)
     runs.finish(runs.start("whole"), "whole")
     runs.kill(LAST_FILE[request.param])
     process = runs.start("out")
@@ -251,8 +245,8 @@ def test_a_checkpoint_is_whole_only_with_the_random_state_of_both_processes(kill
 
 
 @pytest.mark.xdist_group("killed")
-def test_two_processes_that_are_killed_end_as_if_never_killed(killed, tmp_path, monkeypatch):
-    runs = killed[0].copied_to(tmp_path / "runs")
+def test_two_processes_that_are_killed_end_as_if_never_killed(killed, monkeypatch):
+    runs, _ = killed
     monkeypatch.chdir(runs.folder)
     checkpoint = last_complete_checkpoint("out")
     runs.finish(runs.start("out"), "out")
