@@ -50,7 +50,9 @@ settings.load_profile("quick")
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Share the whole suite out between two processes, each file to one, unless the command line says otherwise."""
-    if not config.pluginmanager.hasplugin("xdist") or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+    is_whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    is_worker = hasattr(config, "workerinput")
+    if is_worker or not is_whole_suite or not config.pluginmanager.hasplugin("xdist"):
         return
     if config.option.numprocesses is None and not config.option.usepdb:
         config.option.numprocesses = 2
@@ -86,14 +88,14 @@ def make_model(encoder_config, decoder_config):
 
 @pytest.fixture(scope="session")
 def trained_model(processor, texts):
-    """A model that has learnt a little, with its processor, in evaluation mode and float64, where a latent does not
-    depend on the other sentences of its batch in any digit that counts. Tests leave it as it is."""
+    """A model that has learnt a little, with its processor, in evaluation mode. In float64 a latent does not depend on
+    the other sentences of its batch in any digit that counts. Tests do not change the model."""
     return tiny.train_model(processor, texts).double().attach_processor(processor)
 
 
 @pytest.fixture(scope="session")
 def trained_folder(trained_model, processor, tmp_path_factory) -> str:
-    """That model as it is saved."""
+    """The folder in which that model is saved."""
     path = tmp_path_factory.mktemp("trained")
     trained_model.save_pretrained(path)
     processor.save_pretrained(path)
@@ -107,7 +109,7 @@ def dataset(processor, texts) -> Dataset:
 
 @pytest.fixture
 def make_trainer(make_model, dataset, processor, tmp_path):
-    """A function that builds a trainer on the tiny model; under `model=` its keywords, or another model."""
+    """A function that builds a trainer for the tiny model. `model=` takes the keywords of `make_model`, or a model."""
 
     def build(model=None, train=dataset, evaluation=None, trainer_class=BNVAETrainer, **arguments):
         defaults = {
@@ -136,8 +138,8 @@ def make_trainer(make_model, dataset, processor, tmp_path):
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory) -> Path:
-    """A folder `hf_bnvae` that holds what a clone does, as far as an installation needs it."""
-    # By what is installed: imported here, it would want distutils to be its own.
+    """A folder `hf_bnvae` with the files of a clone that an installation needs."""
+    # Look at the metadata only: an import of setuptools would replace distutils.
     if not any(Version(found.version) >= Version("77") for found in distributions(name="setuptools")):
         pytest.skip("needs setuptools 77 or newer")
     folder = tmp_path_factory.mktemp("clone") / "hf_bnvae"
@@ -150,7 +152,7 @@ def clone(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def wheel_site(clone, tmp_path_factory) -> Path:
-    """A folder in which the package is installed from a wheel, to be put on the path of a process."""
+    """A folder in which the package is installed from a wheel. Put it on the path of a process."""
     folder = tmp_path_factory.mktemp("wheel")
     site = folder / "site"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
@@ -195,5 +197,5 @@ def _fixed_seed():
 
 @pytest.fixture(autouse=True)
 def _warnings_are_new():
-    """`warning_once` remembers what it said for the whole process; each test starts afresh."""
+    """`warning_once` remembers its messages for the whole process. Each test starts without that memory."""
     logging.warning_once.cache_clear()

@@ -25,7 +25,7 @@ def test_processes_give_what_one_gives(trained_model, processor, texts, processe
     alone = asdict(evaluate_model(trained_model, texts[:60], processor, **SETTINGS))
     assert processes[0]["found"][data] == processes[1]["found"][data]  # to the last digit
     assert processes[0]["found"][data] == pytest.approx(alone, rel=1e-9)
-    # The share of one process by itself is something else.
+    # The control: the share of one process alone gives another KL.
     half = asdict(evaluate_model(trained_model, texts[:30], processor, **SETTINGS))
     assert half["kl"] != pytest.approx(alone["kl"], rel=1e-4)
 

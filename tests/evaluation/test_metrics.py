@@ -1,5 +1,4 @@
-"""The modules for `evaluate`: what they give is what the pure functions give, alone and combined, from a checkout and
-from a wheel."""
+"""The modules for `evaluate` give what the pure functions give, alone and combined, from a checkout and a wheel."""
 
 import json
 import os
@@ -62,7 +61,7 @@ def test_modules_of_posteriors_can_be_combined(load, rows):
         assert not apart.keys() & figures.keys()  # else `combine` would rename them
         apart |= figures
     assert combined.compute(**rows) == apart
-    # And in batches, as tensors or lists.
+    # The same figures come from batches, given as lists or tensors.
     combined.add_batch(**{name: values[:20] for name, values in rows.items()})
     combined.add_batch(**{name: torch.tensor(values[20:], dtype=torch.float64) for name, values in rows.items()})
     assert combined.compute() == apart

@@ -172,7 +172,7 @@ def plain_attention(query, key, value, heads: int, visible) -> torch.Tensor:
 
 
 class PlainOptimus:
-    """An original's state, computed with in float64; the keywords of its methods are the controls."""
+    """The weights of an original, which compute in float64. The keywords of the methods are the controls."""
 
     def __init__(self, state: dict[str, torch.Tensor]) -> None:
         self.state = {name: tensor.double() for name, tensor in state.items()}
@@ -208,8 +208,8 @@ class PlainOptimus:
     def logits(
         self, z: torch.Tensor, ids: list[int], memory: int, embedding: int, shift: bool = True, value: bool = True
     ) -> torch.Tensor:
-        """`(length, vocabulary)`; without `shift` positions are counted as if there were no slot, without `value` the
-        slot is a key alone."""
+        """`(length, vocabulary)`; without `shift` positions count as if there were no slot, and without `value` the
+        slot is only a key."""
         length, decoder = len(ids), "decoder.transformer"
         first = memory if shift else 0
         x = self.state[f"{decoder}.wte.weight"][ids]

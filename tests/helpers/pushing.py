@@ -19,7 +19,7 @@ QUICK = {"train_file": "mine.txt", **tiny.SCRIPT_OPTIONS}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What of a folder is to be on the Hub, and nothing else."""
+    """The files of a folder that a push must bring to the Hub, and no others."""
     return {name: (folder / name).read_bytes() for name in list_files(folder).uploaded}
 
 
@@ -47,7 +47,7 @@ def equal(found, expected) -> bool:
 
 
 def told(folder, target, **more) -> str:
-    """What is told of a push that fails."""
+    """The message of a push that fails."""
     with pytest.raises(HubError) as caught:
         push_folder(folder, target, **more)
     message = str(caught.value)

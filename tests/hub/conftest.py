@@ -20,7 +20,7 @@ from hf_bnvae.hub.target import HubTarget
 
 @pytest.fixture(scope="module")
 def saved_model(processor, texts) -> BNVAEModel:
-    """A model with running statistics of its own. Tests leave it as it is."""
+    """A model that has estimated its running statistics. Tests do not change it."""
     model = tiny.build_model(*tiny.make_configs(processor), posterior="bn_rms")
     with torch.no_grad():
         model.train()(**processor(texts[:64], return_tensors="pt"))
@@ -37,7 +37,7 @@ def saved_folder(saved_model, processor, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(saved_folder, tmp_path) -> Path:
-    """A copy of the saved model, to change."""
+    """A copy of the saved model, which a test may change."""
     return Path(shutil.copytree(saved_folder, tmp_path / "model"))
 
 
@@ -62,7 +62,7 @@ def run(monkeypatch, tmp_path):
 
 @pytest.fixture
 def client(hub, tmp_path):
-    """A function that loads and uses a model in a fresh process from which the package cannot be seen."""
+    """A function that loads and uses a model in a fresh process that cannot import the package."""
     environment = without_package(tmp_path / "packages") | {
         "HF_HUB_OFFLINE": "0",
         "HF_HOME": str(tmp_path / "elsewhere"),

@@ -16,7 +16,7 @@ from hf_bnvae.reporting.model_card import write_card
 
 
 def watch(hub, *wholes: dict[str, bytes]) -> list[int]:
-    """Look at main with every request, as a reader would: it must hold one of `wholes`. Returns which it was."""
+    """Look at `main` at every request, as a reader would. It must hold one of `wholes`; returns which, each time."""
     seen = []
 
     def look(method, path):

@@ -26,7 +26,7 @@ def test_all_that_the_library_saves_is_uploaded(saved_folder, saved_model, tmp_p
 
 
 def test_a_dry_run_lists_what_is_uploaded_and_why_the_rest_stays(folder, run, capsys):
-    """Offline, without a token, and nobody listening at the Hub's address."""
+    """The command needs no network and no token: nobody listens at the Hub's address."""
     ours = set(contents(folder))
     pictures = {"README.md", "kl.png", "figures/prior.png"}
     strangers = {
@@ -102,7 +102,7 @@ def test_a_model_of_shards_is_refused_without_one_of_them(saved_model, tmp_path)
 
 
 def test_whole_weights_need_no_shards_that_an_old_index_names(folder):
-    """Loading takes them, too."""
+    """Loading takes the whole weights, too."""
     index = {"weight_map": {"posterior.mean_projection.weight": "model-00001-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     require_whole_model(list_files(folder))

@@ -30,7 +30,7 @@ def test_model_and_processor_are_pushed_and_loaded_with_the_same_outputs(hub, sa
         found = use(model, loaded)
         assert equal(found[0], expected[0]) and equal(found[1], expected[1])
     assert type(AutoConfig.from_pretrained("ada/model")) is BNVAEConfig
-    # The classes of the installed package, also for someone who trusts the repository's.
+    # Someone who trusts the repository's code gets the classes of the installed package all the same.
     assert type(AutoModel.from_pretrained("ada/model", trust_remote_code=True)) is BNVAEModel
     for task in ("latent-text", "text-latent"):
         assert type(pipeline(task, model="ada/model")).__module__ == "hf_bnvae.model.pipeline_bnvae"
@@ -70,11 +70,11 @@ def test_the_model_there_is_replaced_as_a_whole_and_other_files_stay(hub, saved_
     saved_model.save_pretrained(shards, max_shard_size="100KB")
     push_folder(shards, target)
     there = on_hub(hub)
-    # Loading would prefer the old weights to the new shards.
+    # Otherwise loading would take the old weights instead of the new shards.
     assert "model.safetensors" not in there and "training_args.json" not in there
     ours = {name: content for name, content in contents(shards).items() if name != "README.md"}
     assert {name: there[name] for name in ours} == ours
-    # A processor may have been pushed by itself, and a card written on the Hub.
+    # Somebody may have pushed a processor alone, or written a card on the Hub.
     assert there["README.md"] == b"mine" and "kl.png" in there and "processor_config.json" in there
     loaded = BNVAEModel.from_pretrained("ada/model").state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in saved_model.state_dict().items())
@@ -150,7 +150,7 @@ def test_the_model_of_somebody_elses_kind_is_not_overwritten(hub, folder, target
     before = on_hub(hub, "ada/bert")
     message = told(folder, HubTarget("ada/bert", token=target.token))
     assert "ada/bert is there already and holds a 'bert', no BNVAE" in message
-    # Also on a branch that would begin there.
+    # A new branch of that repository would hold it too.
     assert "holds a 'bert'" in told(folder, HubTarget("ada/bert", "mine", token=target.token))
     assert on_hub(hub, "ada/bert") == before and list(hub.repositories["ada/bert"].branches) == ["main"]
     processor.tokenizer.push_to_hub("ada/weights", token=target.token)
@@ -170,7 +170,7 @@ def test_what_a_branch_holds_is_looked_at_on_that_branch(hub, folder, target, ca
     push_folder(folder, target)
     push_folder(folder, dev)
     repository = hub.repositories["ada/model"]
-    # A card by hand on the one, none on the other.
+    # One branch has a card that was written by hand, the other has none.
     files = repository.find("dev").files
     repository.commit("dev", "Words", {**files, "README.md": File(b"# By hand", False)})
     change(folder)
@@ -178,7 +178,7 @@ def test_what_a_branch_holds_is_looked_at_on_that_branch(hub, folder, target, ca
     push_folder(folder, target)
     assert on_hub(hub, revision="dev")["README.md"] == b"# By hand"
     assert on_hub(hub)["README.md"] == (folder / "README.md").read_bytes()
-    # And then another model on it.
+    # Then the branch gets a model of another kind.
     repository.commit("dev", "BERT", {"config.json": File(b'{"model_type": "bert"}', False)})
     assert "holds a 'bert'" in told(folder, dev)
     push_folder(folder, target)
@@ -191,7 +191,7 @@ def test_tokenizer_files_of_another_processor_go_with_it(hub, saved_model, folde
     repository.commit("main", "Another's", {**repository.find("main").files, **stale})
     alone = folder.parent / "alone"
     saved_model.save_pretrained(alone)
-    push_folder(alone, target)  # without a processor: it may be this model's
+    push_folder(alone, target)  # this push has no processor, and the one on the Hub may belong to the model
     assert on_hub(hub).keys() > stale.keys()
     push_folder(folder, target)
     assert not on_hub(hub).keys() & stale.keys()
@@ -219,7 +219,7 @@ def test_somebody_elses_commit_meanwhile_is_not_written_over(hub, folder, target
 
 
 def test_without_a_network_it_is_told_what_was_kept(folder, hub, run, monkeypatch):
-    # A port at which nobody listens, and then a client that is not to ask anybody.
+    # First nobody listens at the port. Then the client must not ask anybody.
     for name, value, words in (
         ("ENDPOINT", "http://127.0.0.1:9", "The connection to the Hub failed (ConnectError: "),
         ("HF_HUB_OFFLINE", True, "The Hub was not asked, since HF_HUB_OFFLINE is set"),

@@ -75,18 +75,18 @@ def test_a_model_is_not_pushed_to_somebody_else(hub, folder, target, other):
 
 
 def test_the_form_that_is_no_card_makes_way_for_one(hub, processor, folder, target):
-    """Transformers' own push leaves it, the processor's for example."""
+    """Transformers' push leaves that form behind, for example when it pushes a processor."""
     processor.push_to_hub("ada/model", token=target.token)
     assert b"[More Information Needed]" in on_hub(hub)["README.md"]
     filled = on_hub(hub)["README.md"].replace(b"[More Information Needed]", b"Ada", 1)
     push_folder(folder, target)
     assert on_hub(hub)["README.md"] == (folder / "README.md").read_bytes()
-    # A file of another meaning is none that the card is rendered from.
+    # A file of the same name that holds something else is not used for the card.
     (folder / "model_card.json").unlink()
     files = {**hub.repositories["ada/model"].find("main").files, "model_card.json": File(b'{"x": 1}', False)}
     hub.repositories["ada/model"].commit("main", "Another's", files)
     push_folder(folder, target)
-    # The control: with a word of somebody's own, or metadata that nobody can read, it is left alone.
+    # The control: a card that somebody has filled in, or whose metadata cannot be read, stays.
     repository = hub.repositories["ada/model"]
     for mine in (filled, b"---\n[: no YAML\n---\n# Mine"):
         files = {**repository.find("main").files, "README.md": File(mine, False)}
@@ -101,7 +101,7 @@ def test_every_push_has_a_card_that_is_of_its_weights(hub, folder, saved_model, 
     assert (card.model_name, card.repo_id) == ("model", "ada/model")
     text = on_hub(hub)["README.md"].decode()
     assert text == card.render() == (folder / "README.md").read_text() and "from_pretrained('ada/model')" in text
-    # Figures stay with the weights that they are of.
+    # Figures stay as long as the weights do.
     replace(card, figures={"kl": 3.0, "kl_floor": 2.0}, model_name="A title").save(folder)
     push_folder(folder, target)
     assert "# A title" in on_hub(hub)["README.md"].decode() and "KL 3.00" in on_hub(hub)["README.md"].decode()
@@ -122,7 +122,7 @@ def test_a_card_by_hand_is_kept_wherever_it_is(hub, folder, target, caplog):
     (folder / "README.md").write_text("# By my hand")
     push_folder(folder, target)
     caplog.clear()
-    # Here there is none any more, and there it is still.
+    # The folder has no card any more. The Hub still has it.
     (folder / "README.md").unlink()
     change(folder)
     push_folder(folder, target)
@@ -132,9 +132,9 @@ def test_a_card_by_hand_is_kept_wherever_it_is(hub, folder, target, caplog):
 
 
 def test_a_card_by_hand_is_kept_also_where_it_cannot_be_read(hub, folder, target):
-    """A file that is not reached is not one that is not there, nor what it was before."""
+    """A file that cannot be read may still be there, and it may have changed."""
     push_folder(folder, target)
-    push_folder(folder, target)  # after which the client has the card that is there
+    push_folder(folder, target)  # now the client has cached the card
     repository = hub.repositories["ada/model"]
     files = {**repository.find("main").files, "README.md": File(b"# By hand", False)}
     repository.commit("main", "Words", files)

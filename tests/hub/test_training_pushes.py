@@ -19,7 +19,7 @@ from hf_bnvae.reporting.model_card import BNVAEModelCard
 
 
 def assert_nothing_is_pickled(hub) -> None:
-    """In no commit of any repository, by name or by content."""
+    """No commit of any repository holds a pickle, judged by the names and the contents of its files."""
     files = {
         (path, file.content)
         for repository in hub.repositories.values()
@@ -51,7 +51,7 @@ def test_a_training_pushes_the_model_of_its_checkpoints_and_itself(hub, make_tra
     assert repository.history()[3:] == ["Model save"] and on_hub(hub)["README.md"] == b"# Mine"
     change(Path(trainer.args.output_dir))
     pushed = trainer.push_to_hub()
-    assert pushed.commit == pushed.previous  # it saves what it has, which is there
+    assert pushed.commit == pushed.previous  # the trainer saves its own weights again, which the Hub has already
     loaded = BNVAEModel.from_pretrained("ada/model").state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in trainer.model.state_dict().items())
     assert_nothing_is_pickled(hub)
@@ -192,7 +192,7 @@ def test_a_script_pushes_what_it_trained_with_its_figures(hub, target, run, scri
     assert on_hub(hub) == contents(Path("out")) and "all_results.json" in on_hub(hub)
     assert f"Pushed to {ADDRESS}/ada/model (main)" in capsys.readouterr().out
     assert_nothing_is_pickled(hub)
-    # Each commit holds a model that loads, with the code for those without this package.
+    # Each commit holds a model that loads, and the code for readers without this package.
     for title, oid in zip(repository.history(), reversed(ancestors(repository)), strict=True):
         if title != "initial commit":
             model = BNVAEModel.from_pretrained("ada/model", revision=oid, token=target.token)
@@ -204,7 +204,7 @@ def test_a_script_pushes_what_it_trained_with_its_figures(hub, target, run, scri
 def test_what_a_training_on_ones_own_folders_pushes_names_and_shows_none_of_them(
     hub, target, run, saved_model, processor, tmp_path
 ):
-    """A pair and a data set in folders: their paths, that of the run, and the texts stay here."""
+    """The pair and the data set lie in folders. Their paths, the path of the run, and the texts are not pushed."""
     mine = tmp_path / "my client"
     for part in ("encoder", "decoder"):
         getattr(saved_model, part).save_pretrained(mine / part)
@@ -227,7 +227,7 @@ def test_what_a_training_on_ones_own_folders_pushes_names_and_shows_none_of_them
     own = json.loads((mine / "out" / "examples.json").read_text())["reconstructions"]
     made = "\n".join([*card.examples["samples"], *card.examples["interpolation"]])
     assert own and not any(text.encode() in there["README.md"] for text, _ in own if text not in made)
-    # The same data set is found from elsewhere.
+    # From another folder the same data set has the same name.
     os.chdir(mine)
     assert BNVAEModelCard.from_folder(mine / "out").texts == "letters"
 

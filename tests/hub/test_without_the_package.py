@@ -29,7 +29,7 @@ def test_without_the_package_remote_code_makes_the_same_to_the_bit(hub, target, 
         found, made = client(source, *saved)
         assert all(module.startswith("transformers_modules.") for module in made.pop("modules"))
         assert equal(found, tensors) and equal(made, texts)
-    # What was saved from remote code is what the package saves, and loads with it.
+    # Remote code saves the same files as the package, and the package loads them.
     assert contents(tmp_path / "saved again").keys() == contents(folder).keys() - CARD
     again = BNVAEModel.from_pretrained(tmp_path / "saved again").state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
@@ -60,7 +60,7 @@ def test_a_saved_folder_refers_to_code_that_is_in_it(saved_folder):
         source = (saved_folder / f"{module}.py").read_text()
         assert f"class {name}(" in source and source == (PACKAGE / "model" / f"{module}.py").read_text()
     assert {path.name for path in saved_folder.glob("*.py")} == RUNTIME
-    # The decoder's tokenizer by itself is an ordinary one.
+    # Loaded alone, the decoder's tokenizer is an ordinary tokenizer.
     assert AutoTokenizer.from_pretrained(saved_folder)(TEXTS[0])["input_ids"]
 
 
@@ -68,7 +68,7 @@ def test_a_saved_folder_refers_to_code_that_is_in_it(saved_folder):
 def test_from_a_wheel_a_script_trains_and_pushes_what_loads_without_the_package(
     hub, target, run, wheel_site, client, tmp_path
 ):
-    """No file of the checkout is in sight but the scripts."""
+    """The process sees no file of the checkout except the scripts."""
     for script in (ROOT / "scripts").glob("*.py"):
         shutil.copy(script, tmp_path)
     environment = {

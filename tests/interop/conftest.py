@@ -33,7 +33,7 @@ def tokenizers(tokenizer_folders) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def sizes(tokenizer_folders) -> dict[str, int]:
-    """Both vocabularies' sizes; the decoder's has the three special tokens that the original adds."""
+    """The sizes of both vocabularies. The decoder's counts the three special tokens that the original adds."""
     size = {name: len(AutoTokenizer.from_pretrained(path)) for name, path in tokenizer_folders.items()}
     return {"encoder": size["bert"], "decoder": size["gpt2"] + 3}
 
@@ -50,13 +50,13 @@ def out(tmp_path) -> Path:
 
 @pytest.fixture
 def warned(caplog):
-    """A function that tells what the package warned of so far."""
+    """A function that returns all warnings of the package so far."""
     return lambda: "\n".join(record.message for record in caplog.records if record.name.startswith("hf_bnvae"))
 
 
 @pytest.fixture(scope="session")
 def sentences(sizes) -> dict[str, list[list[int]]]:
-    """Token ids of either side, of different lengths."""
+    """Token ids for the encoder and the decoder, of different lengths."""
     generator = torch.Generator().manual_seed(1)
     lengths = (3, 11, 7)
 

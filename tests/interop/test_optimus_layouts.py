@@ -57,7 +57,7 @@ def test_a_training_of_several_steps_wants_a_choice(tmp_path, sizes, out):
     for step in (1000, 1500):
         weights = convert(run, tmp_path / str(step), step=step).decoder.state_dict()["transformer.wpe.weight"]
         assert torch.equal(weights, random_state(sizes, step)["decoder.transformer.wpe.weight"])
-    # One step is no choice, wherever it is.
+    # A single step needs no choice, wherever it lies.
     assert find_optimus_checkpoint(run / "checkpoint-1500").step == 1500
     shutil.copytree(run / "checkpoint-1500", run, dirs_exist_ok=True)
     with pytest.raises(ValueError, match="Step 1500 is there more than once"):

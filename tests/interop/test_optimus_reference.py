@@ -15,7 +15,7 @@ needs_reference = pytest.mark.skipif(not FIXTURE.is_dir(), reason="../shared/opt
 
 @pytest.fixture(scope="session")
 def reference() -> dict[str, torch.Tensor]:
-    """What the original computed; reference.json beside it says what is what."""
+    """What the original computed. reference.json, beside the file, explains each array."""
     with np.load(FIXTURE / "reference.npz") as arrays:
         return {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
 
@@ -63,7 +63,7 @@ def test_reference_logits(way, reference_model, reference):
     assert difference(logits.logsumexp(-1), reference[f"logsumexp_{key(way)}"]) < 1e-5
     for other in WAYS.keys() - {way}:
         assert difference(columns, reference[f"logits_{key(other)}"]) > 0.1
-    # Positions that do not make room for the slot, or that do without one.
+    # Wrong positions: no room for the slot, or room without a slot.
     shifted = torch.arange(reference["gpt2_ids"].shape[1])[None] + (0 if WAYS[way][0] else 1)
     logits = model.decode(reference["z"], reference["gpt2_ids"], position_ids=shifted)[0]
     assert difference(logits[..., reference["vocab_cols"]], reference[f"logits_{key(way)}"]) > 0.1
@@ -135,7 +135,7 @@ def test_reference_gradients(reference_model, reference, inputs):
     for name, gradient in gradients.items():
         expected = reference[f"grad_{name}"]
         assert difference(gradient, expected) < 1e-5 * expected.abs().max()
-    # The head's biases are ours.
+    # The original's head has no biases.
     ours = {id(head.mean_projection.bias), id(head.scale_projection.bias)}
     squares = [p.grad.square().sum() for p in model.parameters() if id(p) not in ours]
     torch.testing.assert_close(

@@ -141,7 +141,7 @@ def test_a_damaged_file_is_named(kind, part, checkpoint, tmp_path, out):
     name = {"full": "training.bin", "decoder": "pytorch_model.bin"}[part]
     file = checkpoint / f"checkpoint-{part}-{STEP}" / name
     file.write_bytes(damaged(kind, file.read_bytes()))
-    # A name that is cut in two looks like one that is not known.
+    # Half of a name looks like an unknown name.
     message = rf"{name} (is no file of torch, or is damaged or cut off \(.*again|holds torch\S+, .* If it is whole)"
     with pytest.raises(ValueError, match=message) as caught:
         convert_optimus_checkpoint(checkpoint, out, **options)
@@ -173,7 +173,7 @@ def test_a_torch_file_without_weights_is_refused(checkpoint, out):
 
 
 class Attack:
-    """A pickle of it runs a command where it is loaded without care."""
+    """Its pickle runs a command when somebody loads it without care."""
 
     def __init__(self, file: Path) -> None:
         self.command = f"{sys.executable} -c \"open('{file}', 'w')\""

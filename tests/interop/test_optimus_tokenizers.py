@@ -20,7 +20,7 @@ def test_the_processor_makes_the_originals_ids(checkpoint, out, sizes, tokenizer
     text = "The old waiter likes the red car ."
     batch = processor(text)
     assert batch["input_ids"] == [2, *(vocabulary.index(word) for word in text.split()), 3]
-    # The space ahead, which a tokenizer of today does not put there by itself.
+    # The original puts a space ahead of each text. A tokenizer of today does not.
     assert batch["labels"] == [*plain(" " + text)["input_ids"], sizes["decoder"] - 1]
     assert batch["labels"][:-1] != plain(text)["input_ids"]
     tokenizer = processor.tokenizer
@@ -29,7 +29,7 @@ def test_the_processor_makes_the_originals_ids(checkpoint, out, sizes, tokenizer
         assert (getattr(tokenizer, name), getattr(tokenizer, f"{name}_id")) == (token, sizes["decoder"] - 3 + i)
     assert processor.encoder_tokenizer.pad_token_id == 0
     assert (tokenizer.model_max_length, processor.encoder_tokenizer.model_max_length) == (POSITIONS, POSITIONS)
-    # Texts to texts, with what was returned and with what was saved.
+    # The returned model and the saved one make the same texts.
     model = BNVAEModel.from_pretrained(out).attach_processor(processor)
     assert model.reconstruct(texts[:2], do_sample=False) == converted.reconstruct(texts[:2], do_sample=False)
     outputs = model(**processor(texts[:4], return_tensors="pt"))
@@ -38,7 +38,7 @@ def test_the_processor_makes_the_originals_ids(checkpoint, out, sizes, tokenizer
 
 @pytest.mark.parametrize("lower", [False, True])
 def test_the_encoders_case_is_the_trainings(lower, tmp_path, sizes, out, tokenizers):
-    """A vocabulary alone does not say it, and Transformers would lower every text."""
+    """The vocabulary alone does not tell the case, and Transformers would make every text lower case."""
     settings = original_settings(do_lower_case=lower)
     path = write_checkpoint(tmp_path / "checkpoint", sizes, settings=settings)
     convert_optimus_checkpoint(path, out, **tokenizers)
@@ -51,7 +51,7 @@ def test_tokenizers_of_another_model_are_refused(checkpoint, out, sizes, tokeniz
     larger = AutoTokenizer.from_pretrained(gpt2)
     larger.add_tokens(["another"])
     larger.save_pretrained(tmp_path / "larger")
-    # The right size, and the special tokens in another order.
+    # The vocabulary has the right size, but its special tokens have another order.
     reordered = AutoTokenizer.from_pretrained(gpt2)
     reordered.add_tokens(["<EOS>", "<BOS>", "<PAD>"])
     reordered.save_pretrained(tmp_path / "reordered")

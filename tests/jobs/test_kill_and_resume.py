@@ -1,4 +1,4 @@
-"""`kill -9` at any moment, the same command again: the result is that of the run that was never killed, bit for bit.
+"""After `kill -9` at any moment the same command ends with the result of a run that was never killed, bit for bit.
 
 Both scripts are really started and really killed, at moments before the first checkpoint, between two, while one is
 written or deleted, and after the last step. Minutes: marked slow."""
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.slow
 KILLED_AT = Path(HELPERS, "killed_at.py")
 SECONDS = 400
 
-# 58 training texts, 8 at a time: 7 steps an epoch, so that the last step is in the middle of the second one. Dropout
-# makes every step depend on the random state, and a constant learning rate the last one count.
+# 58 training texts, 8 at a time, make 7 steps an epoch, so that the last step lies in the middle of the second epoch.
+# Dropout makes every step depend on the random state. A constant learning rate makes the last step count.
 OPTIONS = {
     "train_file": "mine.txt",
     "hidden_size": 32,
@@ -52,8 +52,8 @@ OPTIONS = {
     "use_cpu": "true",
 }
 
-# Moments to be killed at, one after the other (see `killed_at.py`), with the checkpoint that the next start goes on
-# from, and the one that it calls cut off.
+# The moments at which a run is killed, one after the other (see `killed_at.py`). Beside each stand the checkpoint from
+# which the next start goes on, and the one that this start calls cut off.
 Moment = tuple[str, str, int]
 ALONE: dict[str, list[tuple[Moment, int | None, int | None]]] = {
     "run_bnvae.py": [
@@ -71,7 +71,7 @@ ALONE: dict[str, list[tuple[Moment, int | None, int | None]]] = {
         (("call", "recalibrate_posterior", 2), 11, None),  # the first is for the evaluation of the last step
     ],
 }
-# A process dies before its random state is written, and the other one's is there.
+# One process dies before it writes its random state. The random state of the other is there.
 LAST_FILE: dict[str, Moment] = {
     "run_bnvae.py": ("call", "_save_rng_state", 3),  # the trainer's calls `Trainer`'s
     "run_bnvae_no_trainer.py": ("call", "save_accelerator_state", 2),
@@ -134,7 +134,7 @@ class Runs:
         return tuple(found and int(found[1]) for found in (resumed, cut_off))
 
     def outcome(self, out: str) -> dict:
-        """Weights and running statistics, the figures of the final evaluation, and those of each step."""
+        """Weights and running statistics, the figures of the final evaluation, and the figures of each step."""
         folder = self.folder / out
         figures = json.loads((folder / "all_results.json").read_text())
         history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
@@ -155,7 +155,7 @@ def wait(process: subprocess.Popen) -> None:
 
 
 def kill_all(process: subprocess.Popen) -> None:
-    """Kill a launcher's group, and the processes that it started in groups of their own."""
+    """Kill a launcher's process group, and the processes that it started in other groups."""
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     for child in children:

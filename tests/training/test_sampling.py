@@ -1,5 +1,5 @@
-"""One posterior batch, however it is cut: chunks, checkpointed chunks, gradient accumulation. (Several processes:
-test_distributed.py.)"""
+"""One posterior batch gives the same training however it is cut: chunks, checkpointed chunks, gradient accumulation.
+(Several processes: test_distributed.py.)"""
 
 import logging
 from itertools import product
@@ -101,7 +101,7 @@ def test_sorted_chunks_leave_out_padding(setting):
     model(**batch)
     for name in real:
         assert real[name] <= sorted_counts[name] < 1.15 * real[name] < counted[name]
-    # Sentences that share rows need no chunks for that.
+    # When sentences share rows, there is no padding that chunks could save.
     model.config.pack_sentences = True
     counted.update(encoder=0, decoder=0)
     model(**batch)
@@ -163,7 +163,7 @@ def test_checkpointed_layers_are_the_same_training(setting, chunk_size):
 def test_checkpointed_layers_run_twice_and_keep_the_latents_slot(setting):
     model, batch = setting.model("bn"), setting.batch(0, BATCH)
     passes = []
-    # The attention is inside of the checkpointed layer, and its hook sees the second pass too.
+    # The attention lies inside the checkpointed layer, so its hook also sees the second pass.
     for layer in (model.encoder.encoder.layer[0].attention, model.decoder.transformer.h[0].attn):
         layer.register_forward_hook(lambda module, args, output: passes.append(type(module).__name__))
     model(**batch).loss.backward()
@@ -253,7 +253,7 @@ def test_who_does_not_cut_a_posterior_batch_is_told_nothing(setting, tmp_path, c
 
 
 def test_accumulation_keeps_no_more_than_a_micro_batch(setting, tmp_path):
-    """What is saved for the backward pass of a window is its chunks' inputs, not their activations."""
+    """For the backward pass of a window the model keeps the inputs of its chunks, not their activations."""
 
     def saved_elements(**cut):
         elements = 0
@@ -275,7 +275,7 @@ def test_accumulation_keeps_no_more_than_a_micro_batch(setting, tmp_path):
 
 
 def windows(num_sentences, batch_size, steps, processes, epoch=0, **settings):
-    """For each posterior batch of an epoch the set of its sentences, from all processes' micro-batches."""
+    """The sentences of each posterior batch of an epoch, from the micro-batches of all processes."""
     shares = []
     for rank in range(processes):
         sampler = PosteriorBatchSampler(num_sentences, batch_size, steps, processes, rank, **settings)
@@ -300,7 +300,7 @@ def test_sentences_of_a_posterior_batch_do_not_depend_on_its_cut(num_sentences):
         if cut[0] * cut[1] * cut[2] != 32:
             continue
         if num_sentences % 32 and num_sentences % 32 < cut[2]:
-            assert windows(num_sentences, *cut, seed=5) == whole[:-1]  # not a sentence for each process
+            assert windows(num_sentences, *cut, seed=5) == whole[:-1]  # fewer sentences than processes
         else:
             assert windows(num_sentences, *cut, seed=5) == whole, cut
     assert windows(num_sentences, 32, 1, 1, seed=6) != whole
@@ -351,7 +351,7 @@ def test_joined_micro_batches_are_the_batch_collated_at_once(setting):
     assert joined.keys() == together.keys()
     for name, values in together.items():
         assert torch.equal(joined[name], values), name
-    # Without masks a shorter micro-batch needs one, or its padding would count as text.
+    # A shorter micro-batch without a mask gets one. Otherwise its padding would count as text.
     widths = [part["input_ids"].shape[1] for part in parts]
     assert len(set(widths)) > 1
     bare = join_batches([{"input_ids": part["input_ids"]} for part in parts])

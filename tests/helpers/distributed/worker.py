@@ -31,7 +31,7 @@ def share(first: int) -> slice:
 
 
 def alone():
-    """Inside, a posterior batch is that of this process."""
+    """Inside, a process normalises its sentences without those of the other process."""
     return mock.patch.object(batch_statistics_bnvae, "num_processes", lambda: 1)
 
 
@@ -77,7 +77,7 @@ def fsdp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str
 
     def by_trainer(batch_size: int, **settings):
         def pretend_an_accelerator():
-            # Accelerate has FSDP for accelerators only. This makes it take gloo and the CPU for one.
+            # Accelerate has FSDP for accelerators only. This makes Accelerate take gloo on the CPU for an accelerator.
             PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 
         def train():
@@ -101,7 +101,7 @@ def fsdp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str
     return {
         "bn even": by_hand(EVEN),
         "bn uneven": by_hand(UNEVEN),
-        # Three chunks of 20 sentences and two of 12 make three each, since sharded layers run in step.
+        # 20 sentences need three chunks and 12 need two. Both processes run three, since sharded layers run in step.
         "bn uneven chunks": by_hand(UNEVEN, chunk_size=8, checkpoint_chunks=True),
         "bn trainer": by_trainer(16),
         "bn trainer accumulating": by_trainer(4, gradient_accumulation_steps=4),
@@ -109,7 +109,7 @@ def fsdp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str
 
 
 def population(setting: Setting) -> dict[str, torch.Tensor]:
-    """Statistics recomputed from uneven shares of the data."""
+    """The statistics that two processes recompute from uneven shares of the data."""
     model = setting.model("bn_rms")
     start, stop = (0, 70) if dist.get_rank() == 0 else (70, 96)
     batches = [setting.batch(first, min(first + 16, stop)) for first in range(start, stop, 16)]
