@@ -56,7 +56,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     if config.option.numprocesses is None and not config.option.usepdb:
         config.option.numprocesses = 2
-    if config.option.dist == "no":
+    if config.option.numprocesses and config.option.dist == "no":
         config.option.dist = "loadfile"
 
 
