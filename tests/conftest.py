@@ -1,18 +1,21 @@
-"""Tiny real models and tokenizers, built in memory once per session. Nothing here needs a network."""
+"""Tiny real models and tokenizers, which each test process builds in memory once. Nothing here needs a network.
+
+`pytest` runs the whole suite in two processes, and named files or folders in one. `-n` sets another number."""
 
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from loopback_hub import ADDRESS, LoopbackHub
 from paths import PACKAGE, ROOT
 
-# Before anything imports the Hub's client: a test that reaches for the network fails at once.
+# Before anything imports the Hub's client, so that a test that reaches for the network fails at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-# Nobody listens there, but where a test starts a Hub of its own.
+# Nobody listens at this address until a test starts its own Hub.
 os.environ["HF_ENDPOINT"] = ADDRESS
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 
@@ -25,6 +28,7 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
+from hypothesis import settings
 from packaging.version import Version
 from torch import nn
 from transformers import BertConfig, GPT2Config
@@ -36,6 +40,24 @@ from hf_bnvae import BNVAEDataCollator, BNVAEProcessor, BNVAETrainer, BNVAETrain
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
 logging.disable_progress_bar()
+
+# How many examples each property is checked on; `pytest -m hypothesis --hypothesis-profile thorough` takes many.
+settings.register_profile("quick", max_examples=20, deadline=None)
+settings.register_profile("thorough", max_examples=150, deadline=None)
+settings.load_profile("quick")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Share the whole suite out between two processes, each file to one, unless the command line says otherwise."""
+    is_whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    is_worker = hasattr(config, "workerinput")
+    if is_worker or not is_whole_suite or not config.pluginmanager.hasplugin("xdist"):
+        return
+    if config.option.numprocesses is None and not config.option.usepdb:
+        config.option.numprocesses = 2
+    if config.option.numprocesses and config.option.dist == "no":
+        config.option.dist = "loadfile"
 
 
 @pytest.fixture(scope="session")
@@ -66,14 +88,14 @@ def make_model(encoder_config, decoder_config):
 
 @pytest.fixture(scope="session")
 def trained_model(processor, texts):
-    """A model that has learnt a little, with its processor, in evaluation mode and float64, where a latent does not
-    depend on the other sentences of its batch in any digit that counts. Tests leave it as it is."""
+    """A model that has learnt a little, with its processor, in evaluation mode. In float64 a latent does not depend on
+    the other sentences of its batch in any digit that counts. Tests do not change the model."""
     return tiny.train_model(processor, texts).double().attach_processor(processor)
 
 
 @pytest.fixture(scope="session")
 def trained_folder(trained_model, processor, tmp_path_factory) -> str:
-    """That model as it is saved."""
+    """The folder in which that model is saved."""
     path = tmp_path_factory.mktemp("trained")
     trained_model.save_pretrained(path)
     processor.save_pretrained(path)
@@ -87,7 +109,7 @@ def dataset(processor, texts) -> Dataset:
 
 @pytest.fixture
 def make_trainer(make_model, dataset, processor, tmp_path):
-    """A function that builds a trainer on the tiny model; under `model=` its keywords, or another model."""
+    """A function that builds a trainer for the tiny model. `model=` takes the keywords of `make_model`, or a model."""
 
     def build(model=None, train=dataset, evaluation=None, trainer_class=BNVAETrainer, **arguments):
         defaults = {
@@ -116,8 +138,8 @@ def make_trainer(make_model, dataset, processor, tmp_path):
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory) -> Path:
-    """A folder `hf_bnvae` that holds what a clone does, as far as an installation needs it."""
-    # By what is installed: imported here, it would want distutils to be its own.
+    """A folder `hf_bnvae` with the files of a clone that an installation needs."""
+    # Look at the metadata only: an import of setuptools would replace distutils.
     if not any(Version(found.version) >= Version("77") for found in distributions(name="setuptools")):
         pytest.skip("needs setuptools 77 or newer")
     folder = tmp_path_factory.mktemp("clone") / "hf_bnvae"
@@ -130,7 +152,7 @@ def clone(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def wheel_site(clone, tmp_path_factory) -> Path:
-    """A folder in which the package is installed from a wheel, to be put on the path of a process."""
+    """A folder in which the package is installed from a wheel. Put it on the path of a process."""
     folder = tmp_path_factory.mktemp("wheel")
     site = folder / "site"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
@@ -151,12 +173,14 @@ def hub_server():
 
 @pytest.fixture
 def hub(hub_server, monkeypatch, tmp_path):
-    """A Hub without users and repositories, for a client that is online, logged in nowhere and has nothing cached."""
+    """A Hub without users and repositories. Its client is online, is logged in nowhere, and has cached nothing."""
     hub_server.reset()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
+    # The client waits between its tries: nobody is overloaded here.
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
     return hub_server
 
 
@@ -173,5 +197,5 @@ def _fixed_seed():
 
 @pytest.fixture(autouse=True)
 def _warnings_are_new():
-    """`warning_once` remembers what it said for the whole process; each test starts afresh."""
+    """`warning_once` remembers its messages for the whole process. Each test starts without that memory."""
     logging.warning_once.cache_clear()

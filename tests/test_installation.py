@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from paths import PACKAGE
 
 
@@ -29,6 +30,7 @@ print(json.dumps([module.__file__ for module in modules]))
     assert (wheel_site / "hf_bnvae" / "reporting" / "model_card_template.md").is_file()
 
 
+@pytest.mark.slow
 def test_an_editable_install_works_from_the_folder_that_contains_the_clone(clone, tmp_path):
     """Python looks into the folder where it starts first, and finds a folder `hf_bnvae` there that is no package."""
     # Without the last one pip would uninstall the package from the environment in which the tests run.

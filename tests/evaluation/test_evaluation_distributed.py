@@ -1,31 +1,22 @@
 """An evaluation in two processes (gloo) gives on both what one process gives, and fails on both if it fails on one."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import asdict
 
 import pytest
-from paths import HELPERS
+from launch import launch_two
 
 from hf_bnvae.evaluation import evaluate_model
 
-WORKER = HELPERS / "distributed" / "evaluation_worker.py"
 SETTINGS = {"num_importance_samples": 3, "max_importance_sentences": 25, "num_self_bleu_samples": 20}
 SETTINGS |= {"max_information_sentences": 45, "show_progress": False}
 
 
 @pytest.fixture(scope="module")
 def processes(trained_folder, tmp_path_factory) -> list[dict]:
-    """What each of the two processes got."""
+    """What each of the two processes got. One launch runs all cases."""
     folder = tmp_path_factory.mktemp("evaluation")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(WORKER)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    finished = subprocess.run(
-        [*command, str(folder), trained_folder], env=environment, capture_output=True, text=True, timeout=400
-    )
-    assert finished.returncode == 0, finished.stderr[-4000:]
+    launch_two("evaluation_worker.py", str(folder), trained_folder)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
@@ -34,7 +25,7 @@ def test_processes_give_what_one_gives(trained_model, processor, texts, processe
     alone = asdict(evaluate_model(trained_model, texts[:60], processor, **SETTINGS))
     assert processes[0]["found"][data] == processes[1]["found"][data]  # to the last digit
     assert processes[0]["found"][data] == pytest.approx(alone, rel=1e-9)
-    # The share of one process by itself is something else.
+    # The control: the share of one process alone gives another KL.
     half = asdict(evaluate_model(trained_model, texts[:30], processor, **SETTINGS))
     assert half["kl"] != pytest.approx(alone["kl"], rel=1e-4)
 

@@ -1,5 +1,5 @@
-"""One call on a model and data of any kind: every figure, the same however the data come, and plain words for what
-cannot be measured."""
+"""One call evaluates a model on data of any kind. The figures do not depend on how the data come, and plain words
+say what cannot be measured."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def test_evaluation_gives_figures_of_the_corpus_however_it_is_cut(make_model, pr
     one, other = (evaluate_model(model, batches_of(processor, texts, size), **options) for size in (400, 33))
     assert model.training and torch.equal(torch.get_rng_state(), before)
     assert one.num_sentences == other.num_sentences == 400 and one.iw_nll_num_sentences == 20
-    # Without noise in them these do not depend on the batches at all, to rounding.
+    # No noise enters these figures, so they depend on the batches only by rounding.
     for name in ("kl", "kl_floor", "active_units", "aggregate_second_moment", "mean_moment_ratio"):
         assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-4), name
     assert one.mean_moment_ratio == pytest.approx(1, abs=1e-4) and one.variance_moment_ratio == pytest.approx(
@@ -61,7 +61,7 @@ def test_bleu_of_reconstructions_is_that_of_the_texts_that_the_model_makes(train
     assert evaluate_model(trained_model, batches, **options).reconstruction_bleu is None
     measured = evaluate_model(trained_model, batches, processor, **options).reconstruction_bleu
     assert measured == pytest.approx(reconstruction_bleu(trained_model.reconstruct(texts[:40]), texts[:40]))
-    # The model has learnt something of these texts, so another's latent keeps less of a text.
+    # The model has learnt something about these texts, so the latent of another text keeps less of a text.
     swapped = reconstruction_bleu(trained_model.reconstruct(texts[40:80]), texts[:40])
     assert measured > swapped + 1
 
@@ -95,7 +95,7 @@ def test_data_of_every_kind_give_the_same_figures(trained_model, processor, text
     assert None not in first.values() and first["reconstruction_bleu"] > 0
     for name, result in results.items():
         assert asdict(result) == pytest.approx(first, rel=1e-9), name
-    # The processor that is attached is used for texts, but not for batches, which it may not have made.
+    # The attached processor is used for texts. It is not used for batches, which another processor may have made.
     assert evaluate_model(trained_model, texts[:40], **QUICK).self_bleu == pytest.approx(first["self_bleu"])
     unknown = evaluate_model(trained_model, batches_of(processor, texts[:40], 9), **QUICK)
     assert unknown.self_bleu is unknown.word_perplexity is unknown.reconstruction_bleu is None
@@ -110,51 +110,64 @@ def test_figures_do_not_depend_on_batches(trained_model, processor, texts):
         asdict(evaluate_model(trained_model, data, processor, batch_size=size, **QUICK)) for size in (1, 7, 40)
     )
     assert one == pytest.approx(all_at_once, rel=1e-9) and seven == pytest.approx(all_at_once, rel=1e-9)
-    # What noise enters is another number with another seed, and what no noise enters is the same.
+    # With another seed the figures that noise enters differ, and the other figures are the same.
     other = asdict(evaluate_model(trained_model, data, processor, seed=1, **QUICK))
     for name in ("reconstruction_nll", "iw_nll", "mutual_information", "marginal_kl", "self_bleu"):
         assert other[name] != all_at_once[name], name
     for name in ("kl", "active_units", "aggregate_second_moment", "reconstruction_bleu"):
         assert other[name] == pytest.approx(all_at_once[name], rel=1e-9), name
-    # Less memory for a pass: the same importance samples, fewer at once.
+    # With less memory for a pass, the same importance samples come in smaller parts.
     tight = evaluate_model(trained_model, data, processor, memory_budget_gib=1e-6, **QUICK)
     assert asdict(tight) == pytest.approx(all_at_once, rel=1e-9)
 
 
-def test_passes_are_no_larger_than_memory_and_chunks_allow(trained_model, processor, texts, monkeypatch):
+@pytest.fixture
+def evaluated(trained_model, processor, texts, monkeypatch):
+    """A function that evaluates with limits: the figures, and (rows, length) of each pass that scores sentences."""
     data = [text * (1 + place % 2) for place, text in enumerate(texts[:20])]
     passes: list[tuple[int, int]] = []
     monkeypatch.setattr(trained_model.config, "pack_sentences", False)  # a row is a sample of a sentence
+    monkeypatch.setattr(importance, "freed_memory_is_kept", lambda: False)
 
     def count(module, arguments, given):
         if isinstance(given.get("logits_to_keep"), torch.Tensor):  # sentences that are scored
             passes.append(tuple(given["inputs_embeds"].shape[:2]))
 
-    def evaluated(labels: int, chunk_size: int | None, **options) -> tuple[dict, list[tuple[int, int]]]:
-        monkeypatch.setattr(importance, "freed_memory_is_kept", lambda: False)
+    def evaluate(labels: int = 10**6, chunk_size: int | None = None, **options) -> tuple[dict, list[tuple[int, int]]]:
         monkeypatch.setattr(importance, "CPU_LOGITS", labels * 8 * trained_model.config.decoder.vocab_size)
         monkeypatch.setattr(trained_model.config, "chunk_size", chunk_size)
         passes.clear()
         return asdict(evaluate_model(trained_model, data, processor, **QUICK, **options)), list(passes)
 
     handle = trained_model.decoder.register_forward_pre_hook(count, with_kwargs=True)
-    try:
-        figures, whole = evaluated(10**6, None)
-        assert [rows for rows, _ in whole] == [20, 60]
-        others, small = evaluated(40, None)
-        assert others == pytest.approx(figures, rel=1e-9)
-        assert all(rows == 1 or rows * length <= 40 for rows, length in small)
-        # And no smaller than that: of short sentences there are more in a pass than of long ones.
-        assert max(rows * length for rows, length in small) > 30 and len({rows for rows, _ in small}) > 2
-        others, chunks = evaluated(10**6, 2)
-        assert others == pytest.approx(figures, rel=1e-9)
-        longest = max(length for _, length in whole)
-        assert all(rows * length <= 2 * longest for rows, length in chunks) and (2, longest) in chunks
-        others, tight = evaluated(40, None, memory_budget_gib=1e-6)
-        assert others == pytest.approx(figures, rel=1e-9)
-        assert all(rows * length <= longest for rows, length in tight) and (1, longest) in tight
-    finally:
-        handle.remove()
+    yield evaluate
+    handle.remove()
+
+
+def test_passes_are_no_larger_than_the_logits_allow(evaluated):
+    figures, whole = evaluated()
+    assert [rows for rows, _ in whole] == [20, 60]
+    others, small = evaluated(labels=40)
+    assert others == pytest.approx(figures, rel=1e-9)
+    assert all(rows == 1 or rows * length <= 40 for rows, length in small)
+    # Nor much smaller: a pass takes more short sentences than long ones.
+    assert max(rows * length for rows, length in small) > 30 and len({rows for rows, _ in small}) > 2
+
+
+def test_passes_are_no_larger_than_a_chunk(evaluated):
+    figures, whole = evaluated()
+    others, chunks = evaluated(chunk_size=2)
+    assert others == pytest.approx(figures, rel=1e-9)
+    longest = max(length for _, length in whole)
+    assert all(rows * length <= 2 * longest for rows, length in chunks) and (2, longest) in chunks
+
+
+def test_passes_are_no_larger_than_the_budget_of_memory_allows(evaluated):
+    figures, whole = evaluated()
+    others, tight = evaluated(labels=40, memory_budget_gib=1e-6)
+    assert others == pytest.approx(figures, rel=1e-9)
+    longest = max(length for _, length in whole)
+    assert all(rows * length <= longest for rows, length in tight) and (1, longest) in tight
 
 
 def test_a_stream_is_read_once_and_not_kept(trained_model, processor, texts):
@@ -172,7 +185,7 @@ def test_a_stream_is_read_once_and_not_kept(trained_model, processor, texts):
 
     result = evaluate_model(trained_model, stream(), max_information_sentences=50, **QUICK)
     assert result.num_sentences == 240 and result.information_num_sentences == 50 and len(alive) == 24
-    assert most <= 12  # those of one round of this test, and none of the rounds before
+    assert most <= 12  # the batches of one round of this test, and none of the rounds before
 
 
 def test_information_is_of_as_many_sentences_as_asked_for(trained_model, make_model, processor, texts):
@@ -184,12 +197,12 @@ def test_information_is_of_as_many_sentences_as_asked_for(trained_model, make_mo
         assert getattr(part, name) == pytest.approx(getattr(alone, name), rel=1e-9)
         assert getattr(part, name) != pytest.approx(getattr(whole, name), rel=1e-3)
     assert part.kl == whole.kl and part.reconstruction_bleu == whole.reconstruction_bleu
-    # Information of six sentences is near log 6, which is said.
+    # The information of six sentences is near its limit, log 6, and the report says so.
     few = evaluate_model(trained_model, texts[:60], processor, max_information_sentences=6, **QUICK)
     assert 0.5 < math.log(6) - 1 < few.mutual_information < math.log(6)
     assert few.is_information_lower_bound
     assert "log N = 1.79 (a lower bound: within 1 nat of it)" in render_figures(few)
-    # A nat of 60 sentences is not.
+    # One nat of information of 60 sentences is far from the limit.
     model = make_model(posterior="bn_rms", rate=1)
     recalibrate_posterior(model, batches_of(processor, texts, 50))
     little = evaluate_model(model, texts[:60], processor, **QUICK)
@@ -225,7 +238,7 @@ def uniform_model(make_model):
 
 
 def test_perplexity_of_a_uniform_model_is_the_vocabulary(uniform_model, processor, texts):
-    """Scored are the text's tokens and EOS, not the start token, and no padding."""
+    """The score counts the tokens of the text and EOS, but not the start token and no padding."""
     vocabulary = uniform_model.config.decoder.vocab_size
     data = texts[:20]
     tokens = sum(len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) + 1 for text in data)
@@ -235,7 +248,7 @@ def test_perplexity_of_a_uniform_model_is_the_vocabulary(uniform_model, processo
     assert result.token_perplexity == pytest.approx(vocabulary, rel=1e-12)
     assert result.word_perplexity == pytest.approx(vocabulary ** (tokens / words), rel=1e-12)
     assert result.iw_nll == pytest.approx(math.log(vocabulary) * tokens / 20, rel=1e-12)
-    # With the start token among the scored ones it would be too low.
+    # With the start token in the score, the perplexity would be too low.
     assert math.exp(result.iw_nll * 20 / (tokens + 20)) < 0.8 * vocabulary
     padded = [dict(batch) for batch in batches_of(processor, data, 6)]
     for batch in padded:
@@ -265,7 +278,7 @@ def test_a_text_that_was_cut_has_the_words_that_were_left(trained_model, process
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_every_decoder_is_evaluated(decoder):
-    """Untrained, on random tokens: about as many equally likely ones as there are."""
+    """An untrained model on random tokens has a perplexity near the size of the vocabulary."""
     config = BNVAEConfig.from_encoder_decoder_configs(
         ENCODERS["bert"], DECODERS[decoder], latent_size=4, posterior="gaussian"
     )
@@ -281,7 +294,7 @@ def test_every_decoder_is_evaluated(decoder):
 def test_self_bleu_is_of_greedy_samples_of_the_prior(trained_model, processor, texts):
     data = texts[:10]
     result = evaluate_model(trained_model, data, processor, **{**QUICK, "num_self_bleu_samples": 30})
-    # Another seed's samples, made by the model's own method, are as alike.
+    # The samples of another seed, made by the model's method, are as similar to one another.
     assert result.self_bleu == pytest.approx(self_bleu(trained_model.sample(30, seed=5)), abs=15)
     assert 0 < result.self_bleu < 100 and result.self_bleu_num_samples == 30
     trained_model.generation_config.do_sample = True

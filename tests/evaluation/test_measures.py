@@ -43,7 +43,7 @@ from hf_bnvae.evaluation.moments import CorpusSums, RunningMoments
 from hf_bnvae.model.gaussian_bnvae import prior_log_prob
 from hf_bnvae.model.posterior_bnvae import PromisedMoments
 
-# --- sums in place of tensors ----------------------------------------------------------------------------------------
+# --- sums instead of tensors -----------------------------------------------------------------------------------------
 
 
 def test_active_units_count_dimensions_that_vary():
@@ -69,7 +69,7 @@ def test_moments_are_over_what_is_promised():
 
 
 def test_corpus_figures_do_not_depend_on_batches():
-    """Sums over the corpus: three sentences and one weigh as four, not as two means."""
+    """Sums run over the corpus: a batch of three sentences and a batch of one count as four, not as two means."""
     nll, kl = torch.tensor([1.0, 2.0, 3.0, 10.0]), torch.tensor([[1.0], [1.0], [1.0], [5.0]])
     figures = corpus_figures(nll, kl, torch.zeros(4, 1), torch.zeros(4, 1), GaussianPosterior(2, 1))
     assert (figures["reconstruction_nll"], figures["kl"], figures["loss"]) == (4.0, 2.0, 6.0)
@@ -78,7 +78,7 @@ def test_corpus_figures_do_not_depend_on_batches():
 
 @pytest.mark.parametrize("size", [1, 7, 400])
 def test_sums_of_batches_are_the_figures_of_the_whole(size):
-    """Against the definitions on whole tensors in float64, with means far from 0 beside their spread."""
+    """Against the definitions on whole tensors in float64, with means that are large compared with their spread."""
     nll, kl = 1e4 + torch.rand(400), torch.rand(400, 3)
     mean = torch.tensor([300.0, 300.0, 0.0]) + torch.tensor([0.12, 0.08, 1.0]) * torch.randn(400, 3)
     logvar = torch.randn(400, 3)
@@ -106,7 +106,7 @@ def test_sums_of_batches_are_the_figures_of_the_whole(size):
     spread = RunningMoments().update(mean[:150]).update(mean[150:]).variance
     torch.testing.assert_close(spread, mu.var(0), rtol=1e-9, atol=0)
     assert found["active_units"] == 2
-    # As a difference of large numbers in single precision the variance has no digit left.
+    # In single precision the variance, as a difference of large numbers, would keep no digit.
     naive = mean.square().mean(0) - mean.mean(0).square()
     assert ((naive - mu.var(0)).abs() / mu.var(0))[:2].max() > 0.1
 
@@ -141,7 +141,7 @@ class LinearGaussian:
 
 
 def test_mutual_information_of_a_linear_gaussian_model_is_exact():
-    """Above log(32), where an estimate per batch would be capped, and well below log N."""
+    """The information lies above log(32), the limit of an estimate per batch, and well below log N."""
     model = LinearGaussian(4, noise=0.4)
     assert math.log(32) < model.information < math.log(6000) - 3
     estimate = mutual_information(model.posterior(model.data(6000)), torch.Generator().manual_seed(1))
@@ -188,7 +188,7 @@ def test_marginal_kl_of_a_shifted_and_narrow_aggregate_is_exact():
 
 
 def test_direct_sums_keep_what_a_matrix_product_loses():
-    """With sigma = 1e-4, against sums in 50 digits; expanded in single precision nothing is left."""
+    """With sigma = 1e-4, against sums in 50 digits. An expanded product in single precision would keep no digit."""
     means = torch.randn(20, 4).repeat_interleave(3, 0) + 1e-4 * torch.randn(60, 4)
     posterior, noise = DiagonalGaussian(means, torch.full((60, 4), 2 * math.log(1e-4))), torch.randn(60, 4).double()
     with mpmath.workdps(50):
@@ -216,7 +216,7 @@ def test_direct_sums_keep_what_a_matrix_product_loses():
 
 
 def test_most_exponents_are_a_product_and_the_sharp_ones_direct_sums():
-    """Posteriors as those of `bn`, whose sigma crosses 0, against sums in a plain loop."""
+    """Posteriors like the ones of `bn`, whose sigma crosses 0, against sums in a plain loop."""
     mean, sigma, noise = (torch.randn(600, 8, generator=torch.Generator().manual_seed(i)).double() for i in range(3))
     posterior = DiagonalGaussian(mean, sigma.square().log())
     latents = posterior.sample(noise)
@@ -227,7 +227,7 @@ def test_most_exponents_are_a_product_and_the_sharp_ones_direct_sums():
     assert estimate.marginal_kl == pytest.approx(distance, abs=1e-7)
     gain = (densities.log_prob(latents).sum(-1) - aggregate).mean().item()
     assert estimate.mutual_information == pytest.approx(gain, abs=1e-7)
-    # Some are sharp here and most are not; wide ones are none of them.
+    # Some of these posteriors are sharp and most are not. No wide posterior is sharp.
     reach = latents.abs().amax(0)
     sharp = _AggregatedPosterior(posterior, reach).sharp
     assert 0 < sum(len(of_dimension[1]) for of_dimension in sharp) < 0.05 * sigma.numel()
@@ -235,7 +235,7 @@ def test_most_exponents_are_a_product_and_the_sharp_ones_direct_sums():
 
 
 def test_a_density_beyond_all_numbers_is_none_of_the_sum():
-    """One posterior is so narrow at another's latent that its density over the other's is no float64."""
+    """One posterior is so narrow that the ratio of two densities at a latent overflows float64."""
     mean, logvar, noise = torch.zeros(2, 32).double(), torch.zeros(2, 32).double(), torch.zeros(2, 32).double()
     logvar[1] = 2 * math.log(1e-20)
     estimate = mutual_information(DiagonalGaussian(mean, logvar), noise=noise)
@@ -300,7 +300,7 @@ def test_importance_weighted_nll_is_exact_with_the_true_posterior():
 
 
 def test_importance_weighted_nll_falls_from_the_elbo_to_the_truth():
-    """With a posterior that is beside the true one and wider, over 40 repetitions for each of 150 sentences."""
+    """The posterior lies beside the true one and is wider. Each of 150 sentences is repeated 40 times."""
     model = FactorModel()
     posterior, truth = model.posterior(shift=0.3, log_scale=0.5), -model.marginal.log_prob(model.data)
     bound, noise = model.negative_elbo(posterior), torch.randn(40, 150, 64, 2).double()
@@ -314,7 +314,7 @@ def test_importance_weighted_nll_falls_from_the_elbo_to_the_truth():
         if num_samples == 1:
             assert abs(means[1] - (bound - truth).mean()) < 4 * error
     assert means[1] > means[4] > means[16] > means[64] > 0 and means[64] < 0.05 * means[1]
-    # On the same samples the mean of the logarithms is no less than the logarithm of the mean, for every sentence.
+    # On the same samples the ELBO never exceeds the estimate, for any sentence (Jensen).
     draws = [partial(getitem, part) for part in noise[0].split(1, 1)]
     singles = [importance_weighted_nll(model.nll, posterior, 1, noise=draw) for draw in draws]
     together = importance_weighted_nll(model.nll, posterior, 64, noise=partial(getitem, noise[0]))
@@ -322,7 +322,7 @@ def test_importance_weighted_nll_falls_from_the_elbo_to_the_truth():
     # Many samples: the truth, within the error.
     many = importance_weighted_nll(model.nll, posterior, 20_000)
     assert (many - truth).abs().mean() < 0.02
-    # Without the weights, -log of the mean of p(x|z), it would be below the truth.
+    # Without the weights, -log of the mean of p(x|z) would lie below the truth.
     drawn = posterior.mean + posterior.std * noise[0].transpose(0, 1)
     unweighted = math.log(64) - torch.stack([-model.nll(z, torch.arange(150)) for z in drawn]).logsumexp(0)
     assert (unweighted - truth).mean() < -0.5
@@ -375,7 +375,7 @@ def enumerable(make_model, **fields):
 
 
 def test_importance_weighted_nll_converges_to_the_integral(make_model, processor, texts):
-    """Against a fine grid over the two latent dimensions; not below it in expectation, falling with the samples."""
+    """Against a fine grid over both latent dimensions. The estimate is above the truth, falling with more samples."""
     model = enumerable(make_model, posterior="gaussian").eval()
     batch = processor(texts[:3], return_tensors="pt")
     with torch.no_grad():
@@ -429,7 +429,7 @@ def test_importance_weighted_nll_does_not_depend_on_how_it_is_cut(make_model, pr
 
 
 class PeakMemory(TorchDispatchMode):
-    """Bytes of all tensors that are made inside and alive at once, at most; those given before do not count."""
+    """The most bytes of tensors that are made inside and alive at once. Tensors from before do not count."""
 
     def __init__(self, *given: torch.Tensor) -> None:
         super().__init__()
@@ -462,7 +462,7 @@ class PeakMemory(TorchDispatchMode):
     ],
 )
 def test_a_pass_keeps_to_the_budget_of_memory(vocab_size, hidden_size, dtype):
-    """Where the vocabulary is most of it and where the hidden states are; at least a third of the budget is used."""
+    """It holds where the vocabulary needs most memory and where hidden states do. At least a third of it is used."""
     model = BNVAEModel(
         BNVAEConfig.from_encoder_decoder_configs(
             BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8),
@@ -500,7 +500,7 @@ def test_a_pass_on_the_cpu_keeps_its_logits_small(make_model, monkeypatch):
         assert rows * length * bytes_of_a_label <= CPU_LOGITS < (rows + 1) * length * bytes_of_a_label
         assert rows < rows_within(100, model, length)
     assert rows_of_a_pass(100, model, 10**9) == rows_of_a_pass(1e-9, model, 7) == 1
-    # Only there: an accelerator keeps its blocks, and so does a process that was told to.
+    # Only in this case: an accelerator keeps its blocks, and so does a process that was told to keep them.
     monkeypatch.setattr(importance, "freed_memory_is_kept", lambda: True)
     assert rows_of_a_pass(100, model, 7) == rows_within(100, model, 7)
     monkeypatch.setattr(importance, "freed_memory_is_kept", lambda: False)
@@ -538,7 +538,7 @@ def test_self_bleu_is_each_text_against_all_others(texts):
     one_by_one = [sacrebleu.sentence_bleu(some[i], some[:i] + some[i + 1 :]).score for i in range(12)]
     assert self_bleu(some) == pytest.approx(sum(one_by_one) / 12)
     assert 1 < self_bleu(some) < 99
-    # In pairs of doubles each is found again, whatever is beside it.
+    # In pairs of doubles each number is found again, whatever else is in the sum.
     assert self_bleu(some + some) == 100
     assert self_bleu(["a b c d", "e f g h"]) == pytest.approx(0, abs=1e-9)
     # A model that says nothing is not diverse.

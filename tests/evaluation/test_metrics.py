@@ -1,5 +1,4 @@
-"""The modules for `evaluate`: what they give is what the pure functions give, alone and combined, from a checkout and
-from a wheel."""
+"""The modules for `evaluate` give what the pure functions give, alone and combined, from a checkout and a wheel."""
 
 import json
 import os
@@ -62,7 +61,7 @@ def test_modules_of_posteriors_can_be_combined(load, rows):
         assert not apart.keys() & figures.keys()  # else `combine` would rename them
         apart |= figures
     assert combined.compute(**rows) == apart
-    # And in batches, as tensors or lists.
+    # The same figures come from batches, given as lists or tensors.
     combined.add_batch(**{name: values[:20] for name, values in rows.items()})
     combined.add_batch(**{name: torch.tensor(values[20:], dtype=torch.float64) for name, values in rows.items()})
     assert combined.compute() == apart
@@ -94,6 +93,7 @@ def test_every_module_has_its_citation_and_its_inputs(load):
         assert all(name in module.inputs_description for name in module.features)
 
 
+@pytest.mark.slow
 def test_modules_are_in_the_wheel_and_load_without_network(wheel_site, tmp_path):
     code = (
         "import json, evaluate, hf_bnvae\n"

@@ -1,4 +1,4 @@
-"""Pictures: what is drawn is what was given, nothing overlaps, and an empty latent space looks empty and not broken.
+"""Pictures draw what was given, nothing overlaps, and an empty latent space looks empty and not broken.
 
 Checked against the data themselves, quantiles of numpy, and the mass of the normal distribution.
 """
@@ -27,8 +27,8 @@ SIZES = [1, 2, 32, 33, 128]
 
 
 def faults(figure) -> list[str]:
-    """What cannot be read once a picture is drawn: labels of the horizontal axes that run into their neighbours, and
-    "cut off" where something reaches beyond the picture's edge."""
+    """What nobody can read in a picture: labels of the horizontal axes that touch their neighbours, and "cut off"
+    where something reaches beyond the edge."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer, found = canvas.get_renderer(), []

@@ -1,4 +1,4 @@
-"""One short training, however its posterior batches are cut: what the tests of one process and of several compare."""
+"""One short training, whose posterior batches can be cut in many ways. Tests in one and two processes compare it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ LEARNING_RATE = 1e-2
 
 
 class Setting:
-    """Sentences with their noise, and a model, the same in every process."""
+    """Sentences with their noise, and a model. Every process builds the same."""
 
     def __init__(self, dtype: torch.dtype = torch.float64) -> None:
         self.dtype = dtype
@@ -36,8 +36,8 @@ class Setting:
         return self.collate([self.dataset[index] for index in range(start, stop)])
 
     def model(self, posterior: str) -> BNVAEModel:
-        # With this seed the head `bn`, whose signed standard deviations cross 0, has none within 1e-4 of it: there the
-        # gradient of the logarithm is mostly rounding in single precision (with 9 of the first 10 seeds so).
+        # The signed standard deviations of the head `bn` cross 0. With this seed none lies within 1e-4 of 0, where the
+        # gradient of the logarithm is mostly rounding in single precision. 9 of the first 10 seeds are like this one.
         model = tiny.build_model(
             *self.configs,
             seed=1,
@@ -74,7 +74,7 @@ def train_by_hand(
     Args:
         share: Which sentences of each batch this process takes.
         wrap: Wraps the model, for DDP.
-        micro_batch: Accumulate ordinarily over micro-batches of this size, each with statistics of its own.
+        micro_batch: Accumulate ordinarily over micro-batches of this size. Each is normalised by its own statistics.
         forward: Keyword arguments of the model.
     """
     bare = setting.model(posterior)
@@ -105,8 +105,8 @@ def train_with_trainer(
     look_at: Callable[[nn.Module], Any] = lambda model: None,
     **arguments: Any,
 ) -> dict[str, torch.Tensor]:
-    """The same steps by `BNVAETrainer`. `before` is called once there are arguments and before there is a trainer;
-    `look_at` is shown the model as it trains."""
+    """The same steps by `BNVAETrainer`. `before` is called when the arguments exist and the trainer does not yet.
+    `look_at` is called with the model before each step."""
     seen: dict[str, torch.Tensor] = {}
 
     class Recorder(TrainerCallback):
@@ -172,8 +172,10 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 def deviation(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
     """
-    The greatest deviation of a tensor in units of its tolerance: |t - t'| over 1e-9 |t|, to which gradients and
-    parameters add 1e-12 |all of them| (some, the biases of attention keys, are nothing but rounding).
+    The greatest deviation of a tensor in units of its tolerance.
+
+    The deviation is |t - t'| and the tolerance 1e-9 |t|. For gradients and parameters the tolerance grows by 1e-12 of
+    the norm of all of them together, since some are only rounding (the biases of attention keys).
     """
     assert found.keys() == expected.keys()
     worst = 0.0

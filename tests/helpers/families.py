@@ -34,7 +34,7 @@ _BERT = {
     "intermediate_size": 64,
     "max_position_embeddings": POSITIONS,
 }
-# Fewer heads for keys and values than for queries, and heads wider than the network's width over their number.
+# Fewer heads for keys and values than for queries. In the second, heads wider than hidden_size / num_attention_heads.
 _GROUPED = {**_BERT, "num_attention_heads": 4, "num_key_value_heads": 2}
 _WIDE_HEADS = {**_GROUPED, "head_dim": 16}
 _HALF_SLIDING = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 5}
@@ -47,7 +47,7 @@ ENCODERS: dict[str, PreTrainedConfig] = {
     ),
     "electra": ElectraConfig(**_BERT, embedding_size=16),
     "mpnet": MPNetConfig(**{**_BERT, "max_position_embeddings": POSITIONS + 1}),
-    # The window is as wide as the texts: eager attention in float64 is no number where all in sight is padding.
+    # The window is as wide as the texts. Eager attention in float64 gives NaN where a window holds padding only.
     "modernbert": ModernBertConfig(**_BERT, cls_token_id=1, sep_token_id=2, local_attention=POSITIONS),
 }
 
@@ -75,7 +75,7 @@ DECODERS: dict[str, PreTrainedConfig] = {
     "qwen2_sliding": Qwen2Config(**_GROUPED, use_sliding_window=True, sliding_window=5, max_window_layers=0),
 }
 
-# With memory, their texts may be no longer than the window of 8.
+# With memory, a text for these decoders may be at most as long as the window of 8.
 SHORT_DECODERS: dict[str, PreTrainedConfig] = {
     "gpt_neo": GPTNeoConfig(
         **_SHARED,

@@ -1,15 +1,15 @@
 """Runs a script that is killed at a chosen moment, as by `kill -9`: python killed_at.py EVENT ENDING COUNT SCRIPT ...
 
-The moment is the COUNT-th time that EVENT, one of Python's audit events (`open`, `os.remove`, ...) or `call`, is about
-something whose name ends in ENDING: a file, or the function that is called. A file that is opened to be written is cut
-off. With several processes it is the last one that dies."""
+EVENT is one of Python's audit events (`open`, `os.remove`, ...), or `call`. It counts when the name of its file, or of
+the function that is called, ends in ENDING. The script is killed at the COUNT-th time. A file that was about to be
+written is left empty. Of several processes the last one dies."""
 
 import os
 import runpy
 import signal
 import sys
 
-# Before every call is watched, which takes its time.
+# Imported before the watching begins, which makes every call slow.
 import hf_bnvae.jobs.training_job
 import hf_bnvae.training.trainer  # noqa: F401
 

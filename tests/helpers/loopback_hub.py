@@ -1,8 +1,9 @@
 """A Hub in memory, on a port of this machine, for the real `huggingface_hub` client.
 
-It knows users by their tokens, private repositories, branches, tags, commits that are made whole or not at all, files
-stored as they are or by LFS, and it can drop a connection in the middle of a request or before its answer. No package
-on the index served for that: mirrors hold no uploads, and `hf-local-hub` is a client of a server in Go."""
+It has users with tokens, private repositories, branches, tags and commits. A commit is made whole or not at all. Files
+are stored as they are, or by LFS. The server can drop a connection in the middle of a request, or before its answer.
+
+No package on the index does this: mirrors take no uploads, and `hf-local-hub` is a client of a server in Go."""
 
 import base64
 import hashlib
@@ -16,12 +17,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-# The client reads the Hub's address once, so there is one in a process, and it is known from the start.
+# The client reads the Hub's address once. So each process has one address, which is known from the start.
 SOCKET = socket.socket()
 SOCKET.bind(("127.0.0.1", 0))
 ADDRESS = f"http://127.0.0.1:{SOCKET.getsockname()[1]}"
 
-# What the Hub's own .gitattributes says of a new repository, as far as it matters here.
+# The part of a new repository's .gitattributes that matters here.
 LFS_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".model", ".png")
 
 
@@ -38,7 +39,7 @@ class File:
 
     @property
     def oid(self) -> str:
-        """The name of its git object; with LFS that of the content, which is what the client compares."""
+        """The name of its git object, or with LFS the name of the content. The client compares this name."""
         return self.sha256 if self.is_lfs else git_object(b"blob", self.content)
 
 
@@ -94,7 +95,7 @@ class User:
 
 @dataclass
 class Fault:
-    """A connection that breaks or, with a status, an answer that is no use."""
+    """A connection that breaks or, with a status, an answer that is an error."""
 
     method: str
     pattern: str
@@ -161,8 +162,9 @@ class LoopbackHub:
         return token
 
     def drop_connection(self, method: str, pattern: str, before_answer: bool = False, times: int = 1) -> None:
-        """Break the next `times` requests of this method whose path the regular expression finds: in the middle of
-        what the client sends, or when it was obeyed and only the answer is missing."""
+        """Break the next `times` requests of this method whose path the regular expression finds. The
+        connection breaks in the middle of what the client sends, or after the server has done its work and before it
+        answers."""
         self.faults.append(Fault(method, pattern, before_answer, times))
 
     def refuse(self, method: str, pattern: str, status: int, times: int = 1) -> None:

@@ -1,9 +1,9 @@
-"""A machine without this package: loads a model by `trust_remote_code`, uses all of it, and saves it again.
+"""A machine without this package loads a model by `trust_remote_code`, uses all of it, and saves it again.
 
     python remote_client.py SOURCE FOUND [SAVED]
 
-FOUND gets, as safetensors and JSON, what the model made; SAVED the model. `without_package` is the environment of such
-a process."""
+FOUND gets what the model made, as safetensors and JSON. SAVED gets the model. `without_package` gives the environment
+of such a process."""
 
 import importlib.util
 import json
@@ -17,8 +17,8 @@ TEXTS = ["The food likes the red car .", "My sister sold her own house in the mo
 
 
 def without_package(folder: Path) -> dict[str, str]:
-    """The environment of a process (`python -S -P`) that finds all installed packages but this one, also where that is
-    installed for editing. `folder` gets links to the others."""
+    """The environment of a process (`python -S -P`) that finds all installed packages except this one, even if this
+    one is installed for editing. `folder` gets links to the other packages."""
     folder.mkdir()
     for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for entry in Path(place).iterdir():
@@ -28,7 +28,7 @@ def without_package(folder: Path) -> dict[str, str]:
 
 
 def use(model: Any, processor: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What all methods of a model make, tensors and texts, the same for the same model."""
+    """The tensors and texts that all methods of a model make. The same model makes the same."""
     import torch
 
     model.attach_processor(processor)

@@ -9,7 +9,7 @@ from transformers import BertConfig, GPT2Config
 from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor, recalibrate_posterior
 from hf_bnvae.training.from_scratch import train_processor
 
-# Of a training script, such that a file of some twenty lines takes seconds.
+# Options of a training script with which a file of some twenty lines takes seconds.
 SCRIPT_OPTIONS = {
     "hidden_size": 32,
     "num_layers": 1,
@@ -80,7 +80,7 @@ def build_model(
 
 
 def train_model(processor: BNVAEProcessor, texts: list[str], steps: int = 200) -> BNVAEModel:
-    """A model that has learnt a little: its latents are of the texts, and other latents give other texts."""
+    """A model that has learnt a little: its latents tell texts apart, and other latents give other texts."""
     model = build_model(*make_configs(processor), posterior="bn_rms", rate=8, decoder_dropout=0.0).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, fused=True)
     generator = torch.Generator().manual_seed(0)

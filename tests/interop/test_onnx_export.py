@@ -27,22 +27,27 @@ def run_graph(file: Path, input_ids: torch.Tensor, mask: torch.Tensor) -> dict[s
     return dict(zip([output.name for output in session.get_outputs()], outputs, strict=True))
 
 
-def test_texts_have_the_latents_of_the_model(trained_model, texts, tmp_path):
-    file = export_encoder_side(trained_model, tmp_path / "graph")
-    assert sorted(path.name for path in file.parent.iterdir())[0] == "model.onnx"
-    tokenizer = AutoTokenizer.from_pretrained(file.parent)
+@pytest.fixture(scope="module")
+def graph(trained_model, tmp_path_factory) -> Path:
+    """The graph of the trained model, for the tests that only read it."""
+    return export_encoder_side(trained_model, tmp_path_factory.mktemp("exported") / "graph")
+
+
+def test_texts_have_the_latents_of_the_model(trained_model, graph, texts):
+    assert sorted(path.name for path in graph.parent.iterdir())[0] == "model.onnx"
+    tokenizer = AutoTokenizer.from_pretrained(graph.parent)
     some = [texts[0], texts[1] + " " + texts[2], texts[3].split()[0]]
     inputs = tokenizer(some, padding=True, return_tensors="pt")
-    outputs = run_graph(file, inputs["input_ids"], inputs["attention_mask"])
+    outputs = run_graph(graph, inputs["input_ids"], inputs["attention_mask"])
     expected = trained_model.encode_texts(some).numpy()
     assert outputs["mean"].shape == expected.shape and outputs["mean"].dtype == np.float32
     np.testing.assert_allclose(outputs["mean"], expected, atol=1e-3)
     alone = tokenizer([some[2]], return_tensors="pt")
     np.testing.assert_allclose(
-        run_graph(file, alone["input_ids"], alone["attention_mask"])["mean"][0], expected[2], atol=1e-3
+        run_graph(graph, alone["input_ids"], alone["attention_mask"])["mean"][0], expected[2], atol=1e-3
     )
     # Controls: padding that is not masked, and another text, have other latents.
-    unmasked = run_graph(file, inputs["input_ids"], torch.ones_like(inputs["attention_mask"]))
+    unmasked = run_graph(graph, inputs["input_ids"], torch.ones_like(inputs["attention_mask"]))
     assert np.abs(unmasked["mean"] - expected).max() > 1e-2 < np.abs(expected[0] - expected[1]).max()
     assert trained_model.dtype == torch.float64
 
@@ -76,15 +81,14 @@ def test_a_graph_with_other_latents_is_not_kept(trained_model, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(("part", "name"), [("mean_projection", "mean"), ("scale_projection", "standard deviation")])
-def test_a_graph_is_held_against_both_outputs_of_the_model(part, name, trained_model, tmp_path):
-    file = export_encoder_side(trained_model, tmp_path / "graph")
+def test_a_graph_is_held_against_both_outputs_of_the_model(part, name, trained_model, graph):
     side = onnx_export._EncoderSide(copy.deepcopy(trained_model).float()).eval()
-    onnx_export._require_same_outputs(side, file, trained_model, lengths=(3,))
+    onnx_export._require_same_outputs(side, graph, trained_model, lengths=(3,))
     with torch.no_grad():
         weight = getattr(side.model.posterior, part).weight
         weight.copy_(torch.randn(weight.shape))
     with pytest.raises(RuntimeError, match=f"gives another {name} than the model"):
-        onnx_export._require_same_outputs(side, file, trained_model, lengths=(3,))
+        onnx_export._require_same_outputs(side, graph, trained_model, lengths=(3,))
 
 
 def test_a_model_in_training_is_exported_as_it_will_be_used(trained_model, texts, tmp_path):

@@ -104,6 +104,7 @@ def test_long_texts_are_cut_as_the_processor_cuts_them(make_ready, processor, te
         embedder.encode([long])
 
 
+@pytest.mark.slow
 def test_another_process_loads_the_same_embeddings(make_ready, processor, texts, tmp_path):
     embedder = sentence_transformer(make_ready(), processor)
     embedder.similarity_fn_name = "cosine"

@@ -1,4 +1,4 @@
-"""The default job in short: what each head does to real text, and when the script warns. Minutes: marked slow."""
+"""The default job, shortened: what each head does to real text, and when the script warns. Minutes: marked slow."""
 
 import json
 import runpy
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def job(monkeypatch, tmp_path, caplog):
-    """A function that runs the default job in short: its figures, and what it warned of the latent space."""
+    """A function that runs the shortened default job. It returns figures, and warnings about the latent space."""
     monkeypatch.chdir(tmp_path)
 
     def run(*options: str) -> tuple[dict[str, float], list[str]]:
@@ -38,7 +38,7 @@ def job(monkeypatch, tmp_path, caplog):
     return run
 
 
-# Over two seeds `bn` had 1.0 and 1.2 nats of information, `bn_rms` 2.0, `bn_mean` 2.3, each of them 32 active units.
+# Over two seeds `bn` had 1.0 and 1.2 nats of information, `bn_rms` 2.0 and `bn_mean` 2.3. All had 32 active units.
 @pytest.mark.parametrize(("posterior", "information"), [("bn", 0.5), ("bn_rms", 1.5), ("bn_mean", 1.5)])
 def test_batch_normalised_heads_are_alive_and_silent(job, posterior, information):
     figures, warnings = job("--posterior", posterior)
@@ -48,7 +48,7 @@ def test_batch_normalised_heads_are_alive_and_silent(job, posterior, information
 
 
 def test_a_floor_of_each_sentence_is_no_promise_of_information(job):
-    """`ln` keeps its KL, and says nothing with it: every sentence may have the same posterior."""
+    """`ln` keeps its KL without any information, because every sentence may have the same posterior."""
     figures, warnings = job("--posterior", "ln")
     assert figures["eval_kl"] > 0.9 * figures["eval_kl_floor"] > 3
     assert figures["eval_mutual_information"] < 0.5 and figures["eval_active_units"] < 16
@@ -63,7 +63,7 @@ def test_the_free_head_collapses_and_is_warned_of_once(job):
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_noise_in_the_encoder_kills_bn_unless_it_is_averaged_out(job, pooling):
-    """The mean over a sentence's tokens has little of the noise that each of them has."""
+    """The noise of single tokens nearly cancels in the mean over a sentence."""
     figures, warnings = job("--posterior", "bn", "--encoder_dropout", "0.1", "--pooling", pooling)
     if pooling == "mean":
         assert warnings == [] and figures["eval_mean_moment_ratio"] > 0.8

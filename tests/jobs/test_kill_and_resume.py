@@ -1,4 +1,4 @@
-"""`kill -9` at any moment, the same command again: the result is that of the run that was never killed, bit for bit.
+"""After `kill -9` at any moment the same command ends with the result of a run that was never killed, bit for bit.
 
 Both scripts are really started and really killed, at moments before the first checkpoint, between two, while one is
 written or deleted, and after the last step. Minutes: marked slow."""
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.slow
 KILLED_AT = Path(HELPERS, "killed_at.py")
 SECONDS = 400
 
-# 58 training texts, 8 at a time: 7 steps an epoch, so that the last step is in the middle of the second one. Dropout
-# makes every step depend on the random state, and a constant learning rate the last one count.
+# 58 training texts, 8 at a time, make 7 steps an epoch, so that the last step lies in the middle of the second epoch.
+# Dropout makes every step depend on the random state. A constant learning rate makes the last step count.
 OPTIONS = {
     "train_file": "mine.txt",
     "hidden_size": 32,
@@ -52,8 +52,8 @@ OPTIONS = {
     "use_cpu": "true",
 }
 
-# Moments to be killed at, one after the other (see `killed_at.py`), with the checkpoint that the next start goes on
-# from, and the one that it calls cut off.
+# The moments at which a run is killed, one after the other (see `killed_at.py`). Beside each stand the checkpoint from
+# which the next start goes on, and the one that this start calls cut off.
 Moment = tuple[str, str, int]
 ALONE: dict[str, list[tuple[Moment, int | None, int | None]]] = {
     "run_bnvae.py": [
@@ -71,7 +71,7 @@ ALONE: dict[str, list[tuple[Moment, int | None, int | None]]] = {
         (("call", "recalibrate_posterior", 2), 11, None),  # the first is for the evaluation of the last step
     ],
 }
-# A process dies before its random state is written, and the other one's is there.
+# One process dies before it writes its random state. The random state of the other is there.
 LAST_FILE: dict[str, Moment] = {
     "run_bnvae.py": ("call", "_save_rng_state", 3),  # the trainer's calls `Trainer`'s
     "run_bnvae_no_trainer.py": ("call", "save_accelerator_state", 2),
@@ -134,7 +134,7 @@ class Runs:
         return tuple(found and int(found[1]) for found in (resumed, cut_off))
 
     def outcome(self, out: str) -> dict:
-        """Weights and running statistics, the figures of the final evaluation, and those of each step."""
+        """Weights and running statistics, the figures of the final evaluation, and the figures of each step."""
         folder = self.folder / out
         figures = json.loads((folder / "all_results.json").read_text())
         history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
@@ -155,7 +155,7 @@ def wait(process: subprocess.Popen) -> None:
 
 
 def kill_all(process: subprocess.Popen) -> None:
-    """Kill a launcher's group, and the processes that it started in groups of their own."""
+    """Kill a launcher's process group, and the processes that it started in other groups."""
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     for child in children:
@@ -191,31 +191,50 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_never_killed(script, tm
     assert not torch.equal(*(run["tensors"]["posterior.mean_projection.weight"] for run in (whole, control)))
 
 
-@pytest.mark.parametrize("script", LAST_FILE)
-def test_two_processes_that_are_killed_end_as_if_never_killed(script, tmp_path, monkeypatch):
-    runs = Runs(tmp_path, script, processes=2)
+@pytest.fixture(scope="module", params=LAST_FILE)
+def killed(request, tmp_path_factory) -> tuple[Runs, tuple[int | None, int | None]]:
+    """A run in two processes that was killed twice, beside one that never was; and where its second start went on. The
+    last test finishes the run, and the tests before leave its files as they were."""
+    runs = Runs(tmp_path_factory.mktemp("killed"), request.param, processes=2)
     runs.finish(runs.start("whole"), "whole")
-    runs.kill(LAST_FILE[script])
+    runs.kill(LAST_FILE[request.param])
     process = runs.start("out")
     # Both at once, while a checkpoint is written or soon after.
-    folder, deadline = tmp_path / "out" / "checkpoint-9", time.monotonic() + SECONDS
+    folder, deadline = runs.folder / "out" / "checkpoint-9", time.monotonic() + SECONDS
     while not folder.exists() and time.monotonic() < deadline:
         time.sleep(0.001)
     kill_all(process)
-    assert runs.went_on_from() == (3, 6)
+    return runs, runs.went_on_from()
 
-    monkeypatch.chdir(tmp_path)
-    checkpoint = last_complete_checkpoint("out")
-    loop = json.loads(runs.record())["settings"]["loop"]
-    for more, difference in (
+
+@pytest.mark.xdist_group("killed")
+def test_two_processes_go_on_from_the_checkpoint_that_both_have_written(killed):
+    assert killed[1] == (3, 6)
+
+
+@pytest.mark.xdist_group("killed")
+@pytest.mark.parametrize(
+    ("more", "difference"),
+    [
         ([], "processes: 2, not 1"),
         (["--posterior", "ln"], "posterior: None, not 'ln'"),
         (["--latent_size", "5"], "latent_size: 4, not 5"),
-    ):
-        job = TrainingJob(*parse_arguments([*runs.options, "--output_dir", "out", *more]), loop=loop)
-        with pytest.raises(ValueError, match=f"unfinished run with other settings.*{difference}"):
-            job.begin()
+    ],
+)
+def test_a_killed_run_is_not_resumed_with_other_settings(killed, monkeypatch, more, difference):
+    runs, _ = killed
+    monkeypatch.chdir(runs.folder)
+    loop = json.loads(runs.record())["settings"]["loop"]
+    job = TrainingJob(*parse_arguments([*runs.options, "--output_dir", "out", *more]), loop=loop)
+    with pytest.raises(ValueError, match=f"unfinished run with other settings.*{difference}"):
+        job.begin()
 
+
+@pytest.mark.xdist_group("killed")
+def test_a_checkpoint_is_whole_only_with_the_random_state_of_both_processes(killed, monkeypatch):
+    runs, _ = killed
+    monkeypatch.chdir(runs.folder)
+    checkpoint = last_complete_checkpoint("out")
     random_state = next(Path(checkpoint).glob("r*_1.*"))  # the second process'
     whole, step = random_state.read_bytes(), int(checkpoint.rpartition("-")[2])
     for damage in (random_state.unlink, lambda: random_state.write_bytes(whole[:-1])):
@@ -224,6 +243,12 @@ def test_two_processes_that_are_killed_end_as_if_never_killed(script, tmp_path, 
         random_state.write_bytes(whole)
     assert last_complete_checkpoint("out") == checkpoint
 
+
+@pytest.mark.xdist_group("killed")
+def test_two_processes_that_are_killed_end_as_if_never_killed(killed, monkeypatch):
+    runs, _ = killed
+    monkeypatch.chdir(runs.folder)
+    checkpoint = last_complete_checkpoint("out")
     runs.finish(runs.start("out"), "out")
     assert f"from {Path(checkpoint).name}." in runs.printed("out")
     require_same(runs.outcome("out"), runs.outcome("whole"))

@@ -26,6 +26,8 @@ from hf_bnvae.reporting.evaluation_report import PICTURES
 from hf_bnvae.utils.memory import freed_memory_is_kept
 
 BOTH = pytest.mark.parametrize("script", ["run_bnvae", "run_bnvae_no_trainer"])
+# Quick by one of the scripts, slow by the other.
+EACH = pytest.mark.parametrize("script", ["run_bnvae", pytest.param("run_bnvae_no_trainer", marks=pytest.mark.slow)])
 LINES = [f"This is sentence number {i} of my own file ." for i in range(20)]
 
 # The file's own 20 lines make one batch an epoch.
@@ -237,7 +239,7 @@ def test_a_frozen_network_keeps_its_weights(finished, run, my_files):
     assert changed == {"encoder", "posterior", "injection"}
 
 
-@BOTH
+@EACH
 def test_an_encoder_pretrained_as_an_autoencoder_is_taken_over(run, my_files, capsys, script):
     options = {"train_file": "mine.txt", "script": script, "posterior": "gaussian", **QUICK}
     run(output_dir="autoencoder", beta=0, **options)
@@ -251,7 +253,7 @@ def test_an_encoder_pretrained_as_an_autoencoder_is_taken_over(run, my_files, ca
         run(output_dir="both", encoder_side_name_or_path="plain", model_name_or_path="plain", **options)
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize(("posterior", "more"), [("delta", {"rate": 2}), ("du", {}), ("gaussian", {})])
 def test_the_remedies_to_compare_with_can_be_trained(run, my_files, script, posterior, more):
     gap = {"regularizer": "density_gap"} if posterior == "gaussian" else {}
@@ -332,19 +334,26 @@ def test_the_own_loop_passes_over_no_option_in_silence(run, my_files, option):
     assert not Path("out").exists()
 
 
-@BOTH
-def test_two_processes_make_one_run(my_files, tmp_path, script):
-    """Each process has half of every posterior batch, and what is printed is printed once."""
-    options = {**QUICK, "per_device_train_batch_size": 8, "num_train_epochs": 2}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+@pytest.fixture
+def torchrun(my_files, tmp_path):
+    """A function that runs a script in two processes on `mine.txt`, each with half of every posterior batch."""
 
-    def torchrun(folder, *more, **changed):
-        flags = as_flags({**options, **changed, "train_file": "mine.txt", "output_dir": folder})
+    def run_script(script: str, folder: str, **changed):
+        options = {**QUICK, "per_device_train_batch_size": 8, "num_train_epochs": 2, **changed}
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        command += [str(SCRIPTS / f"{script}.py"), *flags, *more]
+        command += [str(SCRIPTS / f"{script}.py")]
+        command += as_flags({**options, "train_file": "mine.txt", "output_dir": folder})
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
 
-    ended = torchrun("two")
+    return run_script
+
+
+# The trainer in two processes has quick tests of its own: tests/training/test_distributed.py.
+@pytest.mark.parametrize("script", [pytest.param("run_bnvae", marks=pytest.mark.slow), "run_bnvae_no_trainer"])
+def test_two_processes_make_one_run(torchrun, tmp_path, script):
+    """And what they print is printed once."""
+    ended = torchrun(script, "two")
     assert ended.returncode == 0, ended.stderr[-3000:]
     for piece in ("18 sentences to train on", "| IW-NLL", "BNVAEModel.from_pretrained('two')"):
         assert ended.stdout.count(piece) == 1, piece
@@ -353,11 +362,16 @@ def test_two_processes_make_one_run(my_files, tmp_path, script):
     assert math.isfinite(json.loads((tmp_path / "two" / "all_results.json").read_text())["eval_kl"])
     model = BNVAEModel.from_pretrained(tmp_path / "two")
     assert model.posterior.is_estimated
-    # On the CPU a process must be told to look for others: otherwise each would write its own model over the other's.
-    if not torch.accelerator.is_available():
-        ended = torchrun("apart", use_cpu="false")
-        assert ended.returncode != 0 and "2 processes were started together" in ended.stderr
-        assert not (tmp_path / "apart").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="an accelerator's processes find each other")
+@BOTH
+def test_processes_that_would_train_apart_are_refused(torchrun, tmp_path, script):
+    """On the CPU a process must be told to look for others. Otherwise each would write its model over the other's."""
+    ended = torchrun(script, "apart", use_cpu="false")
+    assert ended.returncode != 0 and "2 processes were started together" in ended.stderr
+    assert not (tmp_path / "apart").exists()
 
 
 def test_a_trained_model_is_gone_on_with(finished, run, my_files):

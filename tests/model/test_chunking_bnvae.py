@@ -5,7 +5,7 @@ from itertools import combinations, pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -42,7 +42,6 @@ def fits(chunks: list[list[int]], max_positions: float) -> bool:
     )
 
 
-@settings(deadline=None, max_examples=60)
 @given(LENGTHS, st.integers(1, 9))
 def test_chunks_are_as_few_as_the_longest_sentences_allow(lengths, chunk_size):
     count = count_chunks(torch.tensor(lengths), chunk_size, nn.Module())
@@ -56,7 +55,6 @@ def test_chunks_are_as_few_as_the_longest_sentences_allow(lengths, chunk_size):
     assert [length for chunk in chunks for length in chunk] == sorted(lengths)
 
 
-@settings(deadline=None, max_examples=60)
 @given(LENGTHS, st.data())
 def test_the_largest_chunk_is_as_small_as_can_be(lengths, data):
     count = data.draw(st.integers(2, len(lengths)))

@@ -1,5 +1,7 @@
-"""Every encoder and every decoder that the model is known to work with: training, checkpointing, saving, generation,
-by each implementation of attention. Beside them stands what the same weights give another way."""
+"""Every encoder and every decoder that the model is known to work with: training, checkpointing, saving, generation.
+Each result is compared with what the same weights give another way.
+
+The quick tests take the implementation of attention that is the default, `sdpa`. The slow ones take `eager` too."""
 
 import pytest
 import torch
@@ -9,6 +11,9 @@ from hf_bnvae import BNVAEConfig, BNVAEModel
 
 PAIRS = [*((name, "gpt2") for name in ENCODERS), *(("bert", name) for name in DECODERS if name != "gpt2")]
 LENGTHS = [3, 12, 7, 9, 5, 8, 11, 4]
+
+EACH_PAIR = pytest.mark.parametrize(("encoder", "decoder"), PAIRS)
+EACH_ATTENTION = pytest.mark.parametrize("attention", [pytest.param("eager", marks=pytest.mark.slow), "sdpa"])
 
 
 def build(encoder: str, decoder: str, attention: str = "sdpa", **fields) -> BNVAEModel:
@@ -77,39 +82,55 @@ def test_another_attention_reaches_every_layer_of_a_pretrained_pair(encoder, dec
     assert implementations_of(model) == {"eager"}
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize(("encoder", "decoder"), PAIRS)
-def test_a_pair_trains_checkpoints_saves_and_generates(encoder, decoder, attention, tmp_path):
-    # A training step: every parameter gets a gradient, and the loss falls.
+@EACH_ATTENTION
+@EACH_PAIR
+def test_a_pair_trains(encoder, decoder, attention):
+    """Every parameter gets a gradient, and a step against it lowers the loss and changes the gradient."""
     model = build(encoder, decoder, attention)
     loss, gradient = gradients(model)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3 / gradient.norm().item())
-    optimizer.step()
-    after, _ = gradients(model)
+    torch.optim.SGD(model.parameters(), lr=1e-3 / gradient.norm().item()).step()
+    after, other = gradients(model)
     assert after < loss
+    assert (other - gradient).norm() > 1e-5 * gradient.norm()
 
-    # Activation checkpointing, layer by layer and chunk by chunk, changes nothing. The step that was made does.
-    checkpointed = build(encoder, decoder, attention)
+
+@EACH_ATTENTION
+@EACH_PAIR
+def test_activation_checkpointing_changes_no_gradient(encoder, decoder, attention):
+    """Neither layer by layer nor chunk by chunk. The control is a step, after which the gradient is another one."""
+    plain, checkpointed = (build(encoder, decoder, attention) for _ in range(2))
+    _, gradient = gradients(plain)
     checkpointed.activation_checkpointing_enable()
     assert_same(gradients(checkpointed)[1], gradient)
     assert_same(gradients(build(encoder, decoder, attention), chunk_size=3, checkpoint_chunks=True)[1], gradient)
-    assert (gradients(model)[1] - gradient).norm() > 1e-5 * gradient.norm()
+    torch.optim.SGD(plain.parameters(), lr=1e-3 / gradient.norm().item()).step()
+    assert (gradients(plain)[1] - gradient).norm() > 1e-5 * gradient.norm()
 
-    # Saved and loaded it is the same model.
-    model.eval().save_pretrained(tmp_path)
+
+@EACH_ATTENTION
+@EACH_PAIR
+def test_a_saved_pair_is_loaded_as_the_same_model(encoder, decoder, attention, tmp_path):
+    model = build(encoder, decoder, attention).eval()
+    model.save_pretrained(tmp_path)
     implementations = {half: getattr(model, half).config._attn_implementation for half in ("encoder", "decoder")}
     loaded = BNVAEModel.from_pretrained(tmp_path, dtype="auto", attn_implementation=implementations)
     assert loaded.decoder.config._attn_implementation == implementations["decoder"]
-    batch = make_batch()
-    latents = model.encode(batch["input_ids"], batch["attention_mask"]).mode()
-    assert_same(loaded.encode(batch["input_ids"], batch["attention_mask"]).mode(), latents)
+    inputs = [make_batch()[name] for name in ("input_ids", "attention_mask")]
+    latents = model.encode(*inputs).mode()
+    assert_same(loaded.encode(*inputs).mode(), latents)
     state, loaded_state = model.state_dict(), loaded.state_dict()
     assert state.keys() == loaded_state.keys()
     assert all(torch.equal(state[name], loaded_state[name]) for name in state)
+    # The control: another sentence has another latent.
     assert not torch.allclose(latents[0], latents[1])
 
-    # Token by token with a cache, what generate goes through, gives the logits of one pass over the whole.
-    output = loaded.generate(
+
+@EACH_ATTENTION
+@EACH_PAIR
+def test_generation_with_a_cache_has_the_logits_of_one_pass(encoder, decoder, attention):
+    model = build(encoder, decoder, attention).eval()
+    latents = torch.randn(8, 8).double()
+    output = model.generate(
         latents=latents,
         max_new_tokens=14,
         min_new_tokens=14,
@@ -135,8 +156,8 @@ def test_eager_and_sdpa_give_the_same(decoder):
     torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-5)  # eager's softmax is in float32
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("injection", ["memory", "both"])
+@EACH_ATTENTION
+@pytest.mark.parametrize("injection", [pytest.param("memory", marks=pytest.mark.slow), "both"])
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_greedy_with_cache_is_greedy_without_and_a_hand_written_loop(decoder, injection, attention):
     model = build("bert", decoder, attention, latent_injection=injection).eval()
@@ -150,13 +171,13 @@ def test_greedy_with_cache_is_greedy_without_and_a_hand_written_loop(decoder, in
         ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], 1)
     assert torch.equal(model.generate(latents=latents, **exactly), ids)
     assert torch.equal(model.generate(latents=latents, use_cache=False, **exactly), ids)
-    for _ in range(2):  # the second time in a cache of the first one's size
+    for _ in range(2):  # the second call finds the cache of the first one
         assert torch.equal(model.generate(latents=latents, cache_implementation="static", **exactly), ids)
     # The control: other latents, other texts.
     assert not torch.equal(model.generate(latents=-latents, **exactly), ids)
 
 
-@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize("cache", ["dynamic", pytest.param("static", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_padded_prompts_go_on_as_they_do_alone(decoder, cache):
     model = build("bert", decoder).eval()
@@ -182,7 +203,7 @@ def test_padded_prompts_go_on_as_they_do_alone(decoder, cache):
     assert not torch.allclose(ignored[:, -1], alone_logits[:, -1], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@EACH_ATTENTION
 @pytest.mark.parametrize("decoder", SLIDING)
 def test_the_latent_is_in_sight_beyond_the_window(decoder, attention):
     """With memory alone: two layers that see five positions each pass nothing on over more than eight. Of a decoder

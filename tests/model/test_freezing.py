@@ -17,8 +17,8 @@ PARTS = pytest.mark.parametrize("part", FROZEN)
     [
         {},
         {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4},
-        {"chunk_size": 4, "checkpoint_chunks": True},
-        {"activation_checkpointing": True},
+        pytest.param({"chunk_size": 4, "checkpoint_chunks": True}, marks=pytest.mark.slow),
+        pytest.param({"activation_checkpointing": True}, marks=pytest.mark.slow),
     ],
     ids=["whole", "accumulated", "chunks", "activations"],
 )
@@ -78,7 +78,7 @@ def test_a_resumed_training_freezes_again_and_ends_at_the_same_bits(make_trainer
 
 
 @PARTS
-@pytest.mark.parametrize("latent_learning_rate", [1e-3, None])
+@pytest.mark.parametrize("latent_learning_rate", [1e-3, pytest.param(None, marks=pytest.mark.slow)])
 def test_frozen_in_the_first_steps_only(make_trainer, make_model, part, latent_learning_rate):
     arguments = {"freeze": part, "weight_decay": 0.1, "latent_learning_rate": latent_learning_rate}
     for steps in (2, 3, None):  # of 3; with the control, in which nothing is frozen

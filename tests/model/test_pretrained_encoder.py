@@ -22,23 +22,35 @@ def minilm() -> str:
     return str(Path(config.locate()).parent)
 
 
-def test_a_real_encoder_trains_saves_and_loads(minilm, texts, processor, decoder_config, tmp_path):
+@pytest.fixture
+def built(minilm, processor, decoder_config, tmp_path) -> tuple[BNVAEModel, BNVAEProcessor]:
+    """A model of the real encoder and a tiny decoder, with its processor."""
     GPT2LMHeadModel(decoder_config).save_pretrained(tmp_path / "gpt2")
     processor.tokenizer.save_pretrained(tmp_path / "gpt2")
     pair = minilm, str(tmp_path / "gpt2")
     model = BNVAEModel.from_encoder_decoder_pretrained(
         *pair, latent_size=16, posterior="bn_rms", rate=6, pooling="mean"
     )
-    built = BNVAEProcessor.from_encoder_decoder_pretrained(*pair, config=model.config)
+    return model, BNVAEProcessor.from_encoder_decoder_pretrained(*pair, config=model.config)
+
+
+def test_a_real_encoder_has_the_weights_and_token_ids_of_its_package(built, minilm, texts):
+    model, processor = built
     assert model.config.encoder.num_hidden_layers == 6 and model.config.encoder.hidden_size == 384
-    # The weights are the package's own.
     reference = AutoModel.from_pretrained(minilm)
     encoded = AutoTokenizer.from_pretrained(minilm)(texts[:4], return_tensors="pt", padding=True)
     torch.testing.assert_close(
         model.encoder(**encoded).last_hidden_state, reference.eval()(**encoded).last_hidden_state
     )
-    assert torch.equal(built(texts[:4], return_tensors="pt")["input_ids"], encoded["input_ids"])
+    assert torch.equal(processor(texts[:4], return_tensors="pt")["input_ids"], encoded["input_ids"])
+    # The control: other texts have other token ids.
+    other = AutoTokenizer.from_pretrained(minilm)(texts[4:8], return_tensors="pt", padding=True)
+    assert not torch.equal(other["input_ids"], encoded["input_ids"])
 
+
+@pytest.mark.slow
+def test_a_real_encoder_trains_saves_and_loads(built, texts, tmp_path):
+    model, processor = built
     trainer = BNVAETrainer(
         model=model,
         args=BNVAETrainingArguments(
@@ -52,8 +64,8 @@ def test_a_real_encoder_trains_saves_and_loads(minilm, texts, processor, decoder
             use_cpu=True,
             dataloader_pin_memory=False,
         ),
-        train_dataset=Dataset.from_dict(dict(built(texts))),
-        processing_class=built,
+        train_dataset=Dataset.from_dict(dict(processor(texts))),
+        processing_class=processor,
     )
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]

@@ -1,22 +1,27 @@
-"""The heads work alone: the documented example, a VAE of images, is run as a user would."""
+"""The heads work alone: the documented example, a VAE of images, runs as a user would start it."""
 
 import json
-import subprocess
+import runpy
 import sys
 
 import pytest
 from paths import SCRIPTS
 
-SCRIPT = SCRIPTS / "run_digits_vae.py"
 
+@pytest.fixture
+def figures(monkeypatch, capsys):
+    """A function that runs the script: the figures that the script prints."""
 
-def figures(*arguments: str) -> dict[str, float]:
-    output = subprocess.run([sys.executable, SCRIPT, *arguments], check=True, capture_output=True, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+    def run(*arguments: str) -> dict[str, float]:
+        monkeypatch.setattr(sys, "argv", ["run_digits_vae.py", *arguments])
+        runpy.run_path(str(SCRIPTS / "run_digits_vae.py"), run_name="__main__")
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    return run
 
 
 @pytest.mark.parametrize(("posterior", "rate"), [("bn_rms", "6"), ("bn", "10"), ("bn_mean", None), ("ln", None)])
-def test_digits_are_encoded(posterior, rate):
+def test_digits_are_encoded(figures, posterior, rate):
     result = figures("--posterior", posterior, *(("--rate", rate) if rate else ()))
     assert result["active_units"] >= 4 and result["mutual_information"] > 2.5
     # The mean image alone leaves 434 nats (binomial, up to the same constant).

@@ -1,6 +1,6 @@
-"""Adapters of PEFT: trained, saved with the posterior's statistics, loaded, merged; what loses weights is refused.
+"""Adapters of PEFT are trained, saved with the posterior's statistics, loaded, merged. What loses weights is refused.
 
-The reference is the model as it was trained, compared to the bit; merging alone rounds.
+The reference is the trained model. Results are equal to the bit, except after merging, which rounds.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
 @pytest.fixture
 def base(make_model, tmp_path) -> str:
     """The folder of a saved base model."""
-    # A standard deviation of `bn` that is nearly 0 has a logarithm that merging's rounding would show in.
+    # The rounding of a merge would show in the logarithm of a standard deviation of `bn` that is nearly 0.
     make_model(posterior="bn_rms", bn_tau=0.5).save_pretrained(tmp_path / "base")
     return str(tmp_path / "base")
 
@@ -43,7 +43,7 @@ def config(**fields) -> LoraConfig:
 
 
 def outputs(model, batch) -> tuple[torch.Tensor, ...]:
-    """What the model makes in evaluation, with noise that is given and of latents that are given."""
+    """What the model makes in evaluation mode, with given noise and given latents."""
     generator = torch.Generator().manual_seed(3)
     noise, latents = torch.randn(16, 8, generator=generator), torch.randn(4, 8, generator=generator)
     model.eval()
@@ -60,7 +60,7 @@ def equal(found, expected) -> bool:
 # --- training, saving, loading ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trainer_class", [BNVAETrainer, Trainer])
+@pytest.mark.parametrize("trainer_class", [BNVAETrainer, pytest.param(Trainer, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("fields", "arguments"),
     [
@@ -120,7 +120,7 @@ def test_resuming_gives_the_same_adapter_to_the_bit(make_trainer, make_adapted):
 
 
 def test_the_trained_head_alone_has_its_statistics_recomputed(make_trainer, make_adapted, batch):
-    """PEFT keeps the head as it was beside the copy that is trained."""
+    """PEFT keeps the original head beside the copy that it trains."""
     model = make_adapted()
     wrapper = model.get_base_model().posterior
     original, copy = wrapper.original_module, wrapper.modules_to_save["default"]
@@ -240,8 +240,9 @@ def test_adapters_of_transformers_own_way_save_and_load_but_are_not_trained_by_a
         make_trainer(model=model)
 
 
+@pytest.mark.slow
 def test_peft_is_not_needed():
-    """Training by the package's own means, in a process where importing PEFT fails."""
+    """The package trains in a process in which PEFT cannot be imported."""
     code = """
 import sys, tempfile
 sys.modules["peft"] = None

@@ -70,7 +70,7 @@ def test_density_gap_is_that_of_the_mixture():
         gap += torch.trapezoid(torch.where(density > 0, density * ratio, 0), grid).item()
     assert density_gap(posterior, noise).item() == pytest.approx(gap, abs=0.02)
     assert posterior.kl().sum(-1).mean().item() > gap + 1
-    # Posteriors that fill the prior together, though each of them is narrow, have nearly none.
+    # Posteriors that are narrow, but fill the prior together, have nearly no gap.
     means = Normal(0.0, 1.0).icdf((torch.arange(200) + 0.5).double() / 200).unsqueeze(1)
     narrow = DiagonalGaussian(means, torch.full_like(means, -4))
     assert density_gap(narrow, torch.randn(32, 200, 1).double()).item() < 0.05

@@ -1,7 +1,8 @@
-"""One posterior batch, however it is cut: chunks, checkpointed chunks, gradient accumulation. (Several processes:
-test_distributed.py.)"""
+"""One posterior batch gives the same training however it is cut: chunks, checkpointed chunks, gradient accumulation.
+(Several processes: test_distributed.py.)"""
 
 import logging
+from itertools import product
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ def setting() -> Setting:
 
 
 @pytest.mark.parametrize("posterior", HEADS)
-@pytest.mark.parametrize("with_free_bits", [False, True], ids=["", "free_bits"])
+@pytest.mark.parametrize("with_free_bits", [pytest.param(False, marks=pytest.mark.slow), True], ids=["", "free_bits"])
 def test_chunks_are_one_batch(setting, posterior, with_free_bits):
     free_bits = setting.free_bits(posterior) if with_free_bits else 0.0
     whole = train_by_hand(setting, posterior, free_bits=free_bits)
@@ -100,7 +101,7 @@ def test_sorted_chunks_leave_out_padding(setting):
     model(**batch)
     for name in real:
         assert real[name] <= sorted_counts[name] < 1.15 * real[name] < counted[name]
-    # Sentences that share rows need no chunks for that.
+    # When sentences share rows, there is no padding that chunks could save.
     model.config.pack_sentences = True
     counted.update(encoder=0, decoder=0)
     model(**batch)
@@ -162,7 +163,7 @@ def test_checkpointed_layers_are_the_same_training(setting, chunk_size):
 def test_checkpointed_layers_run_twice_and_keep_the_latents_slot(setting):
     model, batch = setting.model("bn"), setting.batch(0, BATCH)
     passes = []
-    # The attention is inside of the checkpointed layer, and its hook sees the second pass too.
+    # The attention lies inside the checkpointed layer, so its hook also sees the second pass.
     for layer in (model.encoder.encoder.layer[0].attention, model.decoder.transformer.h[0].attn):
         layer.register_forward_hook(lambda module, args, output: passes.append(type(module).__name__))
     model(**batch).loss.backward()
@@ -197,30 +198,38 @@ def test_reentrant_checkpointing_is_refused(setting, tmp_path):
 # --- gradient accumulation -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("posterior", HEADS)
-@pytest.mark.parametrize("with_free_bits", [False, True], ids=["", "free_bits"])
-def test_accumulated_batches_are_one_batch(setting, tmp_path, posterior, with_free_bits):
+CUTS = {
+    "whole": (32, {}),
+    "accumulated": (4, {}),
+    "one by one": (1, {}),
+    "chunks too": (4, {"chunk_size": 2}),
+    "checkpointed chunks": (32, {"chunk_size": 8, "checkpoint_chunks": True}),
+    "activations": (8, {"activation_checkpointing": True}),
+}
+
+
+def accumulations():
+    """Every head, with and without free bits, in every cut. Quick: one head in every cut, the others in one."""
+    for posterior, with_free_bits, cut in product(HEADS, (False, True), CUTS):
+        is_quick = cut == "accumulated" or (posterior == "bn_rms" and with_free_bits)
+        yield pytest.param(posterior, with_free_bits, cut, marks=() if is_quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("posterior", "with_free_bits", "cut"), accumulations())
+def test_accumulated_batches_are_one_batch(setting, tmp_path, posterior, with_free_bits, cut):
     free_bits = setting.free_bits(posterior) if with_free_bits else 0.0
-    whole = train_by_hand(setting, posterior, free_bits=free_bits)
-    for micro_batch, settings in (
-        (32, {}),
-        (4, {}),
-        (1, {}),
-        (4, {"chunk_size": 2}),
-        (32, {"chunk_size": 8, "checkpoint_chunks": True}),
-        (8, {"activation_checkpointing": True}),
-    ):
-        found = train_with_trainer(
-            setting,
-            posterior,
-            str(tmp_path),
-            per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=BATCH // micro_batch,
-            free_bits=free_bits,
-            **settings,
-        )
-        assert len([name for name in found if name.startswith("loss")]) == STEPS
-        assert deviation(found, whole) < 1, (micro_batch, settings)
+    micro_batch, settings = CUTS[cut]
+    found = train_with_trainer(
+        setting,
+        posterior,
+        str(tmp_path),
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=BATCH // micro_batch,
+        free_bits=free_bits,
+        **settings,
+    )
+    assert len([name for name in found if name.startswith("loss")]) == STEPS
+    assert deviation(found, train_by_hand(setting, posterior, free_bits=free_bits)) < 1
 
 
 def test_the_plain_trainer_accumulates_another_training_and_says_so_once(setting, tmp_path, caplog):
@@ -244,7 +253,7 @@ def test_who_does_not_cut_a_posterior_batch_is_told_nothing(setting, tmp_path, c
 
 
 def test_accumulation_keeps_no_more_than_a_micro_batch(setting, tmp_path):
-    """What is saved for the backward pass of a window is its chunks' inputs, not their activations."""
+    """For the backward pass of a window the model keeps the inputs of its chunks, not their activations."""
 
     def saved_elements(**cut):
         elements = 0
@@ -266,7 +275,7 @@ def test_accumulation_keeps_no_more_than_a_micro_batch(setting, tmp_path):
 
 
 def windows(num_sentences, batch_size, steps, processes, epoch=0, **settings):
-    """For each posterior batch of an epoch the set of its sentences, from all processes' micro-batches."""
+    """The sentences of each posterior batch of an epoch, from the micro-batches of all processes."""
     shares = []
     for rank in range(processes):
         sampler = PosteriorBatchSampler(num_sentences, batch_size, steps, processes, rank, **settings)
@@ -291,7 +300,7 @@ def test_sentences_of_a_posterior_batch_do_not_depend_on_its_cut(num_sentences):
         if cut[0] * cut[1] * cut[2] != 32:
             continue
         if num_sentences % 32 and num_sentences % 32 < cut[2]:
-            assert windows(num_sentences, *cut, seed=5) == whole[:-1]  # not a sentence for each process
+            assert windows(num_sentences, *cut, seed=5) == whole[:-1]  # fewer sentences than processes
         else:
             assert windows(num_sentences, *cut, seed=5) == whole, cut
     assert windows(num_sentences, 32, 1, 1, seed=6) != whole
@@ -342,7 +351,7 @@ def test_joined_micro_batches_are_the_batch_collated_at_once(setting):
     assert joined.keys() == together.keys()
     for name, values in together.items():
         assert torch.equal(joined[name], values), name
-    # Without masks a shorter micro-batch needs one, or its padding would count as text.
+    # A shorter micro-batch without a mask gets one. Otherwise its padding would count as text.
     widths = [part["input_ids"].shape[1] for part in parts]
     assert len(set(widths)) > 1
     bare = join_batches([{"input_ids": part["input_ids"]} for part in parts])

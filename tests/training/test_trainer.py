@@ -37,7 +37,7 @@ def test_training_loss_is_the_composed_objective(make_trainer, batch, arguments)
     expected = outputs.reconstruction_nll.mean() + beta * free
     torch.testing.assert_close(trainer.compute_loss(trainer.model, inputs), expected)
     assert (abs(expected - outputs.loss) < 1e-5).item() == (not arguments)
-    # In evaluation it is the negative ELBO whatever the objective.
+    # In evaluation the loss is the negative ELBO, whatever the objective.
     trainer.model.eval()
     torch.testing.assert_close(trainer.compute_loss(trainer.model, inputs), trainer.model(**inputs).loss)
 
@@ -156,7 +156,7 @@ def test_a_last_batch_too_small_is_skipped_and_said(make_trainer, dataset, caplo
 
 
 def test_evaluation_gives_corpus_figures_not_means_of_batch_means(make_trainer, dataset):
-    """50 sentences in batches of 16, 16, 16 and 2, and in one; the noise is the same where the draws are."""
+    """50 sentences in batches of 16, 16, 16 and 2, and in one batch. Equal draws give equal noise."""
     few = dataset.select(range(50))
     trainer = make_trainer(model={"posterior": "bn_rms"}, evaluation=few, dataloader_drop_last=True)
     trainer.train()
@@ -172,7 +172,7 @@ def test_evaluation_gives_corpus_figures_not_means_of_batch_means(make_trainer, 
     assert metrics["eval_aggregate_second_moment"] == pytest.approx(
         (posterior.mean.square() + posterior.logvar.exp()).mean().item(), rel=1e-5
     )
-    # The control: the mean of batch means, which Trainer reports, weights the last two sentences as much as sixteen.
+    # The control: Trainer reports the mean of batch means, in which the last two sentences count like sixteen.
     sizes = (16, 16, 16, 2)
     parts = posterior.kl().sum(-1).split(sizes)
     assert abs(np.mean([part.mean().item() for part in parts]) - metrics["eval_kl"]) > 1e-4
@@ -204,7 +204,7 @@ def test_evaluating_during_training_does_not_change_the_training(make_trainer):
 
 
 def test_evaluation_refreshes_statistics_with_dropout_as_in_training(make_trainer):
-    """With noise in the encoder the statistics contain it, so that evaluation without it sees smaller moments."""
+    """With dropout in the encoder the statistics contain noise. Evaluation has none, and sees smaller moments."""
     ratios = {}
     for dropout in (0.0, 0.5):
         trainer = make_trainer(model={"encoder_dropout": dropout, "pooling": "cls"}, num_statistics_batches=20)
@@ -236,7 +236,7 @@ def test_training_ends_with_exact_statistics_of_the_training_set(make_trainer, d
         return found
 
     assert len(dataset) == 400 and max(errors()) < 1e-4
-    # The control: averages kept during training, or taken from a few batches, are not exact.
+    # The control: averages that were kept during training, or come from a few batches, are not exact.
     trainer.recalibrate(2)
     assert min(errors()) > 1e-3
 
@@ -363,7 +363,7 @@ HEALTHY = [
     {"posterior": "bn"},
     {"posterior": "bn_rms"},
     {"posterior": "bn_mean"},
-    # It promises no variance over sentences. As a memory alone, its latent dies in this training, and is told as dead.
+    # This head promises no variance over sentences. With memory alone its latent dies in this training, which is told.
     {"posterior": "ln", "bn_tau": 0.5, "latent_injection": "both"},
 ]
 
@@ -430,7 +430,7 @@ def test_the_trained_model_can_be_asked_about_texts(make_trainer, make_model, pr
     made = BNVAETrainer(model_init=lambda: make_model(), args=args, train_dataset=dataset, processing_class=processor)
     made.train()
     assert isinstance(made.model.eval().reconstruct("The food", max_new_tokens=3), str)
-    # Embeddings far larger than the vocabulary are no reason not to train.
+    # A model whose embeddings are far larger than the vocabulary can be trained.
     larger = make_model()
     larger.decoder.resize_token_embeddings(2000)
     assert "not attached" not in caplog.text

@@ -1,5 +1,5 @@
-"""One of several gloo processes, started by test_evaluation_distributed.py: evaluates with the others, and writes what
-it got."""
+"""One of several gloo processes, which test_evaluation_distributed.py starts: it evaluates together with the
+others, and writes what it got."""
 
 import json
 import sys
@@ -41,7 +41,7 @@ def main(folder: str, model_folder: str) -> None:
         "loader": evaluate_model(
             model, DataLoader(tokenized, batch_size=11, collate_fn=collator), processor, **SETTINGS
         ),
-        # One batch for both: the second process has nothing of its own.
+        # One batch for both: the second process has no batch.
         "one batch": evaluate_model(model, texts, processor, **{**SETTINGS, "batch_size": 60}),
     }
     found = {name: asdict(result) for name, result in found.items()}

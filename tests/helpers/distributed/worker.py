@@ -1,5 +1,5 @@
-"""One of several gloo processes, started by test_distributed.py: trains on its share of each posterior batch and, on
-the main process, writes what came out for each case."""
+"""One of several gloo processes, which test_distributed.py starts: it trains on its share of each posterior batch. The
+main process writes what came out in each case."""
 
 import sys
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def share(first: int) -> slice:
 
 
 def alone():
-    """Inside, a posterior batch is that of this process."""
+    """Inside, a process normalises its sentences without those of the other process."""
     return mock.patch.object(batch_statistics_bnvae, "num_processes", lambda: 1)
 
 
@@ -77,7 +77,7 @@ def fsdp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str
 
     def by_trainer(batch_size: int, **settings):
         def pretend_an_accelerator():
-            # Accelerate has FSDP for accelerators only. This makes it take gloo and the CPU for one.
+            # Accelerate has FSDP for accelerators only. This makes Accelerate take gloo on the CPU for an accelerator.
             PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 
         def train():
@@ -101,7 +101,7 @@ def fsdp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str
     return {
         "bn even": by_hand(EVEN),
         "bn uneven": by_hand(UNEVEN),
-        # Three chunks of 20 sentences and two of 12 make three each, since sharded layers run in step.
+        # 20 sentences need three chunks and 12 need two. Both processes run three, since sharded layers run in step.
         "bn uneven chunks": by_hand(UNEVEN, chunk_size=8, checkpoint_chunks=True),
         "bn trainer": by_trainer(16),
         "bn trainer accumulating": by_trainer(4, gradient_accumulation_steps=4),
@@ -109,7 +109,7 @@ def fsdp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str
 
 
 def population(setting: Setting) -> dict[str, torch.Tensor]:
-    """Statistics recomputed from uneven shares of the data."""
+    """The statistics that two processes recompute from uneven shares of the data."""
     model = setting.model("bn_rms")
     start, stop = (0, 70) if dist.get_rank() == 0 else (70, 96)
     batches = [setting.batch(first, min(first + 16, stop)) for first in range(start, stop, 16)]
@@ -117,20 +117,23 @@ def population(setting: Setting) -> dict[str, torch.Tensor]:
     return {name: buffer for name, buffer in model.posterior.named_buffers() if "running" in name}
 
 
-def main(kind: str, folder: str) -> None:
+def noise_of_all() -> dict[str, torch.Tensor]:
+    """The noise of one posterior batch whose sentences both processes share, three and five."""
+    sizes = (3, 5)
+    gathered = [None, None]
+    dist.all_gather_object(gathered, posterior_noise(sizes[dist.get_rank()], 2, seed=7, step=11))
+    return {"noise": torch.cat(gathered)}
+
+
+def main(folder: str) -> None:
     torch.set_num_threads(1)
     PartialState(cpu=True)
     setting = Setting()
-    if kind == "ddp":
-        found = {name: run() for name, run in ddp_cases(setting, folder).items()}
-        found["population"] = population(setting)
-        noise = [torch.zeros(3, 2) if rank == 0 else torch.zeros(5, 2) for rank in range(2)]
-        mine = posterior_noise(len(noise[dist.get_rank()]), 2, seed=7, step=11)
-        gathered = [None, None]
-        dist.all_gather_object(gathered, mine)
-        found["noise"] = {"noise": torch.cat(gathered)}
-    else:
-        found = {name: run() for name, run in fsdp_cases(setting, folder).items()}
+    found = {f"ddp {name}": run() for name, run in ddp_cases(setting, folder).items()}
+    found["population"] = population(setting)
+    found["noise"] = noise_of_all()
+    # Last: they make Accelerate believe that there is an accelerator.
+    found |= {f"fsdp {name}": run() for name, run in fsdp_cases(setting, folder).items()}
     if dist.get_rank() == 0:
         torch.save(found, Path(folder, "found.pt"))
     dist.barrier()
