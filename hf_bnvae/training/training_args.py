@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The settings of a BN-VAE's training, in addition to those of `TrainingArguments`."""
+"""The settings of a BN-VAE's training, in addition to `TrainingArguments`."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any, get_args

@@ -450,7 +450,7 @@ def test_mistakes_are_told_and_change_nothing(hub, folder, target, monkeypatch):
         ),
         ({"token": eve}, "may not write to ada/model (403: You don't have the rights"),
         ({"token": eve}, 'under the namespace "ada")'),
-        ({"repo_id": "runs/mine"}, "runs/mine is also a folder here; what is wanted is a name on the Hub"),
+        ({"repo_id": "runs/mine"}, "runs/mine is also a folder here, but a name on the Hub is needed"),
         ({"repo_id": "./runs/mine"}, "'./runs/mine' is no name of a repository: user/name"),
         ({"repo_id": str(folder)}, "is no name of a repository"),
         ({"repo_id": "ada/two words"}, "is no name of a repository"),
