@@ -231,7 +231,7 @@ def render_pushed(pushed: Pushed) -> str:
         return f"Pushed to {where}, a new repository."
     if pushed.commit == pushed.previous:
         return f"{where} holds these very files already. Nothing was uploaded."
-    return f"Pushed to {where}. The repository existed before; its earlier files are in its commit {pushed.previous}."
+    return f"Pushed to {where}. The repository existed before; its earlier files are in commit {pushed.previous}."
 
 
 class BackgroundPushes:

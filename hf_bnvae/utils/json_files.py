@@ -23,7 +23,7 @@ def read_json(path: str | Path, advice: str = "") -> dict[str, Any]:
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:  # of JSON, or of UTF-8
-        message = f"{path} is damaged or was cut off: it is not JSON ({error}). {advice}"
+        message = f"{path} is damaged or was cut off: it is no JSON ({error}). {advice}"
         raise ValueError(message.rstrip()) from error
     if not isinstance(record, dict):
         raise ValueError(f"{path} must hold a JSON object, got a {type(record).__name__}. {advice}".rstrip())
