@@ -103,7 +103,7 @@ def hold_first_steps(scheduler: LRScheduler, args: BNVAETrainingArguments) -> LR
     groups = scheduler.optimizer.param_groups
     if not any(group.get("is_held") for group in groups):
         raise ValueError(
-            f"freeze_steps={args.freeze_steps} found no parameter of freeze={args.freeze!r} in the optimiser. Let the "
+            f"freeze_steps={args.freeze_steps} found nothing of freeze={args.freeze!r} in the optimiser. Let the "
             "trainer make the optimiser, and use one that takes parameters in groups."
         )
     factors = zip(groups, scheduler.lr_lambdas, strict=True)

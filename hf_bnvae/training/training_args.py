@@ -144,8 +144,8 @@ class BNVAETrainingArguments(TrainingArguments):
         is_count = isinstance(self.freeze_steps, int) and not isinstance(self.freeze_steps, bool)
         if self.freeze_steps is not None and not (self.freeze is not None and is_count and self.freeze_steps > 0):
             raise ValueError(
-                "freeze_steps is the number of first steps in which the network that freeze names is frozen. It must "
-                "be at least 1, and freeze must be set; got "
+                "freeze_steps is the number of first steps in which the network that freeze names is frozen. Set "
+                "freeze, and freeze_steps to 1 at least; got "
                 f"freeze={self.freeze!r}, freeze_steps={self.freeze_steps!r}."
             )
         if num_processes() != self.world_size:
