@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""From tokenised texts to one padded batch, and which of its entries the encoder takes."""
+"""Make one padded batch from tokenised texts, and select the entries that the encoder takes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from ..model.processing_bnvae import BNVAEProcessor
 @dataclass
 class BNVAEDataCollator:
     """
-    Pads the texts of a batch: `input_ids` with the encoder's padding token, `labels` with -100.
+    Pad the texts of a batch: `input_ids` with the encoder's padding token, `labels` with -100.
 
     Args:
-        processor ([`BNVAEProcessor`]): The processor that tokenised them.
+        processor ([`BNVAEProcessor`]): The processor that tokenised the texts.
         pad_to_multiple_of (`int`, *optional*): Pad to a multiple of this length.
     """
 
@@ -26,7 +26,7 @@ class BNVAEDataCollator:
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """
         Args:
-            features (`list[dict]`): For each text `input_ids` and `labels`, and `attention_mask` where it has one.
+            features (`list[dict]`): One entry per text, with `input_ids`, `labels` and optionally `attention_mask`.
 
         Returns:
             `dict`: `input_ids` and `attention_mask` of shape `(batch, length)`, `labels` of `(batch, target_length)`.
@@ -43,7 +43,7 @@ class BNVAEDataCollator:
 
 
 def encoder_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Those entries of a batch for the model's `forward` that the encoder takes."""
+    """The entries of a batch that the encoder takes; the model's `forward` takes more."""
     others = ("labels", "noise", "latents")
     return {
         name: values

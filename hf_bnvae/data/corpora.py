@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Corpora: from the embedded default, files or the Hub to sentences, and from sentences to token ids."""
+"""Load corpora (the embedded default, files, the Hub), and turn their sentences into token ids."""
 
 import glob
 import hashlib
@@ -32,23 +32,24 @@ def load_texts(
     **loading_kwargs: str,
 ) -> DatasetDict:
     """
-    The texts to train on and to evaluate with.
+    Load the texts for training and for evaluation.
 
     Args:
         dataset_name, dataset_config_name (`str`, *optional*): A data set of the Hub, or a folder that `load_dataset`
-            reads. Its split `train` is needed, `validation` (or else `test`) used where it is there.
-        train_file, validation_file (`str`, *optional*): Files instead: one text a line (`.txt`), a table (`.csv`,
-            `.tsv`) or JSON lines (`.json`, `.jsonl`). With neither these nor a name: the embedded docstring corpus.
-        text_column (`str`, *optional*): The column that holds the texts. Needed where there are several and none is
-            called "text".
-        validation_split_percentage (`float`, *optional*, defaults to 10): Share of the training texts, drawn at
-            random, that is held out where there is no validation set; two texts at least.
+            reads. It must have a split `train`. A split `validation` is used if there is one, otherwise `test`.
+        train_file, validation_file (`str`, *optional*): Files instead: one text per line (`.txt`), a table
+            (`.csv`, `.tsv`) or JSON lines (`.json`, `.jsonl`). Without files and without a name the function loads the
+            embedded docstring corpus.
+        text_column (`str`, *optional*): The column that holds the texts. Required if there are several columns and
+            none is called "text".
+        validation_split_percentage (`float`, *optional*, defaults to 10): Percentage of the training texts that is
+            held out if there is no validation set. The texts are drawn at random, and at least two are held out.
         seed (`int`, *optional*, defaults to 42): Seed of that draw.
-        **loading_kwargs: For `load_dataset`, such as `revision` or `token`.
+        **loading_kwargs: Passed to `load_dataset`, such as `revision` or `token`.
 
     Returns:
-        `DatasetDict`: `train` and `validation`, each with the one column `text`. Empty texts are dropped, and that is
-        said.
+        `DatasetDict`: `train` and `validation`, each with the one column `text`. The function drops empty texts and
+        logs how many.
 
     Raises:
         ValueError: for a missing file or column, an unknown file ending, or a set without texts.
@@ -93,25 +94,25 @@ def load_text_set(
     **loading_kwargs: str,
 ) -> Dataset:
     """
-    One set of texts, with their labels where these are asked for, in the order of the file or split.
+    Load one set of texts, with labels if you ask for them, in the order of the file or split.
 
     Args:
         file (`str`, *optional*): A file as in [`load_texts`].
-        dataset_name, dataset_config_name (`str`, *optional*): A data set of the Hub, or a folder that `load_dataset`
-            reads, instead.
-        dataset_split (`str`, *optional*, defaults to `"test"`): Its split; slices such as `"train[:1000]"` too.
+        dataset_name, dataset_config_name (`str`, *optional*): Instead of a file: a data set of the Hub, or a folder
+            that `load_dataset` reads.
+        dataset_split (`str`, *optional*, defaults to `"test"`): The split, or a slice such as `"train[:1000]"`.
         text_column (`str`, *optional*): As in [`load_texts`].
-        label_column (`str`, *optional*): The column that holds the labels, of any type. Those of a `ClassLabel` become
-            the names of their classes, and its -1, which stands for no label, `None`.
-        **loading_kwargs: For `load_dataset`, such as `revision` or `token`.
+        label_column (`str`, *optional*): The column that holds the labels, of any type. A `ClassLabel` becomes the
+            name of its class. Its value -1, which stands for no label, becomes `None`.
+        **loading_kwargs: Passed to `load_dataset`, such as `revision` or `token`.
 
     Returns:
-        `Dataset`: With the column `text`, and `label` where there is a `label_column`. Empty texts are dropped, and
-        that is said.
+        `Dataset`: The column `text`, and the column `label` if `label_column` is given. The function drops empty texts
+        and logs how many.
 
     Raises:
-        ValueError: for both or neither of file and name, a missing file, split or column, an unknown file ending, or a
-            set without texts.
+        ValueError: if both or neither of `file` and `dataset_name` are given; for a missing file, split or column, an
+            unknown file ending, or a set without texts.
     """
     if (file is None) == (dataset_name is None):
         raise ValueError("Give either a file or dataset_name.")
@@ -124,21 +125,21 @@ def load_text_set(
 
 
 def drop_empty_texts(dataset: Dataset, name: str) -> Dataset:
-    """The texts of `dataset` that are not empty, only whitespace, or missing. How many were dropped is logged.
+    """Drop the texts of `dataset` that are empty, only whitespace, or missing, and log how many.
 
     Raises:
-        ValueError: if none is left.
+        ValueError: if no text is left.
     """
     kept = dataset.filter(lambda text: isinstance(text, str) and bool(text.strip()), input_columns=TEXT)
     dropped = len(dataset) - len(kept)
     if len(kept) == 0:
         kind = next((type(value).__name__ for value in dataset[TEXT] if value is not None), "nothing")
         raise ValueError(
-            f"The {name} set holds no text: all of its {len(dataset)} entries are empty or no text ({kind})."
+            f"The {name} set holds no text: all of its {len(dataset)} entries are empty or not a text ({kind})."
         )
     if dropped:
         logger.warning(
-            f"Dropped {dropped} of {len(dataset)} entries of the {name} set: empty, only whitespace, or no text."
+            f"Dropped {dropped} of {len(dataset)} entries of the {name} set: empty, only whitespace, or not a text."
         )
     return kept
 
@@ -147,13 +148,14 @@ def tokenize_texts(
     dataset: Dataset, processor: BNVAEProcessor, name: str = "data", num_proc: int | None = None
 ) -> Dataset:
     """
-    `input_ids`, `attention_mask` and `labels` for each text, cached by `datasets`. Empty texts are dropped; how many
-    were, and how many were cut, is logged.
+    Tokenise each text to `input_ids`, `attention_mask` and `labels`; `datasets` caches the result.
+
+    The function drops empty texts and cuts texts that are too long. It logs how many.
 
     Args:
-        dataset (`Dataset`): With a column `text`.
+        dataset (`Dataset`): A data set with a column `text`.
         processor ([`BNVAEProcessor`]): The processor.
-        name (`str`, *optional*, defaults to `"data"`): What to call the set in messages.
+        name (`str`, *optional*, defaults to `"data"`): The name of the set in messages.
         num_proc (`int`, *optional*): Number of processes.
     """
     dataset = drop_empty_texts(dataset, name)
@@ -167,15 +169,15 @@ def tokenize_texts(
     truncated = sum(tokenized["truncated"])
     if truncated:
         logger.warning(
-            f"{truncated} of {len(tokenized)} texts of the {name} set are longer than the model has positions for and "
-            f"were cut (encoder: {processor.encoder_tokenizer.model_max_length} tokens, decoder: "
+            f"{truncated} of {len(tokenized)} texts of the {name} set were cut: they are longer than the model has "
+            f"positions (encoder: {processor.encoder_tokenizer.model_max_length} tokens, decoder: "
             f"{processor.tokenizer.model_max_length - 1})."
         )
     return tokenized.remove_columns("truncated")
 
 
 def corpus_hash(dataset: Dataset) -> str:
-    """SHA-256 of the texts in their order, so that results can name the corpus that they belong to."""
+    """SHA-256 of the texts in their order. Results carry it, so that a reader knows their corpus."""
     digest = hashlib.sha256()
     for text in dataset[TEXT]:
         digest.update(text.encode("utf-8", "surrogatepass") + b"\n")
@@ -194,7 +196,7 @@ def _read_file(path: str) -> Dataset:
         raise ValueError(f"{path}: no such file.")
     if not Path(path).read_bytes().strip():
         raise ValueError(f"{path} is empty.")
-    # A cell that says "NA" or "null" is a text as any other; only an empty one is missing.
+    # A cell with "NA" or "null" is a text like any other. Only an empty cell is missing.
     table = {"csv": {"keep_default_na": False}, "tsv": {"keep_default_na": False, "sep": "\t"}}.get(ending, {})
     try:
         return load_dataset(FILE_LOADERS[ending], data_files=glob.escape(path), split="train", **table)
@@ -203,7 +205,7 @@ def _read_file(path: str) -> Dataset:
 
 
 def _text_column(dataset: Dataset, text_column: str | None, name: str, label_column: str | None = None) -> Dataset:
-    """`dataset` with its texts as the column "text", its labels, if asked for, as "label", and no others."""
+    """`dataset` with two columns only: its texts as "text", and its labels, if wanted, as "label"."""
     columns = dataset.column_names
     chosen = text_column
     if chosen is None:
@@ -228,7 +230,7 @@ def _text_column(dataset: Dataset, text_column: str | None, name: str, label_col
 
 
 def first_texts(dataset: Dataset, count: int | None, name: str) -> Dataset:
-    """The first `count` texts, all where that is `None`; that some were left out is said."""
+    """The first `count` texts, or all if `count` is `None`. The function logs a warning if it leaves texts out."""
     if count is None or len(dataset) <= count:
         return dataset
     if count < 2:

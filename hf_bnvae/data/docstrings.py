@@ -2,8 +2,8 @@
 """The embedded corpus: the first sentences of the docstrings of Python and of the packages in `PACKAGES`.
 
 Every machine that can import this package has this corpus of real English, without a network. The files are parsed,
-never imported. The corpus depends on the versions of those packages, so results carry its hash. It does not depend on
-anything else that is installed.
+never imported. The corpus depends on the versions of the packages in `PACKAGES`, so results carry its hash. Other
+installed packages do not change it.
 """
 
 import ast
@@ -18,11 +18,11 @@ from pathlib import Path
 import datasets
 
 MIN_WORDS, MAX_WORDS = 4, 16
-# Raised whenever the extraction changes, so that no cached corpus of an older one is taken for it.
+# Raise this number when the extraction changes, so that no corpus from an older extraction is read from the cache.
 EXTRACTION_VERSION = 3
 
-# Whose docstrings the corpus is made of, beside the standard library's. The list is fixed: a package that is required
-# later, or installed beside these, must not make another corpus. A package that is not installed adds nothing.
+# The corpus is made of the docstrings of the standard library and of these packages. The list is fixed: a package that
+# is required later, or installed too, must not change the corpus. A package that is not installed adds nothing.
 PACKAGES = (
     "accelerate",
     "aiohappyeyeballs",
@@ -101,8 +101,8 @@ def docstring_sentences(show_progress: bool = True) -> list[str]:
     """
     Distinct sentences from the docstrings of the standard library and of the packages in `PACKAGES`.
 
-    The first call takes about a minute on two cores; the result is cached under the cache folder of `datasets`, as
-    long as the same files are installed.
+    The first call takes about a minute on two cores. Later calls read the result from the cache folder of `datasets`,
+    as long as the same files are installed.
 
     Args:
         show_progress (`bool`, *optional*, defaults to `True`): Whether to draw a progress bar.
@@ -118,7 +118,7 @@ def docstring_sentences(show_progress: bool = True) -> list[str]:
     if cache_file.is_file():
         return cache_file.read_text(encoding="utf-8").splitlines()
 
-    # `Dataset.map` brings the pool of processes and the progress bar.
+    # `Dataset.map` provides the pool of processes and the progress bar.
     paths = datasets.Dataset.from_dict({"path": [str(path) for path, _ in files]})
     was_enabled = datasets.are_progress_bars_disabled() is False
     if not show_progress:
@@ -144,7 +144,7 @@ def docstring_sentences(show_progress: bool = True) -> list[str]:
 
 
 def first_sentence(docstring: str) -> str | None:
-    """The first sentence of a docstring if it is plain English of 4 to 16 words, else `None`."""
+    """The first sentence of a docstring if it is plain English of 4 to 16 words, otherwise `None`."""
     paragraph = re.split(r"\n\s*\n", docstring.strip(), maxsplit=1)[0]
     match = _FIRST_SENTENCE.match(" ".join(paragraph.split()))
     if match is None:

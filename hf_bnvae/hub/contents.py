@@ -47,7 +47,7 @@ _TOKENIZER = (
 )
 
 
-# What of a folder is uploaded. Nothing else ever is. A `*` stands for no slash.
+# The files of a folder that are uploaded. No other file ever is. A `*` matches no slash.
 MODEL_FILES = (
     CONFIG_NAME,
     "generation_config.json",
@@ -69,7 +69,7 @@ CARD_FILES = (REPOCARD_NAME, CARD_JSON, "*.png", "*/*.png")
 UPLOADED = (*MODEL_FILES, *PROCESSOR_FILES, *CARD_FILES)
 
 
-# Why other files stay where they are.
+# Why other files are not uploaded.
 _CHECKPOINT = "the state of a training, to resume it from"
 
 
@@ -104,8 +104,9 @@ class FolderContents:
 
     Args:
         folder (`Path`): The folder.
-        uploaded (`dict[str, int]`): Paths in it, with slashes, and sizes in bytes.
-        left_out (`dict[str, str]`): The other paths, folders with a slash at the end, and why they stay.
+        uploaded (`dict[str, int]`): Paths of the uploaded files, with slashes, and their sizes in bytes.
+        left_out (`dict[str, str]`): All other paths and the reason why they are not uploaded. A folder ends with a
+            slash.
     """
 
     folder: Path
@@ -136,7 +137,7 @@ def list_files(folder: str | Path) -> FolderContents:
         else:
             left_out[name] = _reason(name)
     for name in list(left_out):
-        # A folder of which nothing is uploaded is one line.
+        # A folder without uploaded files becomes one line.
         top, inside, _ = name.partition("/")
         if inside and not any(other.startswith(f"{top}/") for other in uploaded):
             del left_out[name]
@@ -145,10 +146,10 @@ def list_files(folder: str | Path) -> FolderContents:
 
 
 def render_contents(contents: FolderContents) -> str:
-    """Which files of a folder are uploaded, and why the others are not, for people."""
+    """As text: which files of a folder are uploaded, and why the others are not."""
     sizes = {name: f"{size:,}" for name, size in contents.uploaded.items()}
     width = max(map(len, sizes.values()), default=0)
-    lines = [f"Of {contents.folder}, {sum(contents.uploaded.values()):,} bytes are for the Hub:", ""]
+    lines = [f"Of {contents.folder}, {sum(contents.uploaded.values()):,} bytes go to the Hub:", ""]
     lines += [f"  {size:>{width}}  {name}" for name, size in sizes.items()]
     if contents.left_out:
         longest = max(map(len, contents.left_out))
@@ -156,10 +157,10 @@ def render_contents(contents: FolderContents) -> str:
         lines += [f"  {name:<{longest}}  {reason}" for name, reason in contents.left_out.items()]
     missing = []
     if PROCESSOR_NAME not in contents.uploaded:
-        missing.append("no processor: save it into the folder, or push it by itself, or nobody can use texts")
+        missing.append("no processor: without it nobody can use texts; save it into the folder, or push it separately")
     if not any(name.endswith(".py") for name in contents.uploaded):
         missing.append(
-            "no code, so loading it takes this package; to add it, load model and processor and save them again"
+            "no code, so loading the model needs this package; to add code, load and save model and processor again"
         )
     return "\n".join([*lines, *(f"\nThere is {what}." for what in missing)])
 
@@ -175,31 +176,30 @@ def _reason(name: str) -> str:
 
 def require_whole_model(contents: FolderContents) -> None:
     """
-    Refuse a folder that holds no BN-VAE, or one that was not saved to its end.
+    Refuse a folder that holds no BN-VAE, or an incomplete one.
 
     Args:
-        contents ([`FolderContents`]): The folder. Its JSON files and the headers of its weights are read.
+        contents ([`FolderContents`]): The folder. The function reads its JSON files and the headers of its weights.
 
     Raises:
-        ValueError: with what is missing or damaged.
+        ValueError: if something is missing or damaged. The message names it.
     """
     folder, names = contents.folder, contents.uploaded
     if CONFIG_NAME not in names:
         hint = ""
         if (folder / "adapter_config.json").is_file():
             hint = (
-                " It holds adapters of PEFT, which are of no use without the model under them. Push that model with "
-                "the adapters merged into it: model.merge_and_unload().save_pretrained(...)."
+                " It holds adapters of PEFT, which are of no use without the model under them. Merge the adapters "
+                "into that model and push it: model.merge_and_unload().save_pretrained(...)."
             )
         elif (checkpoint := last_complete_checkpoint(folder)) is not None:
-            hint = f" Its training has not ended; what it saved last is {checkpoint}."
+            hint = f" Its training has not ended. The last checkpoint is {checkpoint}."
         raise ValueError(f"{folder} holds no saved BNVAE: there is no {CONFIG_NAME}.{hint}")
     documents = {name: read_json(folder / name, "Save the model again.") for name in names if name.endswith(".json")}
     config = documents[CONFIG_NAME]
     if config.get("model_type") != BNVAEConfig.model_type:
         raise ValueError(
-            f"{folder} holds a {config.get('model_type')!r}, no BNVAE. Models of other kinds are pushed with their "
-            "own push_to_hub."
+            f"{folder} holds a {config.get('model_type')!r}, no BNVAE. Push other models with their own push_to_hub."
         )
     _require_weights(folder, documents.get(SAFE_WEIGHTS_INDEX_NAME))
     auto_maps = (config.get("auto_map", {}), documents.get(PROCESSOR_NAME, {}).get("auto_map", {}))

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Saved models on the Hub: which files of a folder go there, and how they do, all in one commit."""
+"""Push saved models to the Hub, each in one commit."""
 
 import os
 import re
@@ -31,24 +31,24 @@ from .target import HubError, HubTarget, client_of, explained
 logger = logging.get_logger(__name__)
 
 
-# Files by which a repository of some other model is known.
+# A repository with such files, and without a BN-VAE's configuration, holds another model.
 _WEIGHTS_OF_ANY_KIND = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.onnx", "*.h5", "*.msgpack")
 
 
-# Beside the checkpoints: hard links to the files that are being uploaded in the background.
+# A folder next to the checkpoints, with hard links to the files that are uploaded in the background.
 _STAGING_FOLDER = ".push"
 
 
 @dataclass(frozen=True)
 class Pushed:
     """
-    What a push has done.
+    The outcome of a push.
 
     Args:
         repo_id (`str`): The repository, with its namespace.
         branch (`str`): The branch.
-        commit (`str`): The commit that it is at now.
-        previous (`str`): The one that it was at before, the same if nothing had changed.
+        commit (`str`): The branch's present commit.
+        previous (`str`): The branch's commit before the push. It equals `commit` if nothing changed.
         url (`str`): The repository's page.
         is_new (`bool`, *optional*, defaults to `False`): Whether the repository was created.
     """
@@ -61,28 +61,23 @@ class Pushed:
     is_new: bool = False
 
 
-# -- what is in a folder ---------------------------------------------------------------------------------------------
-
-
-# -- the way to the Hub ----------------------------------------------------------------------------------------------
-
-
 def prepare_repository(target: HubTarget, tag: str | None = None) -> tuple[HubTarget, bool]:
     """
-    Create the repository and the branch where they are not there, and make sure that one may push there: with this
-    token, and over what it holds.
+    Create the repository and the branch if they do not exist, and make sure that a push is allowed.
+
+    The token must be allowed to write there, and the repository must hold no other model.
 
     Args:
         target ([`HubTarget`]): Where to push.
-        tag (`str`, *optional*): A tag that is to be given afterwards.
+        tag (`str`, *optional*): A tag that the push will create later.
 
     Returns:
         The target with the repository's whole name, and whether it was created.
 
     Raises:
-        HubError: for a name that is none, without a token, without the permission, without a network, for a tag that
-            is there or one in place of a branch, and where the repository is public but a private one was asked for,
-            or holds another model.
+        HubError: if the name is not valid; if there is no token, no permission or no network; if the tag exists
+            already, or the branch is a tag; if the repository is public but must be private; if it holds another
+            model.
     """
     with explained(target):
         return _prepare(client_of(target), target, tag)
@@ -92,25 +87,26 @@ def push_folder(
     folder: str | Path, target: HubTarget, commit_message: str = "Upload model", tag: str | None = None
 ) -> Pushed:
     """
-    Upload a saved model with its card, which is written to the folder first, in one commit, so that whoever loads it
-    sees the old one or the new one. A folder that has no card yet takes over what that of the repository says, its
-    figures only if the weights are the same.
+    Upload a saved model with its card in one commit, so that a reader sees the old model or the new model.
 
-    Files of a model that was there and are none of this one's, such as shards, go in the same commit; files of other
-    kinds stay, README.md and pictures too where the folder has none.
+    The function first writes the card to the folder. If the folder has no card yet, the card takes over what the
+    repository's card says, but its figures only if the weights are the same.
+
+    The commit deletes files of the earlier model that this model does not have, such as shards. Other files stay, also
+    README.md and pictures if the folder has none.
 
     Args:
         folder (`str`): The folder of a saved model.
-        target ([`HubTarget`]): Where to.
-        commit_message (`str`, *optional*): The commit's.
+        target ([`HubTarget`]): Where to push.
+        commit_message (`str`, *optional*): The message of the commit.
         tag (`str`, *optional*): A tag for the commit.
 
     Returns:
-        [`Pushed`]: If the branch holds these very files there is no new commit.
+        [`Pushed`]: The outcome. There is no new commit if the branch already holds exactly these files.
 
     Raises:
         ValueError: if the folder holds no whole model.
-        HubError: as [`prepare_repository`], and if the upload fails. The branch is then as it was.
+        HubError: as in [`prepare_repository`], and if the upload fails. The branch is then unchanged.
     """
     return _push_with_card(folder, target, commit_message, tag, kept=f"{Path(folder)} is as it was.")
 
@@ -124,7 +120,7 @@ def _push_with_card(
         target, is_new = _prepare(client_of(target), target, tag)
         if not Path(folder, CARD_JSON).is_file():
             _fetch_card(folder, target)
-    # Only now is the whole name known.
+    # The whole name is known only now.
     write_card(folder, target.repo_id)
     contents = list_files(folder)
     with explained(target, unchanged):
@@ -151,33 +147,35 @@ def push_model(
     **unsupported: Any,
 ) -> Pushed:
     """
-    What `model.push_to_hub` is where this package is installed: the model with its code, the processor that is
-    attached to it and a card, in one commit, by [`push_folder`].
+    Push a model with its code, its attached processor and a card in one commit, by [`push_folder`].
+
+    If this package is installed, `model.push_to_hub` calls this function.
 
     Args:
         model ([`BNVAEModel`]): The model.
-        repo_id (`str`): Where to.
+        repo_id (`str`): The repository, `user/name` or the name alone.
         commit_message, private, token, max_shard_size (*optional*): As in [`~PreTrainedModel.push_to_hub`].
-        revision (`str`, *optional*): A branch, main if not given.
-        tags (`str` or `list[str]`, *optional*): For the card, beside those that it and the model have.
-        unsupported: What else Transformers' own takes, which must not ask for anything.
+        revision (`str`, *optional*): A branch; `main` if not given.
+        tags (`str` or `list[str]`, *optional*): Tags for the card, in addition to those of the card and the model.
+        unsupported: Other arguments of Transformers' method. None of them may be set.
 
     Raises:
-        ValueError: for a description of the commit, or a pull request.
-        HubError: as [`push_folder`].
+        ValueError: if an unsupported argument is set, such as a description of the commit or a pull request.
+        HubError: as in [`push_folder`].
     """
     asked = [name for name, value in unsupported.items() if value]
     if asked:
         raise ValueError(
-            f"The push of a BNVAE has no {', '.join(asked)}. Push to a branch of its own (revision=...), and open a "
-            "pull request from there."
+            f"The push of a BNVAE has no {', '.join(asked)}. Push to a new branch (revision=...), and open a pull "
+            "request from there."
         )
     target = HubTarget(repo_id, revision or "main", private, token if isinstance(token, str) else None)
     target, _ = prepare_repository(target)
     if model.processor is None:
         logger.warning(
-            "The model has no processor attached, so it is pushed without one, and nobody can use it with texts "
-            "unless the repository has it: model.attach_processor(processor), or processor.push_to_hub(...)."
+            "The model has no processor attached, so it is pushed without one. Nobody can use it with texts, "
+            "unless the repository has a processor. Call model.attach_processor(processor) before, or "
+            "processor.push_to_hub(...)."
         )
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder, max_shard_size=max_shard_size)
@@ -195,11 +193,11 @@ def push_model(
 def _push(
     contents: FolderContents, target: HubTarget, commit_message: str, tag: str | None = None, kept: str = ""
 ) -> Pushed:
-    """Upload files to a repository that was prepared."""
+    """Upload files to a prepared repository."""
     api = client_of(target)
     with explained(target, f"Nothing was uploaded. {kept}"):
         info = api.model_info(target.repo_id, revision=target.branch)
-    # A processor may have been pushed by itself.
+    # A processor may have been pushed separately.
     replaced = (*MODEL_FILES, *(PROCESSOR_FILES if PROCESSOR_NAME in contents.uploaded else ()))
     held = {sibling.rfilename for sibling in info.siblings}
     stale = sorted(name for name in held - set(contents.uploaded) if matches(name, replaced))
@@ -209,7 +207,7 @@ def _push(
     ]
     outcome = (
         f"{target.branch} of {target.repo_id} holds what it held before, or all of the new model if only the answer "
-        f"was lost; pushing again is safe. {kept}"
+        f"was lost. It is safe to push again. {kept}"
     )
     with explained(target, outcome):
         commit = api.create_commit(
@@ -217,7 +215,7 @@ def _push(
             operations,
             commit_message=commit_message,
             revision=target.branch,
-            # What was looked at above is what is written over.
+            # The commit replaces exactly the state that was read above.
             parent_commit=info.sha,
         )
     if tag is not None:
@@ -227,25 +225,26 @@ def _push(
 
 
 def render_pushed(pushed: Pushed) -> str:
-    """What a push has done, for people."""
+    """The outcome of a push, as text."""
     where = f"{pushed.url} ({pushed.branch})"
     if pushed.is_new:
         return f"Pushed to {where}, a new repository."
     if pushed.commit == pushed.previous:
         return f"{where} holds these very files already. Nothing was uploaded."
-    return f"Pushed to {where}, which was there; what it held before is its commit {pushed.previous}."
+    return f"Pushed to {where}. The repository existed before; its earlier files are in commit {pushed.previous}."
 
 
 class BackgroundPushes:
     """
-    The models of a training's checkpoints, pushed while it goes on, one after the other. A push that fails is said and
-    costs the training nothing.
+    Push the models of a training's checkpoints during the training, one after the other.
+
+    If a push fails, a warning is logged and the training goes on.
 
     Args:
-        target ([`HubTarget`]): Where to.
+        target ([`HubTarget`]): Where to push.
         run_folder (`str`): The folder that holds the checkpoints.
-        always (`bool`): Wait for a push that is under way when the next checkpoint is there, rather than leave that
-            checkpoint out.
+        always (`bool`): What to do if a push is still under way when the next checkpoint is there: wait (`True`), or
+            do not push that checkpoint (`False`).
     """
 
     def __init__(self, target: HubTarget, run_folder: str | Path, always: bool = False) -> None:
@@ -255,13 +254,13 @@ class BackgroundPushes:
         self._current: Future | None = None
 
     def push(self, checkpoint: str | Path, commit_message: str) -> None:
-        """Begin to push the model of a checkpoint."""
+        """Start to push the model of a checkpoint."""
         if self._current is not None and not self._current.done() and not self.always:
             logger.warning(f"The last push is still under way, so the model of {checkpoint} is not pushed.")
             return
         self.wait()
         with _only_said(checkpoint):
-            # Links, since the checkpoint may be deleted for newer ones before its upload ends.
+            # Links, because the training may delete the checkpoint before its upload ends.
             shutil.rmtree(self._staging, ignore_errors=True)
             for name in list_files(checkpoint).uploaded:
                 (self._staging / name).parent.mkdir(parents=True, exist_ok=True)
@@ -269,7 +268,7 @@ class BackgroundPushes:
             self._current = self._api.run_as_future(self._push, checkpoint, commit_message)
 
     def wait(self) -> None:
-        """Return when no push is under way."""
+        """Wait until no push is under way."""
         if self._current is not None:
             self._current.result()
             self._current = None
@@ -282,7 +281,7 @@ class BackgroundPushes:
 
 @contextmanager
 def _only_said(checkpoint: str | Path) -> Iterator[None]:
-    """Whatever it is that keeps a checkpoint from being pushed, it must not end the training."""
+    """Turn any error of a push into a warning: it must not end the training."""
     try:
         yield
     except Exception as error:
@@ -300,8 +299,8 @@ def _prepare(api: HfApi, target: HubTarget, tag: str | None) -> tuple[HubTarget,
     validate_repo_id(target.repo_id)
     if not (get_token() if target.token is None else target.token):
         raise HubError(
-            "There is no token to push with. Make one that may write at https://huggingface.co/settings/tokens, and "
-            "log in with `hf auth login`, or give it as an argument."
+            "There is no token to push with. Make a token with write permission at "
+            "https://huggingface.co/settings/tokens. Log in with `hf auth login`, or pass the token as an argument."
         )
     if "/" not in target.repo_id:
         target = replace(target, repo_id=f"{api.whoami()['name']}/{target.repo_id}")
@@ -320,9 +319,9 @@ def _prepare(api: HfApi, target: HubTarget, tag: str | None) -> tuple[HubTarget,
     refs = api.list_repo_refs(target.repo_id)
     tags = {ref.name for ref in refs.tags}
     if target.branch in tags or re.fullmatch("[0-9a-f]{40}", target.branch):
-        raise HubError(f"{target.branch} is a tag or a commit, and these stay as they are. Name a branch.")
+        raise HubError(f"{target.branch} is a tag or a commit, and these cannot change. Name a branch.")
     if tag in tags:
-        raise HubError(f"{target.repo_id} has a tag {tag} already, and tags stay where they are. Choose another.")
+        raise HubError(f"{target.repo_id} has a tag {tag} already, and a push does not move tags. Choose another tag.")
     is_branch_new = target.branch not in {ref.name for ref in refs.branches}
     _require_no_other_model(api, target, "main" if is_branch_new else target.branch)
     if is_branch_new:
@@ -331,8 +330,8 @@ def _prepare(api: HfApi, target: HubTarget, tag: str | None) -> tuple[HubTarget,
 
 
 def _download(target: HubTarget, name: str) -> Path | None:
-    """A file of the branch as it is now, `None` where it has none."""
-    # By its commit: where the Hub cannot be reached, the client would take a branch's older file that it has.
+    """A file of the branch's present commit, or `None` if it has no such file."""
+    # By commit: for a branch name the client would use an older cached file if it cannot reach the Hub.
     commit = client_of(target).model_info(target.repo_id, revision=target.branch).sha
     try:
         return Path(hf_hub_download(target.repo_id, name, revision=commit, token=target.token))
@@ -341,16 +340,16 @@ def _download(target: HubTarget, name: str) -> Path | None:
 
 
 def _fetch_card(folder: str | Path, target: HubTarget) -> None:
-    """What the repository's card was rendered from, where it has one."""
+    """Copy the JSON of the repository's card into the folder, if there is one."""
     path = _download(target, CARD_JSON)
-    # A file of that name that is none is no hindrance.
+    # An unrelated file with that name is ignored.
     with suppress(ValueError):
         if path is not None:
             BNVAEModelCard.from_json_file(path).to_json_file(Path(folder, CARD_JSON))
 
 
 def _is_written_by_hand(contents: FolderContents, target: HubTarget) -> bool:
-    """Whether the card on the Hub is somebody's own, and the folder's is none."""
+    """Whether somebody wrote the card on the Hub by hand, while the folder's card is rendered."""
     if not is_sealed((contents.folder / REPOCARD_NAME).read_text(encoding="utf-8")):
         return False
     path = _download(target, REPOCARD_NAME)

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Where a model is pushed to, and what the Hub says when it refuses something."""
+"""Where a model is pushed to, and errors that explain what the Hub refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from .._version import __version__
 
 
 class HubError(OSError):
-    """The Hub refused something or could not be reached: what happened, what was kept and what to do."""
+    """The Hub refused something or could not be reached. The message says what happened and what to do."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class HubTarget:
     A branch of a repository to push to.
 
     Args:
-        repo_id (`str`): `user/name`, or the name alone for one of the token's user.
-        branch (`str`, *optional*, defaults to `"main"`): A branch; one that is not there is begun where main stands.
-        private (`bool`, *optional*): Create a private repository. An existing one must then be private.
-        token (`str`, *optional*): A token that may write there; that of `hf auth login` if not given.
+        repo_id (`str`): `user/name`, or the name alone for a repository of the token's user.
+        branch (`str`, *optional*, defaults to `"main"`): The branch. If it does not exist, it starts from main.
+        private (`bool`, *optional*): Create a private repository. An existing repository must then be private.
+        token (`str`, *optional*): A token that may write there. Without it, the token of `hf auth login` is used.
     """
 
     repo_id: str
@@ -36,37 +36,37 @@ class HubTarget:
     token: str | None = None
 
     def require_name(self) -> None:
-        """Refuse what is no name of a repository.
+        """Refuse a `repo_id` that is not a valid name.
 
         Raises:
-            HubError: with what a name is.
+            HubError: if the name is not valid. The message says what a valid name is.
         """
         with explained(self):
             validate_repo_id(self.repo_id)
 
     @classmethod
     def of_training(cls, args: TrainingArguments) -> "HubTarget":
-        """Where the arguments of a training say."""
+        """The target that the arguments of a training name."""
         repo_id = args.hub_model_id or Path(args.output_dir).absolute().name
         return cls(repo_id, args.hub_revision or "main", args.hub_private_repo, args.hub_token)
 
 
 def client_of(target: HubTarget) -> HfApi:
-    """The Hub's client, with the target's token."""
+    """A client of the Hub with the target's token."""
     return HfApi(token=target.token, library_name="hf_bnvae", library_version=__version__)
 
 
 @contextmanager
 def explained(target: HubTarget, outcome: str = "") -> Iterator[None]:
-    """What the Hub refuses and a connection that fails become a [`HubError`] that says what to do, and what came of
-    it."""
+    """Turn a refusal of the Hub or a failed connection into a [`HubError`]. The message says what to do, and ends with
+    `outcome`."""
     try:
         yield
         return
     except HubError as error:
         message, cause = str(error), error
     except (HTTPError, OSError, RuntimeError, HFValidationError) as error:
-        # An upload that fails in a thread comes wrapped.
+        # If an upload fails in a thread, the error is wrapped in a RuntimeError.
         cause = error.__cause__ if isinstance(error, RuntimeError) else error
         if not isinstance(cause, (HTTPError, OSError, HFValidationError)):
             raise
@@ -76,20 +76,18 @@ def explained(target: HubTarget, outcome: str = "") -> Iterator[None]:
 
 def _explanation(error: BaseException, target: HubTarget) -> str:
     name = target.repo_id
-    where = (
-        f" {name} is also a folder here; what is wanted is a name on the Hub." if name and Path(name).exists() else ""
-    )
+    where = f" {name} is also a folder here, but a name on the Hub is needed." if name and Path(name).exists() else ""
     if isinstance(error, HFValidationError):
         return f"{name!r} is no name of a repository: user/name, of letters, digits, '-', '_' and '.'.{where}"
     if isinstance(error, OfflineModeIsEnabled):
-        return "The Hub was not asked, since HF_HUB_OFFLINE is set. Unset it to push."
+        return "The Hub was not asked, since HF_HUB_OFFLINE is set. Unset this variable to push."
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
     if status == 401:
         return f"The Hub does not accept the token (401: {_reason_given(error)}). Log in again: `hf auth login`."
     if status == 403:
         return (
-            f"The token may not write to {name} (403: {_reason_given(error)}). Use one with write permission, of a "
-            f"user who may write there, or another name.{where}"
+            f"The token may not write to {name} (403: {_reason_given(error)}). Use a token with write permission, of "
+            f"a user who may write there, or another name.{where}"
         )
     if status == 412:
         return f"Somebody else changed {target.branch} of {name} meanwhile."

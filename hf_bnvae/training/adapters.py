@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Which adapters of PEFT a training can keep. PEFT itself is imported for a model that has some, never otherwise."""
+"""Which adapters of PEFT a training can keep. PEFT is imported only for a model that has adapters."""
 
 from torch import nn
 from transformers.trainer_utils import unwrap_peft_model
@@ -10,29 +10,29 @@ from ..model.posterior_bnvae import PosteriorHead
 
 def require_trainable_adapters(model: nn.Module) -> None:
     """
-    Refuse adapters with which something of a training would be lost, when it is saved, resumed or merged.
+    Refuse adapters with which saving, resuming or merging would lose a part of the training.
 
     Args:
         model (`nn.Module`): A model that has adapters.
 
     Raises:
-        ValueError: with what to write instead.
+        ValueError: if something would be lost. The message says what to write instead.
     """
     from peft import PeftModel
     from peft.utils import ModulesToSaveWrapper
 
     if not isinstance(model, PeftModel):
         raise ValueError(
-            "The model has adapters of PEFT, but is no PeftModel: its checkpoints could not be resumed from. Give the "
-            "whole model its adapters, model = peft.get_peft_model(model, config), not a part of it, and not by "
-            "add_adapter(config)."
+            "The model has adapters of PEFT, but is not a PeftModel: its checkpoints could not be resumed from. Give "
+            "the whole model its adapters, model = peft.get_peft_model(model, config). Do not give them to a part of "
+            "it, and do not use add_adapter(config)."
         )
     bare = unwrap_peft_model(model)
     if isinstance(bare.posterior, PosteriorHead):
         raise ValueError(
-            "The adapter leaves out the posterior head, whose running statistics it would not save, and whose float32 "
-            'arithmetic takes no adapters. Name it in the adapter\'s configuration: modules_to_save=["posterior", '
-            '"injection"] trains both and saves both with the adapter.'
+            "The adapter leaves out the posterior head, whose running statistics it would not save. The head computes "
+            "in float32 and cannot have adapters. Name it in the adapter's configuration: "
+            'modules_to_save=["posterior", "injection"] trains both and saves both with the adapter.'
         )
     for name, module in bare.named_modules():
         num_copied = sum(isinstance(inner, ModulesToSaveWrapper) for inner in module.modules())
@@ -40,8 +40,8 @@ def require_trainable_adapters(model: nn.Module) -> None:
             children = module.original_module.named_children()
             parts = [f"{name}.{part}" for part, child in children if next(child.parameters(), None) is not None]
             raise ValueError(
-                f"modules_to_save goes by the ends of names, and has chosen {name} and a module inside it too. Both "
-                f"would be saved under the same names, which cannot be loaded. Name its parts instead: {parts}."
+                f"modules_to_save matches the ends of names. It has chosen {name} and also a module inside it. Both "
+                f"would be saved under the same names and could not be loaded. Name its parts instead: {parts}."
             )
     decoder = bare.get_decoder()
     embeddings = decoder.get_input_embeddings(), decoder.get_output_embeddings()
@@ -49,6 +49,6 @@ def require_trainable_adapters(model: nn.Module) -> None:
     if adapted and getattr(decoder.config, "tie_word_embeddings", False):
         raise ValueError(
             f"The decoder's input and output embeddings are one tensor, and an adapter of {', '.join(adapted)} would "
-            "be merged into both. Leave them out, with exclude_modules if target_modules is 'all-linear': "
+            "be merged into both. Leave them out. If target_modules is 'all-linear', use exclude_modules: "
             f"exclude_modules={[name.rpartition('.')[2] for name in adapted]}."
         )

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Recomputing a posterior's running statistics from data, with the weights as they are now."""
+"""Recompute a posterior's running statistics from data, with the present weights."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,30 +16,30 @@ def recalibrate_posterior(model: PreTrainedModel, batches: Iterable[Mapping[str,
     """
     Replace the running statistics of a model's posterior by the exact moments of the data in `batches`.
 
-    Statistics averaged during training lag behind the weights. Only encoder and head run, in training mode, so that
-    dropout acts as it does in training: what the statistics promise is what training normalised by, and if noise had
-    a part in it, evaluation (without dropout) shows it. All modules' modes are restored; heads without batch
-    statistics are left alone.
+    Statistics that were averaged during training lag behind the weights. Only encoder and head run, and they run in
+    training mode, so dropout acts as in training. The statistics are then the ones that training normalised by. If
+    noise contributed to them, an evaluation (without dropout) shows it. The function restores the modes of all
+    modules. It does nothing for heads without batch statistics.
 
-    In a distributed training every process makes this call, each with its share of the data, and all get the moments
-    of the whole. Shares may be uneven, but where weights are sharded (FSDP) all need as many batches.
+    In a distributed training every process makes this call with its share of the data, and all get the moments of all
+    data. Shares may be uneven. If weights are sharded (FSDP), all processes need the same number of batches.
 
     Args:
-        model ([`BNVAEModel`]): The model, changed in place; in a wrapper of `DistributedDataParallel` or not.
-        batches (iterable of mappings): What the model's `forward` takes; `input_ids` is needed. All sentences count
-            alike, however they are divided.
+        model ([`BNVAEModel`]): The model, which is changed in place. `DistributedDataParallel` may wrap it.
+        batches (iterable of mappings): The arguments of the model's `forward`; `input_ids` is required. Every sentence
+            has the same weight, however the data are divided.
 
     Returns:
-        `int`: The number of sentences that this process has seen, 0 where there was nothing to do.
+        `int`: The number of sentences that this process has seen; 0 if there was nothing to do.
 
     Raises:
-        ValueError: if `batches` hold fewer than two sentences, on all processes.
+        ValueError: if `batches` hold fewer than two sentences, counted over all processes.
     """
     model = getattr(model, "module", model)
     if not model.posterior.uses_batch:
         return 0
     if isinstance(model, FSDPModule) and "encode" not in vars(model):
-        # Sharded weights are gathered for `forward`, and for what is registered beside it.
+        # Sharded weights are gathered for `forward` and for registered methods only.
         register_fsdp_forward_method(model, "encode")
     count = 0
     device = model.posterior.mean_projection.weight.device

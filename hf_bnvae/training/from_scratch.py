@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""A small BN-VAE from nothing but texts: tokenizers trained on them, and configurations of a small pair."""
+"""A small BN-VAE from texts alone: tokenizers trained on the texts, and configurations of a small pair."""
 
 from collections.abc import Iterable
 
@@ -15,16 +15,18 @@ DECODER_SPECIALS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>
 
 def train_processor(texts: Iterable[str], vocab_size: int = 4096, max_length: int = MAX_LENGTH) -> BNVAEProcessor:
     """
-    A processor whose tokenizers are trained on `texts`, both as byte-level BPE (Radford et al. 2019), which can spell
-    any text; the encoder's frames a text with [CLS] and [SEP] as BERT does.
+    A processor whose tokenizers are trained on `texts`.
+
+    Both tokenizers are byte-level BPE (Radford et al. 2019), which can spell any text. The encoder's tokenizer puts
+    [CLS] and [SEP] around a text, as BERT's does.
 
     Args:
         texts (iterable of `str`): The texts.
-        vocab_size (`int`, *optional*, defaults to 4096): Most entries of each vocabulary.
+        vocab_size (`int`, *optional*, defaults to 4096): Largest number of entries of each vocabulary.
         max_length (`int`, *optional*, defaults to 64): Longest text in tokens.
     """
     texts = list(texts)
-    # Not WordPiece: the training of that numbers its pieces in another order each time, so no run could be repeated.
+    # Not WordPiece: its training numbers the pieces in another order each time, so nobody could repeat a run.
     encoder_bpe = _train_bpe(texts, vocab_size, list(ENCODER_SPECIALS.values()))
     encoder_bpe.post_processor = processors.BertProcessing(
         *((token, encoder_bpe.token_to_id(token)) for token in ("[SEP]", "[CLS]"))
@@ -42,7 +44,7 @@ def train_processor(texts: Iterable[str], vocab_size: int = 4096, max_length: in
 
 def _train_bpe(texts: list[str], vocab_size: int, special_tokens: list[str]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
-    # With a space ahead of every word, the first one included, a word is one token wherever it stands.
+    # Every word has a space before it, also the first one, so a word gives the same tokens at every position.
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -63,7 +65,7 @@ def small_configs(
 
     Args:
         processor ([`BNVAEProcessor`]): The processor.
-        hidden_size, num_layers, num_heads (`int`, *optional*): Of both networks.
+        hidden_size, num_layers, num_heads (`int`, *optional*): Sizes of both networks.
     """
     tokenizer, encoder_tokenizer = processor.tokenizer, processor.encoder_tokenizer
     encoder = BertConfig(

@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The training objective: reconstruction + beta * KL, with a schedule for beta and free bits for the KL, or the
-density gap in place of the KL.
+"""The training objective: reconstruction + beta * KL, with a schedule for beta and free bits for the KL.
 
-Pure functions. The model's own loss is always the negative ELBO; what a training adds to it is composed here.
+The density gap can replace the KL. All functions are pure. The model's own loss is always the negative ELBO; the
+functions here compose what a training minimises instead.
 """
 
 import math
@@ -17,7 +17,7 @@ BetaSchedule = Literal["constant", "linear", "cyclical"]
 FreeBitsMode = Literal["batch", "optimus"]
 Regularizer = Literal["kl", "density_gap"]
 
-# Of each posterior, as in the paper.
+# Samples of each posterior, as in the paper.
 DENSITY_GAP_SAMPLES = 32
 
 
@@ -36,11 +36,11 @@ def beta_at_step(
     Args:
         step (`int`): The step, from 0.
         total_steps (`int`): Length of the whole training in steps.
-        schedule (`str`, *optional*, defaults to `"constant"`): `"constant"`; `"linear"`, one cycle over the whole
-            training (Bowman et al., CoNLL 2016); `"cyclical"`, `num_cycles` of them (Fu et al., NAACL 2019).
-        beta (`float`, *optional*, defaults to 1.0): The weight that is held, or reached.
-        zero_ratio, increase_ratio (`float`, *optional*, default to 0.25): In each cycle, the share of steps at 0, and
-            the share over which the weight then rises linearly. The rest stays at `beta`. The defaults are Optimus'.
+        schedule (`str`, *optional*, defaults to `"constant"`): `"constant"`; `"linear"`: one cycle over the whole
+            training (Bowman et al., CoNLL 2016); `"cyclical"`: `num_cycles` cycles (Fu et al., NAACL 2019).
+        beta (`float`, *optional*, defaults to 1.0): The constant weight, or the weight that a cycle reaches.
+        zero_ratio, increase_ratio (`float`, *optional*, default to 0.25): Shares of a cycle's steps: first the weight
+            is 0, then it rises linearly, then it stays at `beta`. The defaults are from Optimus.
         num_cycles (`int`, *optional*, defaults to 1): Number of cycles of `"cyclical"`.
 
     Returns:
@@ -61,15 +61,14 @@ def beta_at_step(
 
 def free_bits_kl(kl: torch.Tensor, free_bits: float = 0.0, mode: FreeBitsMode = "batch") -> torch.Tensor:
     """
-    The KL term of the objective in nats per sentence, with a share of each dimension for free.
+    The KL term of the objective in nats per sentence, of which each dimension has `free_bits` without cost.
 
     Args:
         kl (`torch.Tensor` of shape `(batch, latent_size)`): KL per sentence and dimension, in nats.
         free_bits (`float`, *optional*, defaults to 0): lambda, in nats per dimension.
-        mode (`str`, *optional*, defaults to `"batch"`): `"batch"`: sum_j max(mean over the batch of KL_j, lambda),
-            the mean being over the whole posterior batch (Kingma et al., NeurIPS 2016, eq. 15). `"optimus"`: a
-            sentence's dimension counts only if its KL is above lambda, and counts 0 otherwise (the mask of Li et al.,
-            EMNLP 2020).
+        mode (`str`, *optional*, defaults to `"batch"`): `"batch"`: sum_j max(mean of KL_j, lambda), with the mean
+            over the whole posterior batch (Kingma et al., NeurIPS 2016, eq. 15). `"optimus"`: a dimension of a
+            sentence counts if its KL is above lambda, and counts 0 otherwise (the mask of Li et al., EMNLP 2020).
 
     Returns:
         `torch.Tensor`: 0-dimensional.
@@ -81,9 +80,11 @@ def free_bits_kl(kl: torch.Tensor, free_bits: float = 0.0, mode: FreeBitsMode = 
 
 def density_gap(posterior: DiagonalGaussian, noise: torch.Tensor) -> torch.Tensor:
     """
-    The distance of a batch's aggregated posterior from the prior, dimension by dimension, in nats: sum_j KL(q(z_j) ||
-    p(z_j)), with q(z_j) the mean of the batch's posteriors in dimension j, by Monte Carlo. Sentences may differ for
-    nothing as long as they fill the prior together: in place of the KL it leaves the mutual information free.
+    The distance of a batch's aggregated posterior from the prior, in nats, by Monte Carlo.
+
+    It is sum_j KL(q(z_j) || p(z_j)), where q(z_j) is the mean of the batch's posteriors in dimension j. If the
+    sentences fill the prior together, they may differ without cost. So this term, unlike the KL, does not limit the
+    mutual information.
 
     DG-VAE: Zhang et al., "Improving Variational Autoencoders with Density Gap-based Regularization", NeurIPS 2022.
 
@@ -110,13 +111,14 @@ def training_loss(
     free_bits_mode: FreeBitsMode = "batch",
 ) -> torch.Tensor:
     """
-    What a training minimises: reconstruction + beta * KL with free bits, in nats per sentence of the posterior batch.
-    In a distributed training all processes make this call, as they do the model's.
+    The loss of a training: reconstruction + beta * KL with free bits, in nats per sentence of the posterior batch.
+
+    In a distributed training all processes must make this call.
 
     Args:
-        reconstruction_nll (`torch.Tensor` of shape `(batch,)`): -log p(x | z) of this process' sentences.
-        kl (`torch.Tensor` of shape `(batch, latent_size)`): Their KL.
-        beta, free_bits, free_bits_mode (*optional*): As above.
+        reconstruction_nll (`torch.Tensor` of shape `(batch,)`): -log p(x | z) of the sentences of this process.
+        kl (`torch.Tensor` of shape `(batch, latent_size)`): KL of the same sentences.
+        beta, free_bits, free_bits_mode (*optional*): As in [`beta_at_step`] and [`free_bits_kl`].
 
     Returns:
         `torch.Tensor`: 0-dimensional, the same on all processes of a distributed training.

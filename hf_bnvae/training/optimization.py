@@ -1,6 +1,6 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The optimiser that both training scripts use: `Trainer`'s, with a learning rate of their own for the parameters that
-start from nothing."""
+"""The optimiser of both training scripts: `Trainer`'s optimiser, with a separate learning rate for the parameters that
+are not pretrained."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +18,8 @@ from .training_args import BNVAETrainingArguments
 
 
 def decayed_parameter_names(model: nn.Module) -> list[str]:
-    """The names of the parameters that take weight decay: `Trainer`'s choice but for scales and shifts of posterior
-    heads, which it would pull to an arbitrary value."""
+    """The names of the parameters that take weight decay: `Trainer`'s choice without scales and shifts of posterior
+    heads. Weight decay would pull these to an arbitrary value."""
     free = {id(p) for m in model.modules() if isinstance(m, PosteriorHead) for p in m.scale_and_shift_parameters()}
     excluded = {name for name, parameter in model.named_parameters() if id(parameter) in free}
     return [name for name in Trainer.get_decay_parameter_names(None, model) if name not in excluded]
@@ -27,8 +27,10 @@ def decayed_parameter_names(model: nn.Module) -> list[str]:
 
 def parameter_groups(model: nn.Module, args: BNVAETrainingArguments) -> list[dict[str, Any]]:
     """
-    The trainable parameters in groups with their weight decay and, for those of posterior head and injection, their
-    `latent_learning_rate`. Those of a network that is frozen in the first steps only are marked `is_held`.
+    The trainable parameters in groups, each with its weight decay and learning rate.
+
+    Parameters of posterior head and injection have `latent_learning_rate`. Parameters of a network that is frozen in
+    the first steps only are marked `is_held`.
 
     Args:
         model ([`BNVAEModel`]): The model.
@@ -63,8 +65,9 @@ def optimizer_class_and_kwargs(
     args: BNVAETrainingArguments, model: nn.Module | None = None
 ) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """
-    What `args.optim` names and its keyword arguments, `params` among them where a model is given and the optimiser
-    does not choose its parameters itself (as GaLore does).
+    The optimiser class that `args.optim` names, and its keyword arguments.
+
+    They include `params` if a model is given, unless the optimiser chooses its parameters itself (as GaLore does).
     """
     optimizer_class, kwargs = Trainer.get_optimizer_cls_and_kwargs(args, model)
     if model is not None and not {"params", "model", "optimizer_dict"} & kwargs.keys():
@@ -74,16 +77,17 @@ def optimizer_class_and_kwargs(
 
 def hold_first_steps(scheduler: LRScheduler, args: BNVAETrainingArguments) -> LRScheduler:
     """
-    A schedule that is 0 in the first `freeze_steps` steps for the parameters marked `is_held`, and otherwise the given
-    one. They take gradients all the while, so the optimiser's averages of these are no first guesses afterwards, and
-    processes share them as ever.
+    The given schedule, but 0 in the first `freeze_steps` steps for the parameters marked `is_held`.
+
+    These parameters take gradients all the time. So the optimiser's averages of the gradients are ready when the
+    parameters begin to move, and processes share the gradients as for all parameters.
 
     Args:
-        scheduler (`LRScheduler`): `Trainer`'s.
+        scheduler (`LRScheduler`): The schedule that `Trainer` made.
         args ([`BNVAETrainingArguments`]): The settings.
 
     Raises:
-        ValueError: for a schedule that is no function of the step, or an optimiser that knows nothing of `is_held`.
+        ValueError: if the schedule is not a function of the step, or if no group of the optimiser is marked `is_held`.
     """
     if args.freeze_steps is None:
         return scheduler
@@ -99,8 +103,8 @@ def hold_first_steps(scheduler: LRScheduler, args: BNVAETrainingArguments) -> LR
     groups = scheduler.optimizer.param_groups
     if not any(group.get("is_held") for group in groups):
         raise ValueError(
-            f"freeze_steps={args.freeze_steps} found nothing of freeze={args.freeze!r} in the optimiser. Leave the "
-            "optimiser to the trainer, and one that takes parameters in groups."
+            f"freeze_steps={args.freeze_steps} found nothing of freeze={args.freeze!r} in the optimiser. Let the "
+            "trainer make the optimiser, and use one that takes parameters in groups."
         )
     factors = zip(groups, scheduler.lr_lambdas, strict=True)
     return LambdaLR(scheduler.optimizer, [held(f) if group.get("is_held") else f for group, f in factors])
@@ -108,19 +112,19 @@ def hold_first_steps(scheduler: LRScheduler, args: BNVAETrainingArguments) -> LR
 
 def require_finite_loss(loss: torch.Tensor, step: int, folder: str | Path) -> None:
     """
-    Stop a training whose loss is no number.
+    Stop a training whose loss is not finite.
 
     Args:
         loss (`torch.Tensor`): The loss, 0-dimensional.
-        step (`int`): The step that it belongs to, from 1.
+        step (`int`): The step of this loss, from 1.
         folder (`str`): The run's folder.
 
     Raises:
-        FloatingPointError: with the last good checkpoint, and what may help.
+        FloatingPointError: if the loss is not finite. The message names the last good checkpoint and remedies.
     """
     if not torch.isfinite(loss):
         raise FloatingPointError(
             f"The loss became {loss.item()} at step {step}, so the training stops; the parameters were not updated "
             f"with it. The last good checkpoint is {describe_last_checkpoint(folder)}. Lower learning_rate or "
-            "latent_learning_rate, clip gradients (max_grad_norm), or use bf16 in place of fp16."
+            "latent_learning_rate, clip gradients (max_grad_norm), or use bf16 instead of fp16."
         )

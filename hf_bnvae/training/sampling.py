@@ -1,6 +1,9 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The posterior batch, all sentences that share statistics: which they are, and how they are cut into the shares of
-processes and into micro-batches. Sentences and noise of a posterior batch do not depend on the cut."""
+"""The posterior batch: all sentences that share statistics.
+
+The functions choose its sentences and cut them into the shares of processes and into micro-batches. Sentences and
+noise of a posterior batch do not depend on the cut.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,26 +25,28 @@ logger = logging.get_logger(__name__)
 
 class PosteriorBatchSampler(Sampler[list[int]]):
     """
-    The micro-batches of one process, as lists of indices. In each epoch the sentences are shuffled and cut into
-    posterior batches, each of these into a share for every process, and that into micro-batches.
+    The micro-batches of one process, as lists of indices.
 
-    Which sentences share a posterior batch depends on its size, the seed and the epoch alone: a batch of 32, eight
-    micro-batches of 4, and two processes with 16 each have the same ones. A last posterior batch that is not full is
-    shared out evenly, so that no process comes off with nothing and none is given a sentence twice.
+    In each epoch the sentences are shuffled and cut into posterior batches. Each posterior batch is cut into one share
+    per process, and each share into micro-batches.
+
+    Which sentences share a posterior batch depends only on its size, the seed and the epoch. A batch of 32, eight
+    micro-batches of 4, and two processes with 16 each have the same sentences. A last posterior batch that is not full
+    is divided evenly, so that every process gets sentences and no sentence is used twice.
 
     Args:
         num_sentences (`int`): Size of the data set.
         batch_size (`int`): Sentences of a micro-batch.
         accumulation_steps (`int`, *optional*, defaults to 1): Micro-batches of a process in a posterior batch.
-        num_processes, process_index (`int`, *optional*): How many processes there are, and which is this one.
+        num_processes, process_index (`int`, *optional*): The number of processes, and the index of this one.
         least (`int`, *optional*, defaults to 1): A last posterior batch with fewer sentences is skipped, unless it is
-            the only one. One that has not a sentence for each process is skipped too.
-        drop_last (`bool`, *optional*, defaults to `False`): Skip the last one whenever it is not full.
+            the only one. A batch with fewer sentences than processes is skipped too.
+        drop_last (`bool`, *optional*, defaults to `False`): Skip the last batch whenever it is not full.
         shuffle (`bool`, *optional*, defaults to `True`): Whether to shuffle.
         seed (`int`, *optional*, defaults to 0): Seed of the shuffling.
 
     Raises:
-        ValueError: for fewer sentences than processes, or if `drop_last` leaves nothing.
+        ValueError: if there are fewer sentences than processes, or if `drop_last` leaves no batch.
     """
 
     def __init__(
@@ -69,12 +74,13 @@ class PosteriorBatchSampler(Sampler[list[int]]):
         self.num_skipped = left_over if drop_last or too_few else 0
         if self.num_skipped == num_sentences:
             raise ValueError(
-                f"{num_sentences} sentences do not fill one posterior batch of {self.posterior_batch_size}, and "
-                "incomplete ones are to be dropped. Use a smaller batch, or dataloader_drop_last=False."
+                f"{num_sentences} sentences do not fill one posterior batch of {self.posterior_batch_size}, "
+                "and dataloader_drop_last=True drops incomplete batches. Use a smaller batch, or "
+                "dataloader_drop_last=False."
             )
 
     def set_epoch(self, epoch: int) -> None:
-        """Shuffle as in that epoch from now on."""
+        """From now on shuffle as in epoch `epoch`."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -86,7 +92,7 @@ class PosteriorBatchSampler(Sampler[list[int]]):
             yield from divide_batch(batch, self.batch_size, self.num_processes, self.process_index)
 
     def __len__(self) -> int:
-        """The number of micro-batches, the same for all processes."""
+        """The number of micro-batches, which is the same for all processes."""
         full, left_over = divmod(self.num_sentences - self.num_skipped, self.posterior_batch_size)
         micro_batches = full * self.accumulation_steps
         return micro_batches + _num_parts(left_over, self.batch_size, self.num_processes)
@@ -96,13 +102,15 @@ def divide_batch(
     indices: torch.Tensor, batch_size: int, num_processes: int = 1, process_index: int = 0
 ) -> list[list[int]]:
     """
-    The share of one process of a posterior batch, as micro-batches: as many for each process, and as even as can be.
+    The share of one process of a posterior batch, as micro-batches of nearly equal size.
+
+    Every process has the same number of micro-batches.
 
     Args:
         indices (`torch.Tensor` of shape `(sentences,)`): The sentences, at least one for each process.
-        batch_size (`int`): Sentences of a micro-batch. There is one more in some where shares differ by one and a
-            share has no sentence for a further micro-batch.
-        num_processes, process_index (`int`, *optional*): How many processes there are, and which is this one.
+        batch_size (`int`): Sentences of a micro-batch. Some micro-batches have one more, if shares differ by one
+            sentence and one share is too small for another micro-batch.
+        num_processes, process_index (`int`, *optional*): The number of processes, and the index of this one.
     """
     share = indices.tensor_split(num_processes)[process_index]
     parts = _num_parts(len(indices), batch_size, num_processes)
@@ -118,12 +126,12 @@ def training_sampler(
     num_sentences: int, args: BNVAETrainingArguments, accumulation_steps: int, uses_batch: bool
 ) -> PosteriorBatchSampler:
     """
-    The sampler of a training. That a last batch is skipped, because it is too small to normalise by, is said.
+    The sampler of a training. It logs a warning if the last batch is skipped because it is too small to normalise by.
 
     Args:
         num_sentences (`int`): Size of the training set.
         args ([`BNVAETrainingArguments`]): The settings.
-        accumulation_steps (`int`): Into how many micro-batches a process' share of a posterior batch is cut.
+        accumulation_steps (`int`): The number of micro-batches of one process in a posterior batch.
         uses_batch (`bool`): Whether the posterior is normalised over the batch.
     """
     sampler = PosteriorBatchSampler(
@@ -140,7 +148,7 @@ def training_sampler(
     if sampler.num_skipped and not args.dataloader_drop_last:
         logger.warning_once(
             f"The last batch of an epoch would have {sampler.num_skipped} sentence{'s' * (sampler.num_skipped > 1)}, "
-            "too few to normalise by, and is skipped. Other sentences are left over in each epoch, drawn at random."
+            "too few to normalise by, so it is skipped. In each epoch other sentences, drawn at random, are left over."
         )
     return sampler
 
@@ -149,13 +157,13 @@ def statistics_batches(
     num_sentences: int, args: BNVAETrainingArguments, num_batches: int | None = None
 ) -> list[list[int]]:
     """
-    This process' share of the sentences from which running statistics are recomputed, in micro-batches.
+    Micro-batches of the sentences from which this process recomputes running statistics.
 
     Args:
         num_sentences (`int`): Size of the training set.
         args ([`BNVAETrainingArguments`]): The settings.
-        num_batches (`int`, *optional*): As many sentences, drawn at random, as so many posterior batches have; all of
-            them if not given.
+        num_batches (`int`, *optional*): Draw the sentences of this number of posterior batches at random; all
+            sentences if not given.
     """
     indices = torch.randperm(num_sentences, generator=torch.Generator().manual_seed(args.seed))
     if num_batches is not None:
@@ -168,8 +176,9 @@ def posterior_noise(batch_size: int, latent_size: int, seed: int, step: int) -> 
     """
     The standard normal noise of the reparameterisation for this process' share of a posterior batch.
 
-    It is drawn for the whole posterior batch, from the seed and the step alone: processes never draw alike, and the
-    noise of a sentence depends neither on their number nor on what was drawn before. All processes make this call.
+    The noise is drawn for the whole posterior batch, from the seed and the step alone. So processes never draw the
+    same noise, and a sentence's noise depends neither on the number of processes nor on earlier draws. All processes
+    must make this call.
 
     Args:
         batch_size (`int`): Sentences of this process.
@@ -189,12 +198,12 @@ def posterior_noise(batch_size: int, latent_size: int, seed: int, step: int) -> 
 
 def join_batches(batches: Sequence[Mapping[str, torch.Tensor]], pad_token_id: int = 0) -> dict[str, torch.Tensor]:
     """
-    Micro-batches as one batch, each tensor padded on the right to the greatest length.
+    Join micro-batches to one batch. Each tensor is padded on the right to the greatest length.
 
     Args:
-        batches (sequence of mappings): With the same entries, each with a row for each sentence. Where they have no
-            `attention_mask` but their lengths differ, one is made.
-        pad_token_id (`int`, *optional*, defaults to 0): What pads `input_ids`; -100 pads `labels`, 0 all others.
+        batches (sequence of mappings): Batches with the same entries, each with one row per sentence. If they have no
+            `attention_mask` and their lengths differ, the function makes one.
+        pad_token_id (`int`, *optional*, defaults to 0): Pads `input_ids`; -100 pads `labels`, 0 pads all others.
     """
     batches, padding = [dict(batch) for batch in batches], {"input_ids": pad_token_id, "labels": IGNORE_INDEX}
     if len({batch["input_ids"].shape[1] for batch in batches}) > 1:

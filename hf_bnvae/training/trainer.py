@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""`Trainer` for a BN-VAE: its objective, its figures, and a word when the latent space dies."""
+"""`Trainer` for a BN-VAE: its objective, its figures, and a warning when the latent space dies."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -48,7 +48,7 @@ from .training_args import BNVAETrainingArguments, require_safe_strategy
 
 logger = logging.get_logger(__name__)
 
-# Those that do not choose a batch's sentences by what they are.
+# The strategies that do not choose sentences by their content or length.
 _SAMPLING_STRATEGIES = ("random", "sequential")
 
 
@@ -56,21 +56,26 @@ class BNVAETrainer(Trainer):
     r"""
     Trains a [`BNVAEModel`].
 
-    Beyond `Trainer`: the objective `reconstruction + beta * KL` with schedules and free bits; a learning rate of its
-    own for the latent's parameters; gradient accumulation and several processes that train on one posterior batch,
-    however it is cut; reconstruction, KL, floor, beta and moments in the logs; evaluation over the
-    whole corpus with running statistics refreshed from training batches; their exact recalibration at the end; a
-    warning, once, when the latent space is dead or dying; a stop at the first loss that is not finite.
+    It adds to `Trainer`:
+
+    - the objective `reconstruction + beta * KL`, with schedules and free bits,
+    - a separate learning rate for the latent's parameters,
+    - one posterior batch across gradient accumulation and several processes, however the batch is cut,
+    - reconstruction, KL, floor, beta and moments in the logs,
+    - evaluation over the whole corpus, with running statistics refreshed from training batches,
+    - exact recalibration of the running statistics at the end,
+    - one warning when the latent space is dead or dying,
+    - a stop at the first loss that is not finite.
 
     Args:
-        model ([`BNVAEModel`]): The model, or what `peft.get_peft_model(model, config)` made of it.
+        model ([`BNVAEModel`]): The model, or the result of `peft.get_peft_model(model, config)`.
         args ([`BNVAETrainingArguments`]): The settings.
-        processing_class ([`BNVAEProcessor`], *optional*): The processor; it is attached to the model and saved with
-            it, and its collator pads the batches if `data_collator` is not given.
+        processing_class ([`BNVAEProcessor`], *optional*): The processor. The trainer attaches it to the model and
+            saves it with the model. Its collator pads the batches if `data_collator` is not given.
         **kwargs: All other arguments of `Trainer`.
 
     Raises:
-        ValueError: for an empty data set; for adapters of PEFT with which something would be lost; and, with a
+        ValueError: for an empty data set; for adapters of PEFT with which something would be lost; with a
             batch-normalised posterior, for length-grouped sampling or several GPUs in one process.
     """
 
@@ -95,7 +100,7 @@ class BNVAETrainer(Trainer):
             ("neftune_noise_alpha", args.neftune_noise_alpha is not None),
         ):
             if is_set:
-                raise ValueError(f"{name} has no meaning here: the objective is that of a VAE. Leave it out.")
+                raise ValueError(f"{name} has no meaning here, because the objective is a VAE's. Leave it out.")
         for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
             if dataset is not None and has_length(dataset) and len(dataset) == 0:
                 raise ValueError(f"{name} is empty: it holds no sentence.")
@@ -119,56 +124,56 @@ class BNVAETrainer(Trainer):
             raise ValueError("FSDP of version 1 flattens the posterior head's parameters. Set fsdp_version: 2.")
         if self.is_deepspeed_enabled and args.gradient_accumulation_steps > 1:
             raise ValueError(
-                "DeepSpeed counts the backward passes of gradient accumulation itself, while here a whole posterior "
+                "DeepSpeed counts the backward passes of gradient accumulation itself, but here a whole posterior "
                 "batch is one pass. Use per_device_train_batch_size="
                 f"{args.per_device_train_batch_size * args.gradient_accumulation_steps} with "
-                f"chunk_size={args.per_device_train_batch_size} and checkpoint_chunks=True: the same training in the "
-                "same memory."
+                f"chunk_size={args.per_device_train_batch_size} and checkpoint_chunks=True. This is the same training "
+                "in the same memory."
             )
-        # A posterior batch gives one loss, which is its mean already.
+        # A posterior batch gives one loss, which is already a mean.
         self.loss_is_scaled_for_ga = True
         # The micro-batches of the posterior batch that is being gathered.
         self._micro_batches: list[dict[str, torch.Tensor]] = []
-        # What the trainer logs between two log lines, kept on the device until then.
+        # Values of the training batches since the last log line, kept on the device.
         self._window: list[dict[str, torch.Tensor]] = []
         self._last_figures: dict[str, float] = {}
-        # The same of an evaluation, on the CPU.
+        # Values of an evaluation, on the CPU.
         self._evaluated: list[dict[str, torch.Tensor]] = []
         self._has_warned = False
-        # The step at which the running statistics were refreshed; `None` once the weights have moved on.
+        # The step at which the running statistics were refreshed; `None` when the weights have changed since.
         self._statistics_step: int | None = None
 
     def _require_random_batches(self) -> None:
         strategy = self.args.train_sampling_strategy
         if strategy not in _SAMPLING_STRATEGIES:
             raise ValueError(
-                f"train_sampling_strategy={strategy!r} puts sentences of like length into one batch. A "
-                "batch-normalised posterior would then be normalised by the statistics of that length, which "
-                "evaluation does not know. Use train_sampling_strategy='random'."
+                f"train_sampling_strategy={strategy!r} puts sentences of similar length into one batch. A "
+                "batch-normalised posterior would then use the statistics of that length, which evaluation does not "
+                "know. Use train_sampling_strategy='random'."
             )
         if self.args.n_gpu > 1:
             raise ValueError(
                 f"{self.args.n_gpu} GPUs are visible to one process, so Trainer would use nn.DataParallel, which "
                 "splits a batch and its statistics among them. Start one process per GPU: torchrun "
-                f"--nproc_per_node={self.args.n_gpu} <script>, or let one GPU be seen (CUDA_VISIBLE_DEVICES=0)."
+                f"--nproc_per_node={self.args.n_gpu} <script>, or show it one GPU only (CUDA_VISIBLE_DEVICES=0)."
             )
         if self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size == 1:
             raise ValueError(
                 "A batch-normalised posterior needs at least two sentences in a posterior batch, and "
-                "per_device_train_batch_size=1 makes one. Set gradient_accumulation_steps to 32, for example: that is "
-                "one posterior batch of 32 in the memory of one sentence."
+                "per_device_train_batch_size=1 gives one. Set gradient_accumulation_steps to 32, for example. That "
+                "makes one posterior batch of 32 in the memory of one sentence."
             )
         if self.args.auto_find_batch_size:
             raise ValueError(
                 "auto_find_batch_size would change the batch over which the posterior is normalised, and with it the "
-                "training. Use gradient_accumulation_steps, or chunk_size with checkpoint_chunks=True: they save "
-                "memory and leave the batch as it is."
+                "training. Use gradient_accumulation_steps, or chunk_size with checkpoint_chunks=True. They save "
+                "memory and do not change the batch."
             )
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         model = super().call_model_init(trial)
         _choose_trained_parts(model, self.args)
-        # `Trainer` also makes one while it is being constructed, and another to train.
+        # `Trainer` makes one model in its constructor and another one to train.
         _attach_processor(model, getattr(self, "processing_class", None))
         return model
 
@@ -186,18 +191,18 @@ class BNVAETrainer(Trainer):
     def get_optimizer_cls_and_kwargs(
         args: BNVAETrainingArguments, model: nn.Module | None = None
     ) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """`Trainer`'s, with the latent's parameters in groups of their own learning rate."""
+        """As in `Trainer`, with the latent's parameters in separate groups with their learning rate."""
         return optimizer_class_and_kwargs(args, model)
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """`Trainer`'s, with the first `freeze_steps` steps at 0 for what is frozen in them."""
+        """As in `Trainer`, but 0 in the first `freeze_steps` steps for frozen parameters."""
         is_new = self.lr_scheduler is None
         if self.args.freeze_steps is not None and not (is_new or self._created_lr_scheduler):
             raise ValueError(
-                f"freeze_steps={self.args.freeze_steps} is part of the schedule that the trainer makes, and one was "
-                "given. Leave it to the trainer, or leave freeze_steps out."
+                f"freeze_steps={self.args.freeze_steps} is part of the schedule that the trainer makes, but you gave "
+                "a schedule. Let the trainer make it, or leave freeze_steps out."
             )
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         if is_new:
@@ -207,26 +212,26 @@ class BNVAETrainer(Trainer):
     # -- training ----------------------------------------------------------------------------------------------------
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As `Trainer.train`, and then the running statistics are recomputed from the whole training set."""
+        """As `Trainer.train`. At the end it recomputes the running statistics from the whole training set."""
         self._window.clear()
-        # Processes begin with one seed, for one model; what they drop out should differ.
+        # All processes begin with the same seed and model, but their dropout should differ.
         set_seed(self.args.seed, device_specific=self.args.world_size > 1)
         output = super().train(*args, **kwargs)
-        # Without an evaluation the last training batches still tell whether the latent space is dead.
+        # Without an evaluation, the last training batches tell whether the latent space is dead.
         self._warn_once(diagnose_training(self._last_figures))
         self.recalibrate(None if has_length(self.train_dataset) else self.args.num_statistics_batches)
         return output
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        # What a stream that has ended left over makes no posterior batch with the next pass' first sentences.
+        # Sentences that the end of a stream left over must not join the first ones of the next pass.
         self._micro_batches.clear()
-        # A run that was stopped after its last step, in the middle of an epoch, would take one more when resumed.
+        # A run that stopped after its last step, in the middle of an epoch, would take one more step when resumed.
         if self.state.global_step < self.state.max_steps:
             super()._run_epoch(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of a [`PosteriorBatchSampler`]: without a last one that is too small to normalise by, which is said.
-        Streamed data sets and, where no posterior depends on them, batches by length are `Trainer`'s."""
+        """Batches of a [`PosteriorBatchSampler`]. It skips a last batch that is too small to normalise by, and logs a
+        warning. For streamed data sets, and for batches by length, the batches are `Trainer`'s."""
         args, dataset = self.args, self.train_dataset
         is_streamed = isinstance(dataset, IterableDataset) or not has_length(dataset)
         if is_streamed or args.train_sampling_strategy not in _SAMPLING_STRATEGIES:
@@ -241,10 +246,10 @@ class BNVAETrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor,
             in_order=args.dataloader_in_order,
             worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
-            # Its own: dropout alone draws from the global one.
+            # A separate generator, so that only dropout draws from the global one.
             generator=torch.Generator(),
         )
-        # The sampler has this process' share already.
+        # The sampler already gives this process' share only.
         return prepare_data_loader(
             loader,
             self.accelerator.device,
@@ -254,7 +259,7 @@ class BNVAETrainer(Trainer):
         )
 
     def _training_data(self) -> dict[str, Any]:
-        """The training set and its collator, both without what the model does not take, for a `DataLoader`."""
+        """Training set and collator for a `DataLoader`, without columns that the model does not take."""
         dataset, collator = self.train_dataset, self.data_collator
         if isinstance(dataset, datasets.Dataset):
             dataset = self._remove_unused_columns(dataset, description="Training")
@@ -263,7 +268,7 @@ class BNVAETrainer(Trainer):
         return {"dataset": dataset, "collate_fn": collator}
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """As `Trainer`'s, but `dataloader_drop_last` is about training: every sentence is evaluated."""
+        """As in `Trainer`, but every sentence is evaluated: `dataloader_drop_last` applies to training only."""
         with self._drop_last(False):
             return super().get_eval_dataloader(eval_dataset)
 
@@ -279,8 +284,9 @@ class BNVAETrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """One pass over a posterior batch. With gradient accumulation its micro-batches are gathered first, and the
-        last one brings the pass: in checkpointed chunks of a micro-batch's size, so that it takes as little memory."""
+        """One pass over a posterior batch. With gradient accumulation the micro-batches are gathered first, and the
+        pass comes with the last one. Its chunks are checkpointed and have a micro-batch's size, so the pass takes no
+        more memory than a micro-batch."""
         self._statistics_step = None
         self._micro_batches.append(inputs)
         if not self.accelerator.sync_gradients:
@@ -289,7 +295,7 @@ class BNVAETrainer(Trainer):
         inputs = join_batches(self._micro_batches, getattr(encoder_config, "pad_token_id", None) or 0)
         self._micro_batches.clear()
         loss = super().training_step(model, inputs, num_items_in_batch)
-        # The loss is that of all processes, so that all of them stop.
+        # The loss is the same on all processes, so all of them stop.
         require_finite_loss(loss, self.state.global_step + 1, self.args.output_dir)
         return loss
 
@@ -328,7 +334,7 @@ class BNVAETrainer(Trainer):
         super().log(logs, start_time)
 
     def _window_figures(self) -> dict[str, float]:
-        """The figures of the training batches since the last log line, of all processes."""
+        """Figures of the training batches of all processes since the last log line."""
         own = {name: torch.cat([entry[name] for entry in self._window]).cpu() for name in PER_SENTENCE}
         self._window.clear()
         shares = gather_object([own])
@@ -339,8 +345,8 @@ class BNVAETrainer(Trainer):
     # -- running statistics ------------------------------------------------------------------------------------------
 
     def recalibrate(self, num_batches: int | None = None) -> None:
-        """Recompute the posterior's running statistics from training batches, all of them or `num_batches` drawn at
-        random. The random state is left as it was."""
+        """Recompute the posterior's running statistics from all training batches, or from `num_batches` drawn at
+        random. The random state does not change."""
         if self.train_dataset is None or not self.head.uses_batch:
             return
         with preserved_random_state(self.args.seed):
@@ -348,7 +354,7 @@ class BNVAETrainer(Trainer):
             model = self.accelerator.unwrap_model(self.model)
             first = next(batches, None)
             if first is None:
-                logger.warning("The training set gave no batch to recompute the running statistics from; they stay.")
+                logger.warning("The training set gave no batch, so the running statistics are not recomputed.")
                 return
             recalibrate_posterior(model, chain([first], batches))
         self._statistics_step = self.state.global_step
@@ -364,12 +370,14 @@ class BNVAETrainer(Trainer):
     # -- evaluation --------------------------------------------------------------------------------------------------
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As `Trainer.evaluate`, with figures of the whole corpus (see [`~evaluation.corpus_figures`]). Running
-        statistics are first refreshed from `num_statistics_batches` training batches, with dropout as in training,
-        unless that was done at this very step; noise is drawn from `args.seed`, and the random state restored.
+        """As `Trainer.evaluate`, with figures of the whole corpus (see [`~evaluation.corpus_figures`]).
+
+        First it refreshes the running statistics from `num_statistics_batches` training batches, with dropout as in
+        training, unless this was done at the same step. Noise is drawn from `args.seed`, and the random state is
+        restored.
 
         Raises:
-            ValueError: if the running statistics were never estimated and there is no training set to do it from.
+            ValueError: if the running statistics were never estimated and there is no training set.
         """
         self._refresh_statistics()
         with preserved_random_state(self.args.seed + self.args.process_index):
@@ -391,7 +399,7 @@ class BNVAETrainer(Trainer):
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         if not self._evaluated:
             return output  # a prediction without labels
-        # In place of Trainer's loss, a mean of batch means in which a short last batch weighs as much as a full one.
+        # `Trainer` reports a mean of batch means, in which a short last batch has the weight of a full one.
         tensors = {name: torch.cat([entry[name] for entry in self._evaluated]) for name in PER_SENTENCE}
         self._evaluated.clear()
         figures = corpus_figures(**tensors, head=self.head)
@@ -408,7 +416,7 @@ class BNVAETrainer(Trainer):
     # -- saving ------------------------------------------------------------------------------------------------------
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As `Trainer.save_model`, whole also where FSDP saves its checkpoints in parts."""
+        """As `Trainer.save_model`. The model is saved whole, also if FSDP saves its checkpoints in parts."""
         if self.is_fsdp_enabled:
             self._save(output_dir, state_dict=self.accelerator.get_state_dict(self.model))
             if self.args.push_to_hub and not _internal_call:
@@ -427,10 +435,10 @@ class BNVAETrainer(Trainer):
                 f"The last good checkpoint is {describe_last_checkpoint(self.args.output_dir)}."
             )
         super()._save(output_dir, state_dict)
-        # Trainer leaves a pickle of its arguments. Nothing here reads it, and nobody should have to trust it.
+        # `Trainer` leaves a pickle of its arguments. Nothing here reads it, and nobody should have to trust it.
         folder = Path(self.args.output_dir if output_dir is None else output_dir)
         (folder / "training_args.bin").unlink(missing_ok=True)
-        # It is pushed with the model, and where that was saved is nobody else's business.
+        # This file is pushed with the model, so it must not show folders of this machine.
         settings = {name: without_folders(value) for name, value in self.args.to_sanitized_dict().items()}
         write_json(folder / "training_args.json", settings, sort_keys=True)
 
@@ -445,21 +453,23 @@ class BNVAETrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         """
-        Write the model's card to the output folder: what the folder says of it, and else what this trainer knows. A
-        card that was changed by hand is left alone.
+        Write the model's card to the output folder.
+
+        The card is made from the files in the folder. What they lack comes from this trainer. A card that was changed
+        by hand is left alone.
 
         Args:
             language, license (`str`, *optional*): As the Hub spells them.
-            tags (`str` or `list[str]`, *optional*): Beside the library's own.
+            tags (`str` or `list[str]`, *optional*): Tags in addition to the library's.
             model_name (`str`, *optional*): The title.
             finetuned_from (`str` or `list[str]`, *optional*): The pretrained networks' names on the Hub.
             dataset_tags (`str` or `list[str]`, *optional*): The training texts' names on the Hub.
-            kwargs: What else `Trainer.create_model_card` takes; a card of a BN-VAE has no use for it.
+            kwargs: Other arguments of `Trainer.create_model_card`; they have no effect.
         """
         if not self.is_world_process_zero():
             return
         if has_adapters(self.accelerator.unwrap_model(self.model)):
-            # The folder holds adapters, of which PEFT has a card of its own.
+            # The folder holds adapters; PEFT writes their card.
             super().create_model_card(
                 language=language,
                 license=license,
@@ -486,8 +496,8 @@ class BNVAETrainer(Trainer):
         card.save(self.args.output_dir)
 
     def _latest_evaluation(self) -> dict[str, Any]:
-        """What was logged of the model as it is. When a training ends its statistics are recomputed, and the best
-        checkpoint may be loaded, so evaluations before that were of another one."""
+        """The last logged evaluation of the present model. At the end of a training the statistics are recomputed, and
+        the best checkpoint may be loaded, so earlier evaluations belong to another model."""
         log = self.state.log_history
         ends = [i for i, entry in enumerate(log) if "train_runtime" in entry]
         since = log[ends[-1] + 1 :] if ends else log
@@ -503,7 +513,7 @@ class BNVAETrainer(Trainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        # Next comes the state, which says that the checkpoint is complete: it must wait for all processes' files.
+        # The state comes next and marks the checkpoint as complete, so all processes' files must be there.
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             record_contents(output_dir)
@@ -511,16 +521,16 @@ class BNVAETrainer(Trainer):
     # -- the Hub -----------------------------------------------------------------------------------------------------
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make sure that one may push, before anything is trained ([`~hub.prepare_repository`]).
+        """Before training, make sure that the token may push ([`~hub.push.prepare_repository`]).
 
         Args:
-            token, private (*optional*): In place of `hub_token` and `hub_private_repo`.
+            token, private (*optional*): Override `hub_token` and `hub_private_repo`.
         """
         require_safe_strategy(self.args.hub_strategy)
         if has_adapters(self.model):
             raise ValueError(
-                "push_to_hub uploads whole models, and adapters are of no use without the one under them. Push "
-                "model.merge_and_unload() when it is trained."
+                "push_to_hub uploads whole models, and adapters are of no use without the one under them. Train, then "
+                "push model.merge_and_unload()."
             )
         if not self.is_world_process_zero():
             return
@@ -537,16 +547,16 @@ class BNVAETrainer(Trainer):
         **kwargs: Any,
     ) -> Pushed | None:
         """
-        Save the model, write its card and upload both, with all of `output_dir` that belongs to them
-        ([`~hub.push_folder`]); nothing that is a pickle.
+        Save the model, write its card, and upload both with the files of `output_dir` that belong to them
+        ([`~hub.push.push_folder`]). Pickles are never uploaded.
 
         Args:
-            commit_message (`str`, *optional*): The commit's.
-            token, revision, private (*optional*): In place of `hub_token`, `hub_revision` and `hub_private_repo`.
-            kwargs: Of the card, as [`~BNVAETrainer.create_model_card`] takes them.
+            commit_message (`str`, *optional*): The message of the commit.
+            token, revision, private (*optional*): Override `hub_token`, `hub_revision` and `hub_private_repo`.
+            kwargs: Arguments of [`~BNVAETrainer.create_model_card`].
 
         Returns:
-            [`~hub.Pushed`] on the main process.
+            [`~hub.push.Pushed`] on the main process, `None` on the others.
         """
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         if self.hub_model_id is None:
@@ -578,7 +588,7 @@ def _as_list(names: str | list[str] | None) -> list[str] | None:
 
 
 def _attach_processor(model: nn.Module, processing_class: Any) -> None:
-    """So that the trained model can be asked about texts at once. One that does not fit is no reason not to train."""
+    """Attach the processor, so that the trained model takes texts. If it does not fit, log a warning and train."""
     if isinstance(processing_class, BNVAEProcessor):
         try:
             model.attach_processor(processing_class)
@@ -587,13 +597,13 @@ def _attach_processor(model: nn.Module, processing_class: Any) -> None:
 
 
 def _choose_trained_parts(model: nn.Module, args: BNVAETrainingArguments) -> None:
-    """Freeze what is to be frozen; of a model with adapters these have been chosen already."""
+    """Freeze the network that `args` names. In a model with adapters PEFT has already chosen what is trained."""
     if has_adapters(model):
         require_trainable_adapters(model)
         if args.freeze is not None:
             raise ValueError(
-                f"freeze={args.freeze!r} would freeze adapters too, while PEFT has frozen the networks under them "
-                "already. Leave it out, and choose by target_modules what is trained."
+                f"freeze={args.freeze!r} would freeze adapters too, and PEFT has already frozen the networks "
+                "under them. Leave it out, and choose with target_modules what is trained."
             )
     elif args.freeze is not None and args.freeze_steps is None:
         model.freeze(args.freeze)

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""What a BN-VAE's training can be told beyond `TrainingArguments`."""
+"""The settings of a BN-VAE's training, in addition to `TrainingArguments`."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -21,43 +21,46 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
     r"""
     `TrainingArguments` with the objective of a VAE.
 
-    The posterior is normalised over `per_device_train_batch_size * gradient_accumulation_steps * processes`
-    sentences, the posterior batch. How it is cut changes neither loss nor gradients, to rounding.
+    The posterior is normalised over the posterior batch, which has `per_device_train_batch_size *
+    gradient_accumulation_steps * processes` sentences. How it is cut changes neither loss nor gradients, except for
+    rounding.
 
     Args:
         per_device_train_batch_size (`int`, *optional*, defaults to 32):
-            As in `TrainingArguments`, whose 8 says too little about a batch's moments. With gradient accumulation it
-            is the number of sentences that are held in memory at once, 1 at least.
+            As in `TrainingArguments`, whose default of 8 is too small to estimate a batch's moments. With gradient
+            accumulation it is the number of sentences that are held in memory at once, at least 1.
         chunk_size (`int`, *optional*):
-            How many of the longest sentences encoder and decoder take at once, and of shorter ones as many as have no
-            more positions; `None` means `per_device_train_batch_size` with gradient accumulation, and otherwise what
-            the model's configuration says. Chunks are sorted by length, so they save padding.
+            How many of the longest sentences encoder and decoder take at once. A chunk of shorter sentences holds more
+            of them, up to the same number of positions. `None` means `per_device_train_batch_size` with gradient
+            accumulation, otherwise the model's `config.chunk_size`. Chunks are sorted by length, so they save padding.
         checkpoint_chunks (`bool`, *optional*, defaults to `False`):
-            Keep no activations of a chunk and compute it a second time in the backward pass. Gradient accumulation
-            always does.
+            Keep no activations of a chunk, and compute the chunk a second time in the backward pass. Gradient
+            accumulation always works like this.
         latent_learning_rate (`float`, *optional*, defaults to 1e-3):
-            Learning rate of the posterior head and the injection maps, which start from nothing while the two networks
-            may be pretrained. `None` means `learning_rate`. Scale and shift parameters take no weight decay.
+            Learning rate of the posterior head and the injection maps. These are never pretrained, while the two
+            networks may be. `None` means `learning_rate`. Scale and shift parameters take no weight decay.
         freeze (`str`, *optional*):
-            `"encoder"`, `"decoder"` or `"both"`: that network keeps its weights ([`~BNVAEModel.freeze`]), while
-            posterior head and injection are always trained.
+            `"encoder"`, `"decoder"` or `"both"`: the network keeps its weights ([`~BNVAEModel.freeze`]). Posterior
+            head and injection are always trained.
         freeze_steps (`int`, *optional*):
-            In how many first optimiser steps; `None` means in all of them. The new parts then find their place before
-            the networks begin to move, at what the schedule has come to by then. Its learning rate is 0 until then: it
-            still costs its gradients, and they count in `max_grad_norm`.
-        beta (`float`, *optional*, defaults to 1.0): Weight of the KL, or the one that its schedule reaches.
+            Freeze in this number of first optimiser steps only; `None` means in all steps. The new parts can then
+            settle before the networks begin to move. Until then the networks' learning rate is 0; afterwards the
+            schedule continues as if it had run from the start. Gradients are computed all the time, and they count in
+            `max_grad_norm`.
+        beta (`float`, *optional*, defaults to 1.0): Weight of the KL, or the weight that its schedule reaches.
         beta_schedule (`str`, *optional*, defaults to `"constant"`): `"constant"`, `"linear"` or `"cyclical"`.
         beta_zero_ratio, beta_increase_ratio (`float`, *optional*, default to 0.25): Shares of a cycle at 0 and rising.
         beta_num_cycles (`int`, *optional*, defaults to 4): Number of cycles of the cyclical schedule.
         regularizer (`str`, *optional*, defaults to `"kl"`):
-            What beta weighs: the KL, or `"density_gap"`, to compare with ([`~objective.density_gap`]; one process).
-        free_bits (`float`, *optional*, defaults to 0): KL in nats that each dimension has for free.
+            The term that beta weighs: the KL, or `"density_gap"` for comparisons ([`~objective.density_gap`]; one
+            process only).
+        free_bits (`float`, *optional*, defaults to 0): KL in nats that each dimension has without cost.
         free_bits_mode (`str`, *optional*, defaults to `"batch"`):
-            `"batch"`: max(batch mean of KL_j, lambda) in each dimension; `"optimus"`: a mask per sentence and
+            `"batch"`: max(batch mean of KL_j, lambda) in each dimension. `"optimus"`: a mask per sentence and
             dimension.
         num_statistics_batches (`int`, *optional*, defaults to 64):
-            How many training batches an evaluation during training refreshes the posterior's running statistics from.
-            At the end of the training they are recomputed from the whole training set.
+            The number of training batches from which an evaluation during training refreshes the posterior's running
+            statistics. At the end of the training they are recomputed from the whole training set.
     """
 
     def __post_init__(self) -> None:
@@ -74,16 +77,16 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
             require_safe_strategy(self.hub_strategy)
         if self.regularizer == "density_gap":
             if self.free_bits > 0:
-                raise ValueError("free_bits are of the KL; the density gap has none. Leave them at 0.")
+                raise ValueError("free_bits belong to the KL; the density gap has none. Leave free_bits at 0.")
             if self.world_size > 1:
                 raise ValueError(
-                    "regularizer='density_gap' compares all pairs of a posterior batch, and is made for one process; "
+                    "regularizer='density_gap' compares all pairs of a posterior batch and needs one process; "
                     f"got {self.world_size}."
                 )
         ratios = (self.beta_zero_ratio, self.beta_increase_ratio)
         if min(ratios) < 0 or sum(ratios) > 1:
             raise ValueError(
-                "beta_zero_ratio and beta_increase_ratio are shares of a cycle: not negative and at most 1 together, "
+                "beta_zero_ratio and beta_increase_ratio are shares of a cycle: not negative, and at most 1 together, "
                 f"got {ratios[0]} and {ratios[1]}."
             )
         sizes = ("per_device_train_batch_size", "gradient_accumulation_steps")
@@ -94,20 +97,21 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
         is_count = isinstance(self.freeze_steps, int) and not isinstance(self.freeze_steps, bool)
         if self.freeze_steps is not None and not (self.freeze is not None and is_count and self.freeze_steps > 0):
             raise ValueError(
-                f"freeze_steps is the number of first steps in which the network that freeze names is frozen, 1 at "
-                f"least; got freeze={self.freeze!r}, freeze_steps={self.freeze_steps!r}."
+                "freeze_steps is the number of first steps in which the network that freeze names is frozen. Set "
+                "freeze, and freeze_steps to 1 at least; got "
+                f"freeze={self.freeze!r}, freeze_steps={self.freeze_steps!r}."
             )
         if num_processes() != self.world_size:
             raise ValueError(
-                f"{num_processes()} processes were started together, but each of them knows of {self.world_size} only "
-                "and would train a model of its own. Without an accelerator processes share a training only with "
+                f"{num_processes()} processes were started together, but each of them counts only {self.world_size} "
+                "and would train a separate model. Without an accelerator, processes share a training only with "
                 "use_cpu=True (--use_cpu true)."
             )
         if self.latent_learning_rate is not None and self.latent_learning_rate < 0:
             raise ValueError(f"latent_learning_rate must not be negative, got {self.latent_learning_rate}.")
 
     def chunking(self) -> dict[str, Any]:
-        """What the model's `forward` is told about chunks in training."""
+        """The arguments about chunks for the model's `forward` in training."""
         if self.gradient_accumulation_steps > 1:
             return {"chunk_size": self.chunk_size or self.per_device_train_batch_size, "checkpoint_chunks": True}
         return {"chunk_size": self.chunk_size, "checkpoint_chunks": self.checkpoint_chunks or None}
@@ -125,18 +129,18 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
         )
 
     def loss(self, outputs: BNVAEOutput, step: int, max_steps: int) -> torch.Tensor:
-        """What an optimiser step of a training of `max_steps` minimises, in nats per sentence of the posterior batch.
+        """The loss of an optimiser step of a training of `max_steps`, in nats per sentence of the posterior batch.
 
         Args:
-            outputs ([`BNVAEOutput`]): The model's, of this process' share of the posterior batch. In a distributed
-                training all processes make this call.
+            outputs ([`BNVAEOutput`]): The model's outputs for this process' share of the posterior batch. In a
+                distributed training all processes must make this call.
             step (`int`): The step, from 0.
             max_steps (`int`): Length of the whole training.
         """
         beta = self.beta_at_step(step, max_steps)
         if self.regularizer == "kl":
             return training_loss(outputs.reconstruction_nll, outputs.kl, beta, self.free_bits, self.free_bits_mode)
-        # Of the step alone, as the noise of the reparameterisation, and another one.
+        # Noise from the seed and the step, as for the reparameterisation, but different noise.
         generator = seeded_generator(self.seed, step, DENSITY_GAP_SAMPLES)
         noise = torch.randn(DENSITY_GAP_SAMPLES, *outputs.mean.shape, generator=generator)
         return outputs.reconstruction_nll.mean() + beta * density_gap(outputs.posterior, noise)
@@ -144,14 +148,14 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
 
 def require_safe_strategy(strategy: HubStrategy | str) -> None:
     """
-    Refuse what would put optimiser states on the Hub.
+    Refuse strategies that would put optimiser states on the Hub.
 
     Raises:
-        ValueError: for the strategies of `TrainingArguments` that upload whole checkpoints.
+        ValueError: if the strategy uploads whole checkpoints.
     """
     if HubStrategy(strategy) in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         raise ValueError(
             f"hub_strategy={HubStrategy(strategy).value!r} uploads the optimiser's and the random states of "
-            "checkpoints, which are pickles. Use 'every_save' (the model of each checkpoint) or 'end'. To resume "
-            "elsewhere, copy the run's folder."
+            "checkpoints, which are pickles. Use 'every_save' (the model of each checkpoint) or 'end'. To resume on "
+            "another machine, copy the run's folder."
         )

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""When a checkpoint is complete, and which of a folder is the last complete one."""
+"""When a checkpoint is complete, and which checkpoint of a folder is the last complete one."""
 
 from pathlib import Path
 
@@ -15,8 +15,10 @@ logger = logging.get_logger(__name__)
 
 def record_contents(checkpoint: str | Path) -> None:
     """
-    Write down the files of a checkpoint and their sizes. The main process does so when those of all processes are
-    written, and only `trainer_state.json` is still to come.
+    Write down the files of a checkpoint and their sizes.
+
+    The main process makes this call when all processes have written their files, and only `trainer_state.json` is
+    still missing.
     """
     path = Path(checkpoint)
     sizes = {file.relative_to(path).as_posix(): file.stat().st_size for file in path.rglob("*") if file.is_file()}
@@ -24,17 +26,19 @@ def record_contents(checkpoint: str | Path) -> None:
 
 
 def unmark_checkpoint(checkpoint: str | Path) -> None:
-    """Take from a folder what says that it is a complete checkpoint, before one is written into it. The main process
-    does so, the others wait."""
+    """Delete the files that mark a folder as a complete checkpoint, before a new checkpoint is written into it. The
+    main process makes this call, and the other processes wait."""
     for name in (TRAINER_STATE_NAME, CONTENTS_FILE):
         (Path(checkpoint) / name).unlink(missing_ok=True)
 
 
 def last_complete_checkpoint(folder: str | Path) -> str | None:
     """
-    The newest checkpoint of a folder that was written to its end, and not half deleted since: `trainer_state.json`,
-    which is written last, is whole, and all recorded files are there in their sizes. Newer ones that are not complete
-    are named in a warning.
+    The newest complete checkpoint of a folder, or `None`.
+
+    A checkpoint is complete if `trainer_state.json`, which is written last, can be read, and if all recorded files are
+    there with their recorded sizes. So a checkpoint that was half deleted is not complete. The function logs a warning
+    for each newer checkpoint that is not complete.
     """
     found = Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
     numbered = [path for path in found if path.is_dir() and path.name.rpartition("-")[2].isdigit()]
@@ -47,10 +51,10 @@ def last_complete_checkpoint(folder: str | Path) -> str | None:
             is_complete = False
         if is_complete:
             return str(path)
-        logger.warning(f"{path} was cut off while it was being written or deleted, and is left out.")
+        logger.warning(f"{path} is skipped: it was cut off while it was being written or deleted.")
     return None
 
 
 def describe_last_checkpoint(folder: str | Path) -> str:
-    """The path of the last complete checkpoint, or that there is none, for messages."""
+    """For messages: the path of the last complete checkpoint, or a statement that there is none."""
     return last_complete_checkpoint(folder) or "none: nothing was saved yet"

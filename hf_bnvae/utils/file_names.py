@@ -4,13 +4,13 @@
 # A run's settings, and whether it has finished.
 RUN_FILE = "run.json"
 PARTIAL_RUN_FILE = "run.json.partial"
-# Held by the process that trains in the folder.
+# Locked by the process that trains in the folder.
 LOCK_FILE = "run.lock"
-# What a finished run leaves.
+# Written by a finished run.
 RESULTS_FILE = "all_results.json"
 EXAMPLES_FILE = "examples.json"
-# What an evaluation leaves, of a run or by itself.
+# Written by an evaluation: by a run, or by a command of its own.
 REPORT_JSON = "report.json"
 REPORT_MARKDOWN = "report.md"
-# The files of a checkpoint with their sizes.
+# Lists the files of a checkpoint with their sizes.
 CONTENTS_FILE = "contents.json"

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Reading and writing JSON objects: a damaged file is named, and no reader ever sees half of a file."""
+"""Read and write JSON objects. Errors name a damaged file, and no reader ever sees half of a file."""
 
 import json
 import os
@@ -14,11 +14,11 @@ def read_json(path: str | Path, advice: str = "") -> dict[str, Any]:
 
     Args:
         path (`str` or `Path`): The file.
-        advice (`str`, *optional*): What to do about a damaged file, a sentence for the error's end.
+        advice (`str`, *optional*): A sentence for the end of the error: what to do about a damaged file.
 
     Raises:
-        ValueError: for a file that holds no JSON object, with the reason.
-        OSError: for a file that cannot be read.
+        ValueError: if the file holds no JSON object. The message gives the reason.
+        OSError: if the file cannot be read.
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -32,13 +32,13 @@ def read_json(path: str | Path, advice: str = "") -> dict[str, Any]:
 
 def write_json(path: str | Path, record: Mapping[str, Any], sort_keys: bool = False, indent: int = 2) -> None:
     """
-    Write a JSON object in one go: whoever reads meanwhile finds the old file or the new one.
+    Write a JSON object in one step: a reader finds the old file or the new file, never half of one.
 
     Args:
-        path (`str` or `Path`): The file. A file beside it, with `.partial` at the end of its name, is replaced.
-        record (mapping): What the file is to hold.
+        path (`str` or `Path`): The file. The function also replaces a file `<path>.partial`.
+        record (mapping): The object to write.
         sort_keys (`bool`, *optional*, defaults to `False`): Sort the names.
-        indent (`int`, *optional*, defaults to 2): Spaces of a level.
+        indent (`int`, *optional*, defaults to 2): Spaces per level.
     """
     path = Path(path)
     partial = path.with_name(f"{path.name}.partial")

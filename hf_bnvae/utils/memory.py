@@ -13,14 +13,14 @@ _is_kept = False
 
 def keep_freed_memory() -> bool:
     """
-    Have the process keep the memory that is freed for what it takes next, as allocators of accelerators do.
+    Make the process keep freed memory for its next allocations, as the allocators of accelerators do.
 
-    As it comes, glibc gives blocks above 32 MiB back to the system, which clears the pages of each one that is taken
-    again: logits above all. On the CPU that can be half of the time of a training step. The process then holds on to
-    the most memory that it ever had.
+    By default glibc gives blocks above 32 MiB (mostly logits) back to the system. The system clears the pages of every
+    block that it gives out again. On a CPU that can be half of the time of a training step. After this call, the
+    process never shrinks below the most memory that it has used.
 
     Returns:
-        `bool`: Whether it does so now; `False` where the C library is not glibc, and nothing was changed.
+        `bool`: Whether the process keeps freed memory now. `False` if the C library is not glibc; nothing is changed.
     """
     global _is_kept
     if platform.libc_ver()[0] == "glibc":
@@ -30,5 +30,5 @@ def keep_freed_memory() -> bool:
 
 
 def freed_memory_is_kept() -> bool:
-    """Whether [`keep_freed_memory`] has done so."""
+    """Whether [`keep_freed_memory`] was called and worked."""
     return _is_kept

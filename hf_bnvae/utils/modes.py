@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def preserved_modes(model: nn.Module) -> Iterator[None]:
-    """Every module of `model` is afterwards in training or evaluation mode as before, frozen parts among them."""
+    """Restore the training or evaluation mode of every module of `model` afterwards, also of frozen parts."""
     modes = {module: module.training for module in model.modules()}
     try:
         yield

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Random numbers that depend on what they are for, and on nothing that was drawn before."""
+"""Random numbers that depend on their purpose, and not on earlier draws."""
 
 import random
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ def seeded_generator(*numbers: int) -> torch.Generator:
 
 @contextmanager
 def preserved_random_state(seed: int) -> Iterator[None]:
-    """Random numbers from `seed` inside, and every generator as it was afterwards."""
+    """Draw random numbers from `seed` inside the block, and restore every generator afterwards."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -38,9 +38,10 @@ RECONSTRUCTION, IMPORTANCE, INFORMATION, PRIOR = range(4)
 
 def sentence_noise(seed: int, purpose: int, indices: Iterable[int], *shape: int) -> torch.Tensor:
     """
-    Standard normal noise, drawn for each sentence from the seed, the purpose and the sentence's place in the data
-    alone, so that a figure depends neither on batches nor on processes nor on the device. A longer draw begins with
-    the shorter one.
+    Standard normal noise for sentences.
+
+    Each sentence's noise depends only on the seed, the purpose and the sentence's place in the data. So a figure does
+    not depend on batches, processes or the device. A longer draw begins with the values of a shorter draw.
 
     Args:
         seed (`int`): Seed of the evaluation, 0 or more.
@@ -49,7 +50,7 @@ def sentence_noise(seed: int, purpose: int, indices: Iterable[int], *shape: int)
         *shape (`int`): Shape of one sentence's noise.
 
     Returns:
-        `torch.Tensor` of shape `(sentences, *shape)`: In float64, on the CPU.
+        `torch.Tensor` of shape `(sentences, *shape)`: float64, on the CPU.
     """
     draws = [np.random.default_rng((seed, purpose, index)).standard_normal(shape) for index in indices]
     return torch.from_numpy(np.stack(draws))

@@ -76,7 +76,7 @@ def test_words_that_tables_take_for_missing_values_are_texts(tmp_path):
     assert {"NA", "null", "None"} <= {*texts["train"]["text"], *texts["validation"]["text"]}
     numbers = tmp_path / "numbers.csv"
     numbers.write_text("text\n1\n2\n3\n")
-    with pytest.raises(ValueError, match=r"holds no text: all of its 3 entries are empty or no text \(int\)"):
+    with pytest.raises(ValueError, match=r"holds no text: all of its 3 entries are empty or not a text \(int\)"):
         load_texts(train_file=str(numbers))
 
 
@@ -124,7 +124,7 @@ def test_tokenized_texts_are_the_processors(processor, caplog):
     assert set(tokenized.column_names) == {"input_ids", "attention_mask", "labels"}
     expected = processor(list(dataset["text"]))
     assert all(list(tokenized[name]) == list(expected[name]) for name in tokenized.column_names)
-    assert "1 of 5 texts of the training set are longer" in caplog.text
+    assert "1 of 5 texts of the training set were cut: they are longer" in caplog.text
 
 
 def test_corpus_hash_names_texts_and_order():

@@ -89,7 +89,7 @@ def test_revisions_are_branches_tags_and_commits(hub, folder, target, run, capsy
     options = {"repo_id": "ada/model", "token": target.token, "branch": "try-out", "tag": "v2"}
     run("push_to_hub", str(folder), **options, commit_message="Other weights")
     printed = capsys.readouterr().out
-    assert f"what it held before is its commit {first.commit}" in printed and "revision='v2'" in printed
+    assert f"its earlier files are in commit {first.commit}" in printed and "revision='v2'" in printed
     weights["v2"] = load_file(folder / "model.safetensors")
     assert hub.repositories["ada/model"].history("try-out")[-1] == "Other weights"
     revisions = {"main": "v1", "v1": "v1", first.commit: "v1", "try-out": "v2", "v2": "v2"}
@@ -129,7 +129,7 @@ def test_mistakes_are_told_and_change_nothing(hub, folder, target, monkeypatch):
         ),
         ({"token": eve}, "may not write to ada/model (403: You don't have the rights"),
         ({"token": eve}, 'under the namespace "ada")'),
-        ({"repo_id": "runs/mine"}, "runs/mine is also a folder here; what is wanted is a name on the Hub"),
+        ({"repo_id": "runs/mine"}, "runs/mine is also a folder here, but a name on the Hub is needed"),
         ({"repo_id": "./runs/mine"}, "'./runs/mine' is no name of a repository: user/name"),
         ({"repo_id": str(folder)}, "is no name of a repository"),
         ({"repo_id": "ada/two words"}, "is no name of a repository"),

@@ -108,7 +108,7 @@ def evaluation(folder: str) -> dict:
     return {name: report[name] for name in ("data", "figures", "diagnosis", "kl_per_dimension", "examples")}
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize(("file", "column"), [("mine.csv", "review"), ("mine.jsonl", "sentence")])
 def test_a_table_of_my_own_is_trained_on(run, my_files, capsys, script, file, column):
     run(script=script, train_file=file, text_column=column, output_dir="out", **QUICK)
