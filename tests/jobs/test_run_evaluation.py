@@ -361,7 +361,7 @@ def test_without_matplotlib_the_report_says_how_to_get_pictures(run, table, monk
     run("--file", "reviews.csv", "--text_column", "review", "--output_dir", "out")
     assert {entry.name for entry in Path("out").iterdir()} == {"report.json", "report.md"}
     markdown = Path("out/report.md").read_text(encoding="utf-8")
-    assert "no pictures" in markdown and "pip install 'hf-bnvae[plots]'" in markdown and "![" not in markdown
+    assert "no pictures" in markdown and "pip install 'matplotlib>=3.9'" in markdown and "![" not in markdown
 
 
 def test_without_scikit_learn_the_probe_is_refused(run, table, monkeypatch):
