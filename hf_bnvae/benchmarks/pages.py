@@ -1,19 +1,30 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The pages that show results: which block of which page is rendered from which record."""
+"""The pages that show results: which block of which page, and which picture, is rendered from which record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
+from ..evaluation import plots
 from .records import read_benchmarks, read_runs, read_speed
 from .tables.blocks import Block
 from .tables.collapse import block_of, render_benchmark, render_summary
-from .tables.runs import render_run_examples, render_runs
+from .tables.runs import Run, options_of, render_run_examples, render_runs
 from .tables.speed import render_machines, render_ratios
 from .tables.verdict import render_verdict
 
 RUNS, EXAMPLES, SPEED, VERDICT = Block("runs"), Block("examples"), Block("speed"), Block("results")
 
 Blocks = Mapping[Block, str]
+
+# The README's picture, and the runs of the default job in it: their options, and what they are called there.
+KL_SPLIT_PICTURE = "kl_split.png"
+_SHOWN_RUNS = {
+    "--posterior gaussian": "ordinary VAE (gaussian)",
+    "": "rate 4, the default",
+    "--rate 8.0": "rate 8",
+}
 
 
 def blocks_of_pages(cards: Path) -> dict[Path, Blocks]:
@@ -51,10 +62,27 @@ def update_page(page: str, blocks: Blocks) -> str:
 
 
 def render_pages(cards: Path) -> None:
-    """Render all pages anew. The text around the blocks stays."""
+    """Render all pages and the README's picture anew. The text around the blocks stays."""
     updated = {
         path: update_page(path.read_text(encoding="utf-8"), blocks) for path, blocks in blocks_of_pages(cards).items()
     }
+    picture = draw_kl_split(read_runs(cards))
     # Only after all of them could be rendered.
     for path, page in updated.items():
         path.write_text(page, encoding="utf-8")
+    picture.savefig(cards / KL_SPLIT_PICTURE)
+
+
+def draw_kl_split(runs: Sequence[Run]) -> Figure:
+    """The README's picture: what the KL of three runs of the default job consists of.
+
+    Args:
+        runs (sequence of mappings): What [`~benchmarks.records.read_runs`] returns.
+    """
+    results = {options_of(run): run["results"] for run in runs}
+    shown = [results[options] for options in _SHOWN_RUNS]
+    return plots.plot_kl_split(
+        list(_SHOWN_RUNS.values()),
+        [figures["eval_mutual_information"] for figures in shown],
+        [figures["eval_marginal_kl"] for figures in shown],
+    )

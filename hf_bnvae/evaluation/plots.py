@@ -145,6 +145,44 @@ def plot_aggregated_posterior(latents: Any, order: Any = None) -> Figure:
     return figure
 
 
+def plot_kl_split(names: Sequence[str], mutual_information: Any, marginal_kl: Any) -> Figure:
+    """
+    What the KL of several models consists of, one bar for each model: first the mutual information of sentence and
+    latent, then the marginal KL, which says nothing about a sentence.
+
+    Args:
+        names (sequence of `str`): The models, from top to bottom.
+        mutual_information, marginal_kl (array or tensor of shape `(models,)`): The two parts of each KL, nats per
+            sentence.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+    """
+    parts = [_array("mutual_information", mutual_information, 1), _array("marginal_kl", marginal_kl, 1)]
+    if any(len(part) != len(names) for part in parts):
+        raise ValueError(f"Each of {len(names)} names needs both parts, got {len(parts[0])} and {len(parts[1])}.")
+    # An estimate of nothing may fall below 0.
+    information, marginal = (np.maximum(part, 0) for part in parts)
+    places = np.arange(len(names), 0, -1)
+    figure = _figure(8, 0.9 + 0.5 * len(names))
+    axes = figure.add_subplot()
+    bars = [
+        axes.barh(places, information, 0.6, color=BLUE, label="information about the sentence"),
+        axes.barh(
+            places, marginal, 0.6, left=information, color=ORANGE, hatch="//", label="marginal KL: not information"
+        ),
+    ]
+    widest = max(1.0, float((information + marginal).max()))
+    for place, total, known in zip(places, information + marginal, information, strict=True):
+        text = f"{total:.1f} nats, {known:.1f} of them information" if total >= 0.05 else "collapsed: the KL is 0"
+        axes.text(total + 0.01 * widest, place, text, va="center", fontsize=9)
+    axes.set_yticks(places, [_shortened(name) for name in names])
+    axes.set_xlim(0, 1.6 * widest)
+    axes.set_xlabel("KL from the prior (nats per sentence)")
+    _legend_below(figure, bars)
+    return figure
+
+
 def plot_rate_distortion(points: Sequence[RateDistortionPoint]) -> Figure:
     """
     Rate (KL) against distortion (-log p(x | z)) of one model or several (Alemi et al., "Fixing a broken ELBO", ICML

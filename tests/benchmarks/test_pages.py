@@ -10,7 +10,14 @@ from dataclasses import replace
 import pytest
 from paths import ROOT, SCRIPTS
 
-from hf_bnvae.benchmarks.pages import SPEED, blocks_of_pages, render_pages, update_page
+from hf_bnvae.benchmarks.pages import (
+    KL_SPLIT_PICTURE,
+    SPEED,
+    blocks_of_pages,
+    draw_kl_split,
+    render_pages,
+    update_page,
+)
 from hf_bnvae.benchmarks.records import (
     collect_runs,
     keep_benchmark,
@@ -21,6 +28,7 @@ from hf_bnvae.benchmarks.records import (
     read_runs,
     read_speed,
 )
+from hf_bnvae.benchmarks.tables.runs import options_of
 from hf_bnvae.benchmarks.tables.speed import compared_pieces, file_name, has_aims, render_machines
 from hf_bnvae.benchmarks.tables.verdict import render_verdict
 from hf_bnvae.reporting.commands import recorded_options
@@ -241,3 +249,15 @@ def test_the_script_without_options_changes_no_page(cards, monkeypatch):
     (cards / "speed.md").write_text(before["model_cards/speed.md"].replace("| training", "| eating"))
     script.main()
     assert pages(cards) == before
+
+
+def test_the_picture_of_the_readme_shows_the_recorded_figures():
+    runs = read_runs(KEPT)
+    information, marginal = draw_kl_split(runs).axes[0].containers
+    by_options = {options_of(run): run["results"] for run in runs}
+    shown = [by_options[options] for options in ("--posterior gaussian", "", "--rate 8.0")]
+    for bars, name in ((information, "eval_mutual_information"), (marginal, "eval_marginal_kl")):
+        expected = [max(figures[name], 0) for figures in shown]
+        assert [bar.get_width() for bar in bars] == pytest.approx(expected)
+    assert [bar.get_width() for bar in information] != pytest.approx([bar.get_width() for bar in marginal])
+    assert (KEPT / KL_SPLIT_PICTURE).is_file() and KL_SPLIT_PICTURE in (ROOT / "README.md").read_text()
