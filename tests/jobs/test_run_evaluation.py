@@ -122,7 +122,7 @@ def test_the_card_beside_a_model_gets_the_figures_when_asked(run, table, trained
         file.write(b"\x7f")
     write_card(mine, "ada/model")
     assert "Nobody knows" in (mine / "README.md").read_text()
-    with pytest.raises(SystemExit, match="--update_card writes to the model's folder, and ada/model is none"):
+    with pytest.raises(SystemExit, match="--update_card writes to the folder of the model, and ada/model is no folder"):
         run(*options, "--update_card", model="ada/model")
 
 
@@ -261,7 +261,7 @@ def test_without_matplotlib_the_report_says_how_to_get_pictures(run, table, monk
     run("--file", "reviews.csv", "--text_column", "review", "--output_dir", "out")
     assert {entry.name for entry in Path("out").iterdir()} == {"report.json", "report.md"}
     markdown = Path("out/report.md").read_text(encoding="utf-8")
-    assert "no pictures" in markdown and "pip install 'hf-bnvae[plots]'" in markdown and "![" not in markdown
+    assert "no pictures" in markdown and "pip install 'matplotlib>=3.9'" in markdown and "![" not in markdown
 
 
 def test_without_scikit_learn_the_probe_is_refused(run, table, monkeypatch):
@@ -320,7 +320,7 @@ def test_labels_that_are_none_are_named(run, table, column, words):
 
 def test_a_probe_is_not_tested_on_its_training_texts(run, table):
     options = ["--file", "reviews.csv", "--text_column", "review", "--label_column", "article"]
-    with pytest.raises(SystemExit, match="tested on the texts that it is trained on"):
+    with pytest.raises(SystemExit, match="tested on the texts that train it"):
         run(*options, "--probe_train_file", "./reviews.csv")
 
 
