@@ -25,7 +25,7 @@ from remote_client import TEXTS, use, without_package
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, BertModel, pipeline
 
-from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor, BNVAETrainingArguments
+from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor, BNVAETrainingArguments, cli
 from hf_bnvae.hub.contents import list_files, require_whole_model
 from hf_bnvae.hub.push import BackgroundPushes, push_folder
 from hf_bnvae.hub.target import HubError, HubTarget
@@ -878,8 +878,9 @@ def test_a_push_that_fails_at_the_end_leaves_a_finished_run_and_the_command_for_
     assert json.loads(Path("my out/run.json").read_text())["finished"] and Path("my out/all_results.json").exists()
     assert "Saved to my out. To load it" in capsys.readouterr().out
     assert hub.repositories["ada/model"].history() == ["initial commit"]
-    _, name, *arguments = shlex.split(message.splitlines()[-1])
-    run(Path(name).stem, *arguments, token=target.token)
+    program, *arguments = shlex.split(message.splitlines()[-1])
+    assert program == "hf-bnvae"
+    cli.main([*arguments, "--token", target.token])
     assert on_hub(hub) == contents(Path("my out"))
 
 

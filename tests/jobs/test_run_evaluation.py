@@ -122,7 +122,7 @@ def test_the_card_beside_a_model_gets_the_figures_when_asked(run, table, trained
         file.write(b"\x7f")
     write_card(mine, "ada/model")
     assert "Nobody knows" in (mine / "README.md").read_text()
-    with pytest.raises(SystemExit, match="--update_card writes to the folder of the model, and ada/model is no folder"):
+    with pytest.raises(SystemExit, match="writes to the folder of the model, and ada/model is no folder"):
         run(*options, "--update_card", model="ada/model")
 
 
