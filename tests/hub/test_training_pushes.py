@@ -12,7 +12,7 @@ import torch
 from loopback_hub import ADDRESS
 from pushing import BOTH, CARD, QUICK, RUNTIME, ancestors, change, contents, on_hub
 
-from hf_bnvae import BNVAEModel, BNVAETrainingArguments
+from hf_bnvae import BNVAEModel, BNVAETrainingArguments, cli
 from hf_bnvae.hub.push import BackgroundPushes, push_folder
 from hf_bnvae.hub.target import HubError
 from hf_bnvae.reporting.model_card import BNVAEModelCard
@@ -245,8 +245,9 @@ def test_a_push_that_fails_at_the_end_leaves_a_finished_run_and_the_command_for_
     assert json.loads(Path("my out/run.json").read_text())["finished"] and Path("my out/all_results.json").exists()
     assert "Saved to my out. To load it" in capsys.readouterr().out
     assert hub.repositories["ada/model"].history() == ["initial commit"]
-    _, name, *arguments = shlex.split(message.splitlines()[-1])
-    run(Path(name).stem, *arguments, token=target.token)
+    program, *arguments = shlex.split(message.splitlines()[-1])
+    assert program == "hf-bnvae"
+    cli.main([*arguments, "--token", target.token])
     assert on_hub(hub) == contents(Path("my out"))
 
 

@@ -192,7 +192,7 @@ def test_the_figures_of_a_card_are_pushed_with_their_weights_alone(carded):
 
 
 def test_the_card_of_a_model_on_the_hub_cannot_be_updated(run, table):
-    with pytest.raises(SystemExit, match="--update_card writes to the model's folder, and ada/model is none"):
+    with pytest.raises(SystemExit, match="writes to the folder of the model, and ada/model is no folder"):
         run("--file", "reviews.csv", "--text_column", "review", "--update_card", model="ada/model")
 
 
@@ -420,7 +420,7 @@ def test_labels_that_are_none_are_named(run, table, column, words):
 
 def test_a_probe_is_not_tested_on_its_training_texts(run, table):
     options = ["--file", "reviews.csv", "--text_column", "review", "--label_column", "article"]
-    with pytest.raises(SystemExit, match="tested on the texts that it is trained on"):
+    with pytest.raises(SystemExit, match="tested on the texts that train it"):
         run(*options, "--probe_train_file", "./reviews.csv")
 
 
