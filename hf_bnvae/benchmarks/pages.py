@@ -10,11 +10,12 @@ from ..evaluation import plots
 from .records import read_benchmarks, read_runs, read_speed
 from .tables.blocks import Block
 from .tables.collapse import block_of, render_benchmark, render_summary
-from .tables.runs import Run, options_of, render_run_examples, render_runs
+from .tables.runs import Run, options_of, render_quickstart, render_run_examples, render_runs
 from .tables.speed import render_machines, render_ratios
 from .tables.verdict import render_verdict
 
-RUNS, EXAMPLES, SPEED, VERDICT = Block("runs"), Block("examples"), Block("speed"), Block("results")
+RUNS, EXAMPLES, SPEED = Block("runs"), Block("examples"), Block("speed")
+QUICKSTART, VERDICT = Block("quickstart"), Block("results")
 
 Blocks = Mapping[Block, str]
 
@@ -37,7 +38,10 @@ def blocks_of_pages(cards: Path) -> dict[Path, Blocks]:
     runs, benchmarks, machines = read_runs(cards), read_benchmarks(cards), read_speed(cards)
     small = benchmarks["small"]
     return {
-        cards.parent / "README.md": {VERDICT: render_verdict(runs, small, machines)},
+        cards.parent / "README.md": {
+            QUICKSTART: render_quickstart(runs[0]),
+            VERDICT: render_verdict(runs, small, machines),
+        },
         cards / "README.md": {
             RUNS: render_runs(runs),
             EXAMPLES: render_run_examples(runs[0]),

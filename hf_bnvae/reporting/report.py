@@ -11,6 +11,9 @@ from ..evaluation.result import EvaluationResult, figure_rows
 from ..model.modeling_bnvae import BNVAEModel
 from .markdown import markdown_table
 
+# The verdict on a latent space in which nothing is wrong.
+ALIVE = "The latent space is alive."
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -64,7 +67,7 @@ def figures_and_verdict(figures: Mapping[str, Any], diagnosis: str | None) -> st
         diagnosis (`str`, *optional*): What is wrong with the latent space; `None` if it is alive.
     """
     lines = markdown_table(("figure", "value", "unit", "estimator"), figure_rows(figures))
-    return "\n".join([*lines, "", diagnosis or "The latent space is alive."])
+    return "\n".join([*lines, "", diagnosis or ALIVE])
 
 
 def render_examples(examples: Examples) -> str:

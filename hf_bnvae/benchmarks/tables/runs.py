@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ...evaluation.result import EvaluationResult
 from ...reporting.commands import recorded_options
-from ...reporting.report import Examples, render_examples
+from ...reporting.report import ALIVE, Examples, render_examples
 from .blocks import table
 
 # Heading, and how a run's figures are written.
@@ -22,6 +23,9 @@ _COLUMNS = {
     "E[mu²+sigma²]": "{eval_aggregate_second_moment:.3f}",
     "BLEU": "{eval_reconstruction_bleu:.1f}",
 }
+
+# Figures that the README shows of what a run prints.
+_QUICKSTART_ROWS = ("KL", "KL floor", "IW-NLL", "mutual information", "active units", "reconstruction BLEU")
 
 Run = Mapping[str, Any]
 
@@ -76,3 +80,13 @@ def render_run_examples(run: Run) -> str:
             "```",
         ]
     )
+
+
+def render_quickstart(run: Run) -> str:
+    """Lines of what a run printed: some of its figures, the verdict, and two texts with their reconstructions."""
+    result = EvaluationResult.from_metrics(run["results"])
+    rows = [row for row in result.rows() if row[0] in _QUICKSTART_ROWS]
+    figures = table(("figure", "value", "unit"), [row[:3] for row in rows])
+    examples = Examples(run["examples"]["reconstructions"][:2], samples=[], interpolation=[])
+    verdict = result.diagnosis or ALIVE
+    return "\n".join(["```text", figures, "", verdict, "", render_examples(examples), "```"])
