@@ -3,11 +3,14 @@
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from paths import SCRIPTS
 
+from hf_bnvae.benchmarks.collapse import job
+from hf_bnvae.benchmarks.collapse.remedies import REMEDIES
 from hf_bnvae.benchmarks.collapse.settings import CHOICES, EVALUATION, SETTINGS, Choice
 from hf_bnvae.benchmarks.collapse.texts import TextSources, prepare_texts
 
@@ -60,67 +63,144 @@ def test_wrong_options_are_refused(script, tmp_path, monkeypatch, capsys, option
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_a_benchmark_of_tiny_runs_tunes_repeats_reports_and_goes_on(tmp_path, monkeypatch, capsys, script):
-    """Two remedies, one of them with pretraining, on a file of labelled sentences."""
+FILES = {"train_file": "train.tsv", "validation_file": "valid.tsv", "text_column": "text", "label_column": "label"}
+
+
+def call(script, folder: Path, *options: str) -> str:
+    """The message that the script exits with, empty if it comes to its end."""
+    flags = [str(part) for name, value in FILES.items() for part in (f"--{name}", value)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["benchmark_collapse.py", *flags, "--output_dir", str(folder), *options])
+        try:
+            script.main()
+        except SystemExit as stopped:
+            return str(stopped.code)
+    return ""
+
+
+def read(folder: Path, name: str = "results.json") -> dict:
+    return json.loads((folder / name).read_text())
+
+
+def models(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A working directory with labelled sentences, where the setting `small` is tiny and grids have two points."""
+    folder = tmp_path_factory.mktemp("collapse")
     lines = [f"{'ab'[i % 2]}\tthe {'good' if i % 2 else 'bad'} sentence number {i} ." for i in range(120)]
     for name, part in (("train", lines[:80]), ("valid", lines[80:])):
-        (tmp_path / f"{name}.tsv").write_text("\n".join(["label\ttext", *part]))
-    tiny = {"num_train_epochs": 3, "hidden_size": 32, "num_layers": 1, "latent_size": 4, "vocab_size": 300}
-    tiny |= {"learning_rate": 1e-3, "latent_learning_rate": 1e-3, "num_importance_samples": 2, "eval_strategy": "no"}
-    monkeypatch.setitem(SETTINGS, "small", tiny | {"save_strategy": "no", "disable_tqdm": True})
-    monkeypatch.setitem(EVALUATION, "small", {"num_importance_samples": 3})
-    monkeypatch.chdir(tmp_path)
-    options = {"train_file": "train.tsv", "validation_file": "valid.tsv", "text_column": "text"}
-    options |= {"label_column": "label", "output_dir": "out", "num_workers": 2}
-    flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    remedies = ["--seeds", "1", "2", "--remedies", "autoencoder first", "bn_rms", "--choices"]
-    monkeypatch.setattr(sys, "argv", ["benchmark_collapse.py", *flags, *remedies])
-    # A run that cannot be made is a row, and the others go on.
-    (tmp_path / "out/bn_rms/0-1").mkdir(parents=True)
-    (tmp_path / "out/bn_rms/0-1/mine.txt").write_text("not a run's")
-    with pytest.raises(SystemExit, match="1 of the tasks failed"):
-        script.main()
-    printed = capsys.readouterr().out
-    assert "bn_rms/0-1: failed" in printed and "| bn_rms            | bn_tau" in printed
-    results = json.loads(Path("out/results.json").read_text())
-    first, second = results["remedies"]
-    assert [run["seed"] for run in first["runs"]] == [1, 2] and first["dropout_runs"] == []
-    assert len(second["dropout_runs"]) == 2 and second["grid"][0]["figures"] is None
-    for run in (*first["runs"], *second["runs"]):
+        (folder / f"{name}.tsv").write_text("\n".join(["label\ttext", *part]))
+    setting = {"num_train_epochs": 3, "hidden_size": 32, "num_layers": 1, "latent_size": 4, "vocab_size": 300}
+    setting |= {
+        "learning_rate": 1e-3,
+        "latent_learning_rate": 1e-3,
+        "num_importance_samples": 2,
+        "eval_strategy": "no",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SETTINGS, "small", setting | {"save_strategy": "no", "disable_tqdm": True})
+        patch.setitem(EVALUATION, "small", {"num_importance_samples": 3})
+        patch.setitem(CHOICES, "small", [Choice("pooling", ("cls", "mean"))])
+        patch.setattr(job, "REMEDIES", tuple(replace(remedy, grid=remedy.grid[:2]) for remedy in REMEDIES))
+        patch.chdir(folder)
+        yield folder
+
+
+OPTIONS = ("--remedies", "autoencoder first", "bn_rms", "--num_workers", "2", "--choices")
+
+
+@pytest.fixture(scope="module")
+def first(tiny, script):
+    """Two remedies with two seeds, one of them with pretraining. One run cannot be made: its folder is not empty."""
+    (tiny / "out/bn_rms/0-1").mkdir(parents=True)
+    (tiny / "out/bn_rms/0-1/mine.txt").write_text("not a run's")
+    message = call(script, Path("out"), "--seeds", "1", "2", *OPTIONS)
+    results, page = read(tiny / "out"), (tiny / "out/results.md").read_text()
+    return {"message": message, "results": results, "page": page, "models": models(tiny / "out")}
+
+
+@pytest.fixture(scope="module")
+def second(tiny, script, first):
+    """The same benchmark again with one seed and a choice, when nothing is in the way any more."""
+    (tiny / "out/bn_rms/0-1/mine.txt").unlink()
+    message = call(script, Path("out"), "--seeds", "1", *OPTIONS, "pooling")
+    return {"message": message, "results": read(tiny / "out"), "models": models(tiny / "out")}
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tiny, script, second):
+    """The second call in another folder, from the record alone."""
+    call(script, Path("elsewhere"), "--seeds", "1", *OPTIONS, "pooling", "--known_runs", "out/runs.json")
+    return tiny / "elsewhere"
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_a_row_and_the_others_go_on(first):
+    assert first["message"].startswith("1 of the tasks failed")
+    _, bn_rms = first["results"]["remedies"]
+    assert bn_rms["grid"][0]["figures"] is None and bn_rms["grid"][0]["has_failed"]
+    assert bn_rms["grid"][1]["figures"] is not None and "| bn_rms            | bn_tau" in first["page"]
+
+
+@pytest.mark.slow
+def test_chosen_settings_are_run_with_every_seed_and_evaluated_on_the_held_out_half(first):
+    autoencoder, bn_rms = first["results"]["remedies"]
+    assert [run["seed"] for run in autoencoder["runs"]] == [1, 2] and autoencoder["dropout_runs"] == []
+    assert len(bn_rms["dropout_runs"]) == 2
+    assert autoencoder["grid"][0]["figures"]["num_sentences"] == 20
+    for run in (*autoencoder["runs"], *bn_rms["runs"]):
         assert run["figures"]["num_sentences"] == 20 and run["figures"]["iw_nll_num_samples"] == 3
         assert run["probe"]["results"]["means"]["num_test"] == 20
-    assert first["grid"][0]["figures"]["num_sentences"] == 20
-    for name in ("results.json", "runs.json"):  # which are kept for others
-        assert str(tmp_path) not in Path("out", name).read_text()
-    assert (tmp_path / "out/results.png").stat().st_size > 10_000
-    assert Path("out/results.md").read_text().strip() in printed
-    # Its models are those of the commands: the pretrained encoder was gone on with.
-    record = json.loads(Path("out/autoencoder-first/0-1/run.json").read_text())
+
+
+@pytest.mark.slow
+def test_records_name_no_folder_of_this_machine(tiny, first):
+    for name in ("results.json", "runs.json"):
+        text = (tiny / "out" / name).read_text()
+        assert '"seeds"' in text or '"runs"' in text
+        assert str(tiny) not in text
+    assert (tiny / "out/results.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_its_pretrained_encoder(tiny, first):
+    record = read(tiny / "out/autoencoder-first/0-1", "run.json")
     assert record["settings"]["encoder_side_name_or_path"] == "out/autoencoder-first/pretraining-1"
     assert record["settings"]["num_train_epochs"] == 2.0
-    # Again: nothing is repeated but what failed.
-    (tmp_path / "out/bn_rms/0-1/mine.txt").unlink()
-    before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("model.safetensors")}
-    monkeypatch.setitem(CHOICES, "small", [Choice("pooling", ("cls", "mean"))])
-    again = [*remedies[remedies.index("--remedies") :], "pooling", "--seeds", "1"]
-    monkeypatch.setattr(sys, "argv", ["benchmark_collapse.py", *flags, *again])
-    script.main()
-    after = {path: path.stat().st_mtime_ns for path in Path("out").rglob("model.safetensors")}
-    assert before.items() <= after.items() and len(after) > len(before)
-    assert json.loads(Path("out/results.json").read_text())["remedies"][1]["grid"][0]["figures"] is not None
-    (pooling,) = json.loads(Path("out/results.json").read_text())["choices"]
+
+
+@pytest.mark.slow
+def test_a_second_call_repeats_nothing_but_what_failed(first, second):
+    assert second["message"] == ""
+    assert first["models"].items() <= second["models"].items() and len(second["models"]) > len(first["models"])
+    assert second["results"]["remedies"][1]["grid"][0]["figures"] is not None
+    (pooling,) = second["results"]["choices"]
     assert [[run["seed"] for run in point["runs"]] for point in pooling["points"]] == [[1], [1]]
-    # On another machine its record is enough, and gives the same tables.
-    flags[flags.index("out")] = "elsewhere"
-    monkeypatch.setattr(sys, "argv", ["benchmark_collapse.py", *flags, *again, "--known_runs", "out/runs.json"])
-    script.main()
-    assert not list(Path("elsewhere").rglob("model.safetensors"))
+
+
+@pytest.mark.slow
+def test_the_record_gives_the_same_tables_on_another_machine(tiny, elsewhere):
+    assert not models(elsewhere) and models(tiny / "out")
     for name in ("results.json", "results.md", "runs.json"):
-        assert Path("elsewhere", name).read_text() == Path("out", name).read_text()
-    # A call that asks for other runs loses none of the record.
-    again[again.index("--seeds") + 1] = "7"
-    options = [*flags, *again, "--known_runs", "out/runs.json", "--render_only"]
-    monkeypatch.setattr(sys, "argv", ["benchmark_collapse.py", *options])
-    script.main()
-    assert json.loads(Path("elsewhere/runs.json").read_text()) == json.loads(Path("out/runs.json").read_text())
+        assert (elsewhere / name).read_text() == (tiny / "out" / name).read_text()
+
+
+@pytest.mark.slow
+def test_a_call_that_asks_for_other_runs_loses_none_of_the_record(tiny, script, elsewhere):
+    before = (elsewhere / "results.md").read_text()
+    call(
+        script,
+        Path("elsewhere"),
+        "--seeds",
+        "7",
+        *OPTIONS,
+        "pooling",
+        "--known_runs",
+        "out/runs.json",
+        "--render_only",
+    )
+    assert read(elsewhere, "runs.json") == read(tiny / "out", "runs.json")
+    assert (elsewhere / "results.md").read_text() != before  # there is no run with this seed
