@@ -215,7 +215,7 @@ def accumulations():
         yield pytest.param(posterior, with_free_bits, cut, marks=() if is_quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("posterior", "with_free_bits", "cut"), accumulations())
+@pytest.mark.parametrize(("posterior", "with_free_bits", "cut"), list(accumulations()))
 def test_accumulated_batches_are_one_batch(setting, tmp_path, posterior, with_free_bits, cut):
     free_bits = setting.free_bits(posterior) if with_free_bits else 0.0
     micro_batch, settings = CUTS[cut]
