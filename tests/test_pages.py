@@ -1,13 +1,12 @@
 """The Markdown pages of the repository, against the files that they name and the code that they show."""
 
-import ast
 import re
 from pathlib import Path
 
 import pytest
 import tiny
+from pages import BLOCK, code_blocks, run_blocks, save_pair, shown_output
 from paths import PACKAGE, ROOT
-from transformers import BertModel, GPT2LMHeadModel
 
 from hf_bnvae import recalibrate_posterior
 
@@ -18,7 +17,6 @@ PAGES = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (RO
 RENDERED = ("model_card_template.md", "model_cards/docstrings")
 WRITTEN = [path for path in PAGES if not any(name in path.as_posix() for name in RENDERED)]
 
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 SCRIPT = re.compile(r"scripts/[\w/]+\.(?:py|yaml)")
 
@@ -34,10 +32,6 @@ def named_files(page: str) -> set[str]:
     return set(re.findall(r"^\| `([\w/]+\.(?:py|md))` \|", page, re.MULTILINE))
 
 
-def code_blocks(page: str, language: str) -> list[str]:
-    return [code for found, code in BLOCK.findall(page) if found == language]
-
-
 def broken_links(path: Path, page: str) -> list[str]:
     """The links of a page to files of the repository that are not there."""
     targets = [one or other for one, other in LINK.findall(BLOCK.sub("", page))]
@@ -51,28 +45,6 @@ WITH_PYTHON = [
 ]
 
 
-def shown_output(code: str) -> list[str | None]:
-    """For each `print` of a block, what the comment at the end of its line says that it prints."""
-    lines = code.splitlines()
-    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
-    prints = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
-    ends = [lines[call.end_lineno - 1].encode()[call.end_col_offset :].decode() for call in prints]
-    return [end.strip().removeprefix("# ") if end.strip() else None for end in ends]
-
-
-def run_blocks(blocks: list[str], page: Path) -> list[tuple[str, str]]:
-    """Run the blocks of a page one after another; what a comment says is printed, and what was, where they differ."""
-    printed: list[str] = []
-    names = {"print": lambda *values: printed.append(" ".join(map(str, values)))}
-    wrong = []
-    for block in blocks:
-        printed.clear()
-        exec(compile(block, str(page), "exec"), names)
-        pairs = zip(shown_output(block), printed, strict=True)
-        wrong += [(shown, value) for shown, value in pairs if shown is not None and shown != value]
-    return wrong
-
-
 @pytest.fixture
 def networks(processor, texts, encoder_config, decoder_config, tmp_path, monkeypatch) -> None:
     """A working folder with small networks under the names that the pages load."""
@@ -82,9 +54,7 @@ def networks(processor, texts, encoder_config, decoder_config, tmp_path, monkeyp
     for folder in ("runs/bnvae", "user/name"):
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
-    BertModel(encoder_config).save_pretrained("google-bert/bert-base-cased")
-    processor.encoder_tokenizer.save_pretrained("google-bert/bert-base-cased")
-    GPT2LMHeadModel(decoder_config).save_pretrained("openai-community/gpt2")
+    save_pair(processor, encoder_config, decoder_config)
     processor.tokenizer.save_pretrained("openai-community/gpt2")
 
 

@@ -25,7 +25,7 @@ _COLUMNS = {
 }
 
 # Figures that the README shows of what a run prints.
-_QUICKSTART_ROWS = ("KL", "KL floor", "IW-NLL", "mutual information", "active units", "reconstruction BLEU")
+_QUICKSTART_ROWS = ("KL", "mutual information", "active units")
 
 Run = Mapping[str, Any]
 
@@ -83,10 +83,10 @@ def render_run_examples(run: Run) -> str:
 
 
 def render_quickstart(run: Run) -> str:
-    """Lines of what a run printed: some of its figures, the verdict, and two texts with their reconstructions."""
+    """Lines of what a run printed: some of its figures, the verdict, and a text with its reconstruction."""
     result = EvaluationResult.from_metrics(run["results"])
-    rows = [row for row in result.rows() if row[0] in _QUICKSTART_ROWS]
-    figures = table(("figure", "value", "unit"), [row[:3] for row in rows])
-    examples = Examples(run["examples"]["reconstructions"][:2], samples=[], interpolation=[])
+    rows = [row[:3] for row in result.rows() if row[0] in _QUICKSTART_ROWS]
+    figures = table(("figure", "value", "unit"), rows)
+    text, decoded = run["examples"]["reconstructions"][0]
     verdict = result.diagnosis or ALIVE
-    return "\n".join(["```text", figures, "", verdict, "", render_examples(examples), "```"])
+    return "\n".join(["```text", figures, "...", verdict, f"- {text}", f"  {decoded}", "```"])
