@@ -78,6 +78,8 @@ def test_every_help_has_an_example_that_parses_so_far(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["evaluate"], "Missing: --model_name_or_path. `hf-bnvae evaluate --help` shows an example."),
+        (["train", "--rat", "2"], "There is no option --rat. Did you mean --rate?"),
         (["trian"], "There is no command 'trian'. Did you mean train?"),
         (["qqq"], "Choose one of train, evaluate, generate, push, convert, export."),
         (["train", "--postterior", "bn"], "There is no option --postterior. Did you mean --posterior?"),
@@ -86,7 +88,6 @@ def test_every_help_has_an_example_that_parses_so_far(arguments, capsys):
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml could not be read"),
         (["train", "--train_file", "nowhere.txt", "--use_cpu", "true"], "nowhere.txt"),
         (["evaluate", "--modle", "x"], "There is no option --modle. Did you mean --model?"),
-        (["evaluate"], "required: --model_name_or_path"),
         (["evaluate", "--model", "x", "--fiel", "y"], "There is no option --fiel. Did you mean --file?"),
         (["evaluate", "--model", "nowhere", "--file", "nowhere.csv"], "nowhere.csv"),
         (["generate", "smaple"], "There is no task 'smaple'. Did you mean sample?"),

@@ -210,15 +210,10 @@ class _Evaluation:
 
     def _encode(self, tensors: Mapping[str, torch.Tensor], first: int) -> DiagonalGaussian:
         """The posteriors of a batch. `on_encoded` gets them with the features from which the head made them."""
-        if self.on_encoded is None:
-            return self.model.encode(**encoder_inputs(tensors))
-        features: list[torch.Tensor] = []
-        hook = self.model.posterior.register_forward_pre_hook(lambda head, inputs: features.append(inputs[0]))
-        try:
-            posterior = self.model.encode(**encoder_inputs(tensors))
-        finally:
-            hook.remove()
-        self.on_encoded(first, EncodedTexts(features[0].cpu(), posterior.mean.cpu(), posterior.logvar.cpu()))
+        features = self.model.features(**encoder_inputs(tensors))
+        posterior = self.model.posterior(features)
+        if self.on_encoded is not None:
+            self.on_encoded(first, EncodedTexts(features.cpu(), posterior.mean.cpu(), posterior.logvar.cpu()))
         return posterior
 
     def _iw_nll(self, posterior: DiagonalGaussian, labels: torch.LongTensor, indices: range) -> torch.Tensor:

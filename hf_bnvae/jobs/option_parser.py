@@ -57,9 +57,18 @@ def unknown_option(name: str, known: Iterable[str], program: str) -> ValueError:
 
 
 class CommandParser(HfArgumentParser):
-    """A parser that raises `ValueError` for every mistake, and reports which options were typed."""
+    """A parser that raises `ValueError` for every mistake, and reports which options were typed. It takes no shortened
+    names: a training that starts with `--rat` for `--rate` may not be what was meant."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
+        start = "the following arguments are required: "
+        if message.startswith(start):
+            # argparse lists all spellings of each.
+            names = [spellings.split("/")[0] for spellings in message.removeprefix(start).split(", ")]
+            message = f"Missing: {', '.join(names)}. `{self.prog} --help` shows an example."
         raise ValueError(message)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
@@ -77,7 +86,7 @@ class CommandParser(HfArgumentParser):
             if word == "--":
                 return
             name = word[2:].partition("=")[0]
-            if word.startswith("--") and not any(known.startswith(name) for known in names):
+            if word.startswith("--") and name not in names:
                 raise unknown_option(name, names, self.prog)
 
     def typed_options(self, argv: Sequence[str]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def last_complete_checkpoint(folder: str | Path) -> str | None:
             is_complete = False
         if is_complete:
             return str(path)
-        logger.warning(f"{path} is skipped: it was cut off while it was being written or deleted.")
+        logger.warning(f"{path} was cut off while it was being written or deleted. It is skipped.")
     return None
 
 

@@ -115,7 +115,7 @@ def test_a_card_by_hand_is_kept_wherever_it_is(hub, folder, target, caplog):
     push_folder(folder, target)
     (folder / "README.md").write_text("# By my hand")
     push_folder(folder, target)
-    assert on_hub(hub)["README.md"] == b"# By my hand" and "left as it is" in caplog.text
+    assert on_hub(hub)["README.md"] == b"# By my hand" and "so it is kept" in caplog.text
     (folder / "README.md").write_text("# By my other hand")
     push_folder(folder, target)
     assert on_hub(hub)["README.md"] == b"# By my other hand"
