@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from .jobs.arguments import parse_arguments
 from .jobs.evaluation_arguments import parse_evaluation_arguments
 from .jobs.option_parser import HELP_WORDS, CommandParser, nearest, user_errors
 from .jobs.text_generation import (
@@ -19,6 +18,7 @@ from .jobs.text_generation import (
     generation_parser,
     write_texts,
 )
+from .jobs.training_options import parse_arguments
 from .reporting.commands import PROGRAM
 
 

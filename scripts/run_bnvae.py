@@ -6,9 +6,9 @@ Without arguments it trains a small model from scratch, offline, on docstrings o
 one needs. `--help` lists the options.
 """
 
-from hf_bnvae.jobs.arguments import parse_arguments
 from hf_bnvae.jobs.trainer_loop import train_with_trainer
 from hf_bnvae.jobs.training_job import TrainingJob
+from hf_bnvae.jobs.training_options import parse_arguments
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ from hf_bnvae import BNVAEDataCollator, recalibrate_posterior
 from hf_bnvae.evaluation.diagnosis import diagnose, diagnose_training
 from hf_bnvae.evaluation.moments import PER_SENTENCE, corpus_figures, training_figures
 from hf_bnvae.hub.push import BackgroundPushes
-from hf_bnvae.jobs.arguments import parse_arguments
 from hf_bnvae.jobs.training_arguments import ScriptTrainingArguments
 from hf_bnvae.jobs.training_job import StartedRun, TrainingJob, leave_process_group
+from hf_bnvae.jobs.training_options import parse_arguments
 from hf_bnvae.reporting.settings import Role, names_with_role
 from hf_bnvae.training.optimization import hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
 from hf_bnvae.training.sampling import posterior_noise, statistics_batches, training_sampler

@@ -1,16 +1,13 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The options of the training itself, and the command that repeats a run."""
+"""The options of the training loop: `BNVAETrainingArguments` for a command."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 
-from ..reporting.commands import PROGRAM, command_line, training_program
-from ..reporting.provenance import without_folders
-from ..reporting.settings import Role, has_role
+from ..reporting.commands import PROGRAM
 from ..training.training_args import BNVAETrainingArguments
-from .arguments import DEFAULT_OUTPUT_DIR, Arguments, build_arguments
+from .arguments import DEFAULT_OUTPUT_DIR
 
 
 @dataclass
@@ -45,38 +42,3 @@ class ScriptTrainingArguments(BNVAETrainingArguments):
         # Pinned memory speeds up copies to an accelerator. Without an accelerator torch warns.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
         super().__post_init__()
-
-
-# Options on which defaults depend, or whether a run can start at all: a recorded command always has them.
-_START_OPTIONS = ("model_name_or_path", "encoder_name_or_path", "decoder_name_or_path", "use_cpu")
-
-
-def training_command(arguments: Arguments, loop: str) -> str:
-    """
-    The command that repeats a run: the options that differ from their defaults, with local files by their names alone.
-
-    Args:
-        arguments (`tuple`): As [`parse_arguments`] gives them.
-        loop (`str`): As in [`~commands.training_program`].
-    """
-    given = _option_values(arguments)
-    start = {name: given[name] for name in _START_OPTIONS if given[name]}
-    defaults = _option_values(build_arguments(start))
-    options = {
-        name: str(value).lower() if isinstance(value, bool) else without_folders(value)
-        for name, value in given.items()
-        if not has_role(name, Role.UNRECORDED) and (value != defaults[name] or name in start)
-    }
-    # With one of the two steps, the command names the step that happens. With both, it names none.
-    steps = [name for name in ("do_train", "do_eval") if given[name]]
-    options = {name: value for name, value in options.items() if name not in ("do_train", "do_eval")}
-    if len(steps) == 1:
-        options[steps[0]] = "true"
-    return command_line(training_program(loop, arguments[-1].world_size), options)
-
-
-def _option_values(arguments: Arguments) -> dict[str, Any]:
-    *others, training = arguments
-    # Mappings and lists are left out: a command line has no simple form for them.
-    own = {name: value for name, value in training.to_dict().items() if not isinstance(value, (dict, list))}
-    return {name: value for values in (*map(asdict, others), own) for name, value in values.items()}

@@ -33,7 +33,8 @@ from ..utils.json_files import write_json
 from ..utils.memory import keep_freed_memory
 from .arguments import DataArguments, ModelArguments, ReportArguments
 from .run_directory import RunDirectory
-from .training_arguments import ScriptTrainingArguments, training_command
+from .training_arguments import ScriptTrainingArguments
+from .training_options import training_command
 
 logger = logging.get_logger(__name__)
 

@@ -1,8 +1,10 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The commands that messages, reports and model cards tell a reader to type."""
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 PROGRAM = "hf-bnvae"
@@ -63,3 +65,9 @@ def recorded_options(command: str) -> str:
         if command == start or command.startswith(f"{start} "):
             return command[len(start) :].strip()
     return command
+
+
+def without_folders(value: Any) -> Any:
+    """A value that others may see: only the last part of a path of this machine; any other value unchanged."""
+    is_local = isinstance(value, str) and os.sep in value and (os.path.isabs(value) or Path(value).exists())
+    return Path(value).name if is_local else value

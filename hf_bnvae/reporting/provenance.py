@@ -1,7 +1,6 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Where figures come from: versions, hardware, texts, and the names that others may see."""
 
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +18,6 @@ from .._version import __version__
 
 # The default corpus.
 DOCSTRINGS = "first sentences of the docstrings of Python and of the packages that hf_bnvae needs"
-
-
-def without_folders(value: Any) -> Any:
-    """A value that others may see: only the last part of a path of this machine; any other value unchanged."""
-    is_local = isinstance(value, str) and os.sep in value and (os.path.isabs(value) or Path(value).exists())
-    return Path(value).name if is_local else value
 
 
 def hardware() -> str:

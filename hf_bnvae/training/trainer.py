@@ -35,8 +35,8 @@ from ..hub.target import HubTarget
 from ..model.modeling_bnvae import has_adapters
 from ..model.posterior_bnvae import PosteriorHead
 from ..model.processing_bnvae import BNVAEProcessor
+from ..reporting.commands import without_folders
 from ..reporting.model_card import BNVAEModelCard, known_figures, shown_settings
-from ..reporting.provenance import without_folders
 from ..utils.checkpoints import describe_last_checkpoint, record_contents, unmark_checkpoint
 from ..utils.json_files import write_json
 from ..utils.random_state import preserved_random_state

@@ -11,19 +11,17 @@ import pytest
 import yaml
 
 from hf_bnvae.jobs.arguments import (
-    COMMON_TRAINER_OPTIONS,
     DEFAULT_OUTPUT_DIR,
     FROM_SCRATCH_DEFAULTS,
     PRETRAINED_PAIR_DEFAULTS,
-    TRAINING_GROUPS,
     DataArguments,
     ModelArguments,
     ReportArguments,
-    parse_arguments,
-    training_help,
 )
 from hf_bnvae.jobs.option_parser import show_value
-from hf_bnvae.jobs.training_arguments import ScriptTrainingArguments, training_command
+from hf_bnvae.jobs.training_arguments import ScriptTrainingArguments
+from hf_bnvae.jobs.training_help import COMMON_TRAINER_OPTIONS, TRAINING_GROUPS, training_help
+from hf_bnvae.jobs.training_options import parse_arguments, training_command
 from hf_bnvae.model.configuration_bnvae import BNVAEConfig
 from hf_bnvae.reporting.settings import ROLES, Role, has_role, names_with_role
 from hf_bnvae.training.objective_arguments import ObjectiveArguments

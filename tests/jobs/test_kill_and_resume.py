@@ -20,8 +20,8 @@ import torch
 from paths import HELPERS, ROOT
 from safetensors.torch import load_file
 
-from hf_bnvae.jobs.arguments import parse_arguments
 from hf_bnvae.jobs.training_job import TrainingJob
+from hf_bnvae.jobs.training_options import parse_arguments
 from hf_bnvae.utils.checkpoints import last_complete_checkpoint
 
 pytestmark = pytest.mark.slow

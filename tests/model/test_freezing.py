@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_bnvae import BNVAEModel, BNVAETrainer, BNVAETrainingArguments
-from hf_bnvae.jobs.arguments import parse_arguments
+from hf_bnvae.jobs.training_options import parse_arguments
 from hf_bnvae.reporting.settings import Role, has_role
 
 FROZEN = {"encoder": ("encoder.",), "decoder": ("decoder.",), "both": ("encoder.", "decoder.")}
