@@ -63,7 +63,7 @@ BNVAEProcessor.register_for_auto_class()
 
 
 def _push_to_hub(model: BNVAEModel, repo_id: str, **kwargs: Any) -> Any:
-    """As [`hub.push_model`]."""
+    """As [`hub.push.push_model`]."""
     from .hub.push import push_model
 
     return push_model(model, repo_id, **kwargs)

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from ._version import __version__
 from .jobs.evaluation_arguments import parse_evaluation_arguments
 from .jobs.option_parser import HELP_WORDS, CommandParser, nearest, user_errors
 from .jobs.text_generation import (
@@ -204,6 +205,9 @@ def _choose(
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0] in sentences:
         return argv[0], argv[1:]
+    if argv == ["--version"]:
+        print(f"{PROGRAM} {__version__}")
+        raise SystemExit(0)
     if argv and argv[0] not in HELP_WORDS:
         meant = nearest(argv[0], sentences)
         advice = f"Choose one of {', '.join(sentences)}." if meant is None else f"Did you mean {meant}?"

@@ -18,6 +18,9 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 # Nobody listens at this address until a test starts its own Hub.
 os.environ["HF_ENDPOINT"] = ADDRESS
 os.environ["HF_HUB_DISABLE_XET"] = "1"
+# The models here are so small that a second thread only waits for the first, here and in processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from functools import partial
 from importlib.metadata import distributions
@@ -36,7 +39,6 @@ from transformers.utils import logging
 
 from hf_bnvae import BNVAEDataCollator, BNVAEProcessor, BNVAETrainer, BNVAETrainingArguments
 
-# The models here are so small that a second thread only waits for the first.
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
 logging.disable_progress_bar()

@@ -10,6 +10,7 @@ from typing import get_args
 
 import pytest
 
+import hf_bnvae
 from hf_bnvae import cli
 from hf_bnvae.interop.optimus.checkpoint import Weights
 from hf_bnvae.interop.optimus.convert import Injection
@@ -173,3 +174,16 @@ def test_a_training_is_started_by_its_own_program():
 def test_options_of_recorded_commands_are_found(start):
     assert recorded_options(f"{start} --rate 4.0") == "--rate 4.0" and recorded_options(start) == ""
     assert recorded_options(f"accelerate launch {start}") == f"accelerate launch {start}"
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"hf-bnvae {hf_bnvae.__version__}\n"
+
+
+def test_the_model_of_an_unfinished_training_is_not_there_yet(tmp_path, capsys):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["generate", "sample", "--model", str(tmp_path)])
+    assert ended.value.code == 2 and "has not ended" in capsys.readouterr().err

@@ -138,6 +138,13 @@ class DataArguments:
     )
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenize."})
 
+    def __post_init__(self) -> None:
+        if self.text_column is not None and not (self.dataset_name or self.train_file or self.validation_file):
+            raise ValueError(
+                f"text_column={self.text_column!r} names a column of your texts, but no texts are given. Add "
+                "train_file or dataset_name."
+            )
+
 
 @dataclass
 class ReportArguments:

@@ -4,7 +4,6 @@
 import argparse
 import difflib
 import json
-import re
 import shutil
 import sys
 import textwrap
@@ -95,6 +94,35 @@ class CommandParser(HfArgumentParser):
         self.set_defaults(**{action.dest: absent for action in self._actions})
         return {name: value for name, value in vars(self.parse_args(argv)).items() if value is not absent}
 
+    def options_of_file(self, path: str, known: Iterable[str]) -> dict[str, Any]:
+        """
+        Values by name from a file, checked and converted as if they were typed.
+
+        Args:
+            path (`str`): The file, as [`read_options`] takes it.
+            known (iterable of `str`): The names that may stand in it.
+
+        Raises:
+            ValueError: as [`read_options`], and for a value that an option cannot take.
+        """
+        try:
+            return self.typed_options(_as_words(read_options(path, known)))
+        except ValueError as error:
+            message = str(error)
+            raise ValueError(message if path in message else f"{path}: {message}") from error
+
+
+def _as_words(options: Mapping[str, Any]) -> list[str]:
+    """Options of a file as words of a command line. An option whose value is null is left out."""
+    words = []
+    for name, value in options.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        typed = [json.dumps(one) if isinstance(one, (bool, dict)) else str(one) for one in values]
+        words += [f"--{name}={typed[0]}"] if len(typed) == 1 else [f"--{name}", *typed]
+    return words
+
 
 def read_options(path: str, known: Iterable[str]) -> dict[str, Any]:
     """
@@ -120,14 +148,7 @@ def read_options(path: str, known: Iterable[str]) -> dict[str, Any]:
             meant = nearest(str(name), known)
             advice = "" if meant is None else f" Did you mean {meant}?"
             raise ValueError(f"{path}: there is no option {name!r}.{advice}")
-    return {name: _as_number(value) for name, value in options.items()}
-
-
-def _as_number(value: Any) -> Any:
-    """YAML reads 1e-3 as a string, because its own form of that number is 1.0e-3."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-        return float(value)
-    return value
+    return options
 
 
 # -- help ------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,14 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Loads a saved BN-VAE with its processor, from a folder or from the Hub."""
 
+from pathlib import Path
+
 import torch
-from transformers import AutoModel, AutoProcessor
+from transformers import CONFIG_NAME, AutoModel, AutoProcessor
 
 from ..model.modeling_bnvae import BNVAEModel
+from ..utils.checkpoints import describe_last_checkpoint
+from ..utils.file_names import RUN_FILE
 
 
 def load_saved_model(
@@ -27,6 +31,12 @@ def load_saved_model(
     Raises:
         ValueError: if there is no such model, if it is no BN-VAE, or if the device cannot be used.
     """
+    folder = Path(model_name_or_path)
+    if (folder / RUN_FILE).is_file() and not (folder / CONFIG_NAME).is_file():
+        raise ValueError(
+            f"The training in {folder} has not ended, so it has saved no model. Repeat its command to resume it. Its "
+            f"last checkpoint: {describe_last_checkpoint(folder)}."
+        )
     loading = {"revision": revision, "token": token, "trust_remote_code": trust_remote_code}
     try:
         model = AutoModel.from_pretrained(model_name_or_path, **loading)

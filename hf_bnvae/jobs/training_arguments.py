@@ -39,6 +39,10 @@ class ScriptTrainingArguments(BNVAETrainingArguments):
                 "push_to_hub uploads the trained model, and without do_train there is none. Push a saved model with "
                 f"`{PROGRAM} push`."
             )
+        only_trains = self.do_train and not self.do_eval
         # Pinned memory speeds up copies to an accelerator. Without an accelerator torch warns.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
         super().__post_init__()
+        if only_trains:
+            # A strategy for evaluations during the training would ask for one after it.
+            self.do_eval = False

@@ -15,7 +15,7 @@ from .arguments import (
     ModelArguments,
     ReportArguments,
 )
-from .option_parser import CONFIG_ENDINGS, HELP_WORDS, CommandParser, read_options
+from .option_parser import CONFIG_ENDINGS, HELP_WORDS, CommandParser
 from .training_help import training_help
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def parse_arguments(argv: Sequence[str] | None = None, loop: str = "Trainer") ->
     typed = parser.typed_options(argv)
     file = typed.pop("config", None)
     names = [own.name for kind in kinds for own in fields(kind) if own.init]
-    return build_arguments(typed if file is None else {**read_options(file, names), **typed})
+    return build_arguments(typed if file is None else {**parser.options_of_file(file, names), **typed})
 
 
 def build_arguments(options: Mapping[str, Any]) -> Arguments:

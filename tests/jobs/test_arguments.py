@@ -121,6 +121,37 @@ def test_numbers_as_yaml_misreads_them_are_numbers(tmp_path):
     assert (training.latent_learning_rate, training.learning_rate) == (1e-3, 2.5e-4)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("use_cpu: maybe", r"options\.yaml: argument --use_cpu.*Truthy value expected"),
+        ("latent_size: four", r"options\.yaml: argument --latent_size.*invalid int value: 'four'"),
+        ("posterior: bnrms", r"options\.yaml: argument --posterior: invalid choice: 'bnrms'"),
+    ],
+)
+def test_values_in_a_file_are_checked_as_typed_ones(text, message, tmp_path):
+    file = tmp_path / "options.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        parse_arguments(["--config", str(file)])
+
+
+def test_values_in_a_file_are_converted_as_typed_ones(tmp_path):
+    file = tmp_path / "options.yaml"
+    file.write_text(
+        "use_cpu: 'true'\nnum_train_epochs: '2'\nbf16: false\nlr_scheduler_kwargs: {num_cycles: 2}\nrate: null\n"
+    )
+    model, *_, training = parse_arguments(["--config", str(file)])
+    assert training.use_cpu is True and training.num_train_epochs == 2.0 and training.bf16 is False
+    assert training.lr_scheduler_kwargs == {"num_cycles": 2} and model.rate is None
+
+
+def test_do_train_alone_asks_for_no_evaluation():
+    only, both = parse_arguments(["--do_train", "--use_cpu"])[-1], parse_arguments(["--use_cpu"])[-1]
+    assert (only.do_train, only.do_eval) == (True, False) and only.eval_strategy == "epoch"
+    assert (both.do_train, both.do_eval) == (True, True)
+
+
 def test_options_that_would_do_nothing_are_refused():
     for arguments, message in (
         (["--resume_from_checkpoint", "somewhere"], "the same command again resumes"),
@@ -269,3 +300,10 @@ def test_a_recorded_command_names_the_loop_and_no_secret(tmp_path):
     command = "python scripts/run_bnvae_no_trainer.py --rate 2.0 --train_file mine.txt"
     assert training_command(arguments, "Accelerate").replace(str(file), "mine.txt") == command
     assert str(tmp_path) not in training_command(arguments, "Accelerate")
+
+
+def test_a_column_without_texts_is_refused():
+    with pytest.raises(ValueError, match="text_column='review' names a column of your texts, but no texts are given"):
+        parse_arguments(["--text_column", "review", "--use_cpu"])
+    data = parse_arguments(["--text_column", "review", "--train_file", "a.csv", "--use_cpu"])[1]
+    assert data.text_column == "review"
