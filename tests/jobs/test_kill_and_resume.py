@@ -207,12 +207,10 @@ def killed(request, tmp_path_factory) -> tuple[Runs, tuple[int | None, int | Non
     return runs, runs.went_on_from()
 
 
-@pytest.mark.xdist_group("killed")
 def test_two_processes_go_on_from_the_checkpoint_that_both_have_written(killed):
     assert killed[1] == (3, 6)
 
 
-@pytest.mark.xdist_group("killed")
 @pytest.mark.parametrize(
     ("more", "difference"),
     [
@@ -230,7 +228,6 @@ def test_a_killed_run_is_not_resumed_with_other_settings(killed, monkeypatch, mo
         job.begin()
 
 
-@pytest.mark.xdist_group("killed")
 def test_a_checkpoint_is_whole_only_with_the_random_state_of_both_processes(killed, monkeypatch):
     runs, _ = killed
     monkeypatch.chdir(runs.folder)
@@ -244,7 +241,6 @@ def test_a_checkpoint_is_whole_only_with_the_random_state_of_both_processes(kill
     assert last_complete_checkpoint("out") == checkpoint
 
 
-@pytest.mark.xdist_group("killed")
 def test_two_processes_that_are_killed_end_as_if_never_killed(killed, monkeypatch):
     runs, _ = killed
     monkeypatch.chdir(runs.folder)
