@@ -140,6 +140,7 @@ def test_choices_of_the_conversion_are_the_library_s(capsys):
         assert f"{{{','.join(choices)}}}" in text
 
 
+@pytest.mark.slow
 def test_the_command_of_a_wheel_does_what_messages_tell(wheel_site, trained_folder, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(wheel_site), "PATH": f"{wheel_site / 'bin'}:{os.environ['PATH']}"}
 

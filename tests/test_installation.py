@@ -9,6 +9,7 @@ import pytest
 from paths import PACKAGE
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_every_room(wheel_site, tmp_path):
     """Every module of the package is imported from a wheel in a process that sees no checkout."""
     files = [path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py")]

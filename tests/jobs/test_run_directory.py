@@ -110,6 +110,7 @@ def test_a_checkpoint_that_is_written_again_does_not_count_until_it_is_whole(tmp
     assert (folder / "notes.txt").read_text() == "mine" and (folder / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_train_in_one_folder(tmp_path, monkeypatch):
     """An orphan that still trains keeps a second run out; the same process may begin anew."""
     monkeypatch.setattr(run_directory, "LOCK_SECONDS", 0.1)
