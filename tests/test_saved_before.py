@@ -91,11 +91,8 @@ def test_a_saved_adapter_scores_as_it_did(saved, expected, monkeypatch, is_base_
         assert adapted(**batch, noise=torch.zeros(8, 8)).loss.item() != pytest.approx(loss, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("loop", "script"),
-    [("trainer", "run_bnvae"), pytest.param("accelerate", "run_bnvae_no_trainer", marks=pytest.mark.slow)],
-)
 @pytest.mark.slow
+@pytest.mark.parametrize(("loop", "script"), [("trainer", "run_bnvae"), ("accelerate", "run_bnvae_no_trainer")])
 def test_an_unfinished_run_is_resumed_and_ends_as_it_would_have(saved, expected, tmp_path, loop, script):
     shutil.copytree(saved / f"unfinished_{loop}", tmp_path / "out")
     texts = tmp_path / "mine.txt"

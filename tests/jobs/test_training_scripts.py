@@ -351,7 +351,7 @@ def torchrun(my_files, tmp_path):
 
 # The trainer in two processes has quick tests of its own: tests/training/test_distributed.py.
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [pytest.param("run_bnvae", marks=pytest.mark.slow), "run_bnvae_no_trainer"])
+@BOTH
 def test_two_processes_make_one_run(torchrun, tmp_path, script):
     """And what they print is printed once."""
     ended = torchrun(script, "two")
