@@ -2,7 +2,6 @@
 """One call evaluates a model and makes its report: `report.json`, `report.md` and pictures. A training run and an
 evaluation of a saved model both use it."""
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -19,7 +18,7 @@ from ..evaluation.evaluator import evaluate_model
 from ..evaluation.result import EvaluationResult
 from ..model.modeling_bnvae import BNVAEModel
 from ..utils.file_names import REPORT_JSON, REPORT_MARKDOWN
-from ..utils.json_files import write_json
+from ..utils.json_files import read_json, write_json
 from .evaluation_report import PICTURES, render_report
 from .pictures import draw_pictures, kl_and_floor, save_picture
 from .provenance import TextSource, hardware, library_versions
@@ -198,8 +197,8 @@ def read_log_history(folder: str) -> tuple[list[dict[str, Any]] | None, list[str
     if not file.is_file():
         return None, []
     try:
-        return json.loads(file.read_text(encoding="utf-8"))["log_history"], []
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+        return read_json(file)["log_history"], []
+    except (KeyError, ValueError) as error:
         return None, [f"There are no training curves: {file} could not be read ({error!r})."]
 
 

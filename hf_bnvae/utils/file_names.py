@@ -9,7 +9,7 @@ LOCK_FILE = "run.lock"
 # Written by a finished run.
 RESULTS_FILE = "all_results.json"
 EXAMPLES_FILE = "examples.json"
-# Written by an evaluation: by a run, or by a command of its own.
+# Written by every evaluation: at the end of a run, and by `hf-bnvae evaluate`.
 REPORT_JSON = "report.json"
 REPORT_MARKDOWN = "report.md"
 # Lists the files of a checkpoint with their sizes.
