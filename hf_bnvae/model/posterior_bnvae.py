@@ -458,11 +458,9 @@ class LayerNormPosterior(_ScaledPosterior):
 
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         log_gamma_sigma_squared = self._log_gamma_sigma_squared(mean.dtype)
-        tiny = torch.finfo(mean.dtype).tiny
-        log_square = F.layer_norm(scale, scale.shape[-1:], eps=tiny).square().clamp_min(tiny).log()
-        standardised = F.layer_norm(mean, mean.shape[-1:], eps=tiny)
+        log_square = _standardise(scale).square().clamp_min(torch.finfo(scale.dtype).tiny).log()
         return DiagonalGaussian(
-            standardised * _gamma_mu(log_gamma_sigma_squared), log_gamma_sigma_squared + log_square
+            _standardise(mean) * _gamma_mu(log_gamma_sigma_squared), log_gamma_sigma_squared + log_square
         )
 
 
@@ -487,6 +485,13 @@ class GaussianPosterior(PosteriorHead):
 
     def promised_moments(self) -> PromisedMoments:
         return PromisedMoments()
+
+
+def _standardise(values: torch.Tensor) -> torch.Tensor:
+    """Mean 0 and variance 1 over the last dimension. The values are centred first: where their mean is far larger than
+    their standard deviation, `layer_norm` alone rounds so much that the floor is lost."""
+    centred = values - values.mean(-1, keepdim=True)
+    return F.layer_norm(centred, centred.shape[-1:], eps=torch.finfo(values.dtype).tiny)
 
 
 def _linear(layer: nn.Linear, features: torch.Tensor) -> torch.Tensor:

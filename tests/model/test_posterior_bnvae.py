@@ -162,6 +162,14 @@ def test_layer_norm_head_holds_its_floor_for_every_sentence(latent_size, batch_s
     assert posterior.kl().sum(-1).min().item() >= head.kl_floor().item() - 1e-5 * latent_size
 
 
+def test_layer_norm_head_holds_its_floor_where_the_dimensions_hardly_differ():
+    """Of two dimensions, where every sentence's KL is the floor itself."""
+    head = LayerNormPosterior(20, 2, rate=2.0)
+    mean, scale = 100 + torch.randn(2, 1000, 2)
+    kl = head.normalise(mean, scale).kl().sum(-1)
+    torch.testing.assert_close(kl, torch.full_like(kl, 2.0), rtol=0, atol=2e-5)
+
+
 @given(latent_size=latent_sizes, batch_size=batch_sizes, seed=seeds, mode=modes)
 def test_diversity_uncertainty_head_holds_its_floor_and_variance(latent_size, batch_size, seed, mode):
     gamma = 0.05 + 0.9 * (seed % 101) / 101
