@@ -112,6 +112,7 @@ def test_a_mistake_ends_in_one_line_and_status_2(arguments, words, capsys, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_status_2_too(tmp_path):
     command = [sys.executable, "-m", "hf_bnvae.cli", "train", "--postterior", "bn"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -8,6 +8,8 @@ from launch import launch_two
 
 from hf_bnvae.evaluation import evaluate_model
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"num_importance_samples": 3, "max_importance_sentences": 25, "num_self_bleu_samples": 20}
 SETTINGS |= {"max_information_sentences": 45, "show_progress": False}
 

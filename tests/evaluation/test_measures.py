@@ -374,6 +374,7 @@ def enumerable(make_model, **fields):
     return model
 
 
+@pytest.mark.slow
 def test_importance_weighted_nll_converges_to_the_integral(make_model, processor, texts):
     """Against a fine grid over both latent dimensions. The estimate is above the truth, falling with more samples."""
     model = enumerable(make_model, posterior="gaussian").eval()

@@ -73,6 +73,7 @@ def test_every_family_is_exported(family, pooling, processor, tmp_path):
         np.testing.assert_allclose(outputs["logvar"], posterior.logvar, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_graph_with_other_latents_is_not_kept(trained_model, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
     with pytest.raises(RuntimeError, match="gives another mean than the model"):
@@ -91,6 +92,7 @@ def test_a_graph_is_held_against_both_outputs_of_the_model(part, name, trained_m
         onnx_export._require_same_outputs(side, graph, trained_model, lengths=(3,))
 
 
+@pytest.mark.slow
 def test_a_model_in_training_is_exported_as_it_will_be_used(trained_model, texts, tmp_path):
     """By its running statistics, and it goes on training."""
     model = copy.deepcopy(trained_model).train()
@@ -105,6 +107,7 @@ def test_a_model_in_training_is_exported_as_it_will_be_used(trained_model, texts
     assert np.abs(posterior.mean.numpy() - mean).max() > 1e-2  # the control: in training a batch is its own measure
 
 
+@pytest.mark.slow
 def test_a_model_that_cuts_its_batches_is_exported_without_cuts(trained_model, texts, tmp_path):
     model = copy.deepcopy(trained_model)
     model.config.chunk_size, model.config.checkpoint_chunks = 2, True

@@ -239,6 +239,7 @@ def test_a_frozen_network_keeps_its_weights(finished, run, my_files):
     assert changed == {"encoder", "posterior", "injection"}
 
 
+@pytest.mark.slow
 @EACH
 def test_an_encoder_pretrained_as_an_autoencoder_is_taken_over(run, my_files, capsys, script):
     options = {"train_file": "mine.txt", "script": script, "posterior": "gaussian", **QUICK}

@@ -28,6 +28,7 @@ print(returned, count_faults())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
 def test_a_block_that_is_taken_again_costs_no_page_faults():
     run = subprocess.run([sys.executable, "-c", PAGE_FAULTS], check=True, capture_output=True, text=True)
