@@ -21,8 +21,9 @@ from transformers.trainer_callback import DefaultFlowCallback
 from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 
 from hf_bnvae import BNVAEDataCollator, recalibrate_posterior
-from hf_bnvae.evaluation.diagnosis import diagnose, diagnose_training
-from hf_bnvae.evaluation.moments import PER_SENTENCE, corpus_figures, training_figures
+from hf_bnvae.evaluation.decoder_use import batch_latent_gain
+from hf_bnvae.evaluation.moments import PER_SENTENCE, evaluation_figures, training_figures
+from hf_bnvae.evaluation.verdict import Verdict, judge, judge_training
 from hf_bnvae.hub.push import BackgroundPushes
 from hf_bnvae.jobs.training_arguments import ScriptTrainingArguments
 from hf_bnvae.jobs.training_job import StartedRun, TrainingJob, leave_process_group
@@ -30,6 +31,7 @@ from hf_bnvae.jobs.training_options import parse_arguments
 from hf_bnvae.reporting.settings import Role, names_with_role
 from hf_bnvae.training.optimization import hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
 from hf_bnvae.training.sampling import posterior_noise, statistics_batches, training_sampler
+from hf_bnvae.training.short_runs import ShortRunCallback
 from hf_bnvae.utils.checkpoints import record_contents, unmark_checkpoint
 from hf_bnvae.utils.file_names import RESULTS_FILE
 from hf_bnvae.utils.json_files import write_json
@@ -117,11 +119,13 @@ class Loop:
         self.state = TrainerState(max_steps=max_steps, num_train_epochs=math.ceil(max_steps / len(self.train_loader)))
         self.state.compute_steps(args, max_steps)
         # When to log, evaluate and save is decided as `Trainer` does.
-        self.flow, self.control = DefaultFlowCallback(), TrainerControl()
+        self.flow, self.short_runs, self.control = DefaultFlowCallback(), ShortRunCallback(), TrainerControl()
+        # Of the steps since the last log line.
+        self.losses: list[torch.Tensor] = []
         self.window: list[dict[str, torch.Tensor]] = []
         self.last_figures: dict[str, float] = {}
         self.gradient_norm: float | None = None
-        self.has_warned = False
+        self.warned: set[str] = set()  # names of verdicts
         self.pushes = None
         if args.push_to_hub and args.hub_strategy != HubStrategy.END and self.accelerator.is_main_process:
             self.pushes = BackgroundPushes(run.hub_target, job.path, args.hub_always_push)
@@ -152,12 +156,13 @@ class Loop:
                 self.step(batch)
                 self.state.epoch = self.state.global_step / steps_per_epoch
                 progress.update()
-                self.log_evaluate_save(self.flow.on_step_end(args, self.state, self.control))
+                self.flow.on_step_end(args, self.state, self.control)
+                self.log_evaluate_save(self.short_runs.on_step_end(args, self.state, self.control))
                 if self.control.should_training_stop:
                     break
             self.log_evaluate_save(self.flow.on_epoch_end(args, self.state, self.control))
         progress.close()
-        self.warn_once(diagnose_training(self.last_figures))
+        self.warn_of(judge_training(self.last_figures))
         self.recalibrate()
         self.save_model(self.job.path)
         if self.pushes is not None:
@@ -180,19 +185,22 @@ class Loop:
             self.scheduler.step()
         self.optimizer.zero_grad()
         self.state.global_step += 1
+        self.losses.append(loss.detach())  # the same on all processes
         self.window.append({name: getattr(outputs, name).detach() for name in PER_SENTENCE})
 
     def log_evaluate_save(self, control: TrainerControl) -> None:
         """Do what the control asks for."""
         if control.should_log and self.window:
             tensors = joined(gather_object([joined(self.window)]))
-            self.window.clear()
             self.last_figures = training_figures(**tensors, head=self.bare_model.posterior)
             how = {
+                "loss": float(torch.stack(self.losses).mean()),
                 "grad_norm": self.gradient_norm,
                 "learning_rate": self.scheduler.get_last_lr()[0],
                 "beta": self.args.beta_at_step(self.state.global_step, self.state.max_steps),
             }
+            self.window.clear()
+            self.losses.clear()
             self.log({**how, **self.last_figures})
         if control.should_evaluate:
             self.log({f"eval_{name}": value for name, value in self.evaluate().items()})
@@ -216,9 +224,10 @@ class Loop:
             for batch in self.eval_loader:
                 outputs = self.model(**batch)
                 values = {name: getattr(outputs, name) for name in PER_SENTENCE}
+                values["latent_gain"] = batch_latent_gain(self.model, outputs, batch["labels"])
                 shares.append(self.accelerator.gather_for_metrics(values))
-        figures = corpus_figures(**joined(shares), head=self.bare_model.posterior)
-        self.warn_once(diagnose(figures))
+        figures = evaluation_figures(**joined(shares), head=self.bare_model.posterior)
+        self.warn_of(judge(figures))
         return figures
 
     def recalibrate(self, num_batches: int | None = None) -> None:
@@ -230,11 +239,11 @@ class Loop:
         with preserved_random_state(self.args.seed):
             recalibrate_posterior(self.bare_model, batches)
 
-    def warn_once(self, message: str | None) -> None:
-        """Say once that the latent space is dead or dying."""
-        if message is not None and not self.has_warned:
-            self.has_warned = True
-            self.job.print(message)
+    def warn_of(self, verdict: Verdict) -> None:
+        """Say that the latent space is not healthy, once for each verdict."""
+        if not verdict.is_alive and verdict.name not in self.warned:
+            self.warned.add(verdict.name)
+            self.job.print(str(verdict))
 
     def save_model(self, folder: Path) -> None:
         """Write what `from_pretrained` loads."""
@@ -272,7 +281,7 @@ class Loop:
 
 
 def joined(shares: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    return {name: torch.cat([share[name].cpu() for share in shares]) for name in PER_SENTENCE}
+    return {name: torch.cat([share[name].cpu() for share in shares]) for name in shares[0]}
 
 
 def main() -> None:

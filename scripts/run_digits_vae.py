@@ -2,7 +2,8 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The posterior heads without any language model: a VAE of scikit-learn's 8x8 digits, in plain PyTorch.
 
-Needs scikit-learn (`pip install -c constraints.txt -e '.[test]'`). Prints a JSON line: the held-out images' figures.
+Needs scikit-learn (`pip install -c constraints.txt -e '.[test]'`). Prints the verdict on the latent space, and the
+held-out images' figures as a JSON line.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hf_bnvae import POSTERIOR_HEADS, DiagonalGaussian, build_posterior_head, population_statistics
-from hf_bnvae.evaluation import corpus_figures, mutual_information
+from hf_bnvae.evaluation import corpus_figures, estimate_likelihood, judge, mutual_information
 
 PIXELS, LEVELS = 64, 16
 
@@ -32,8 +33,15 @@ class DigitsVAE(nn.Module):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, DiagonalGaussian]:
         """-log p(x | z) in nats up to a constant, `(batch,)`, and the posteriors; `images` `(batch, 64)` in [0, 1]."""
         posterior = self.posterior(self.encoder(images))
-        logits = self.decoder(posterior.sample())
-        return LEVELS * F.binary_cross_entropy_with_logits(logits, images, reduction="none").sum(-1), posterior
+        return self.nll(posterior.sample(), images), posterior
+
+    def nll(self, latents: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """-log p(x | z) in nats up to a constant, `(batch,)`."""
+        return binomial_nll(self.decoder(latents), images)
+
+
+def binomial_nll(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    return LEVELS * F.binary_cross_entropy_with_logits(logits, images, reduction="none").sum(-1)
 
 
 def main() -> None:
@@ -63,10 +71,23 @@ def main() -> None:
         with population_statistics(model.posterior):
             model.posterior(model.encoder(train))
         model.eval()
-        reconstruction, posterior = model(held_out)
-    figures = corpus_figures(reconstruction, posterior.kl(), posterior.mean, posterior.logvar, model.posterior)
-    figures["mutual_information"] = mutual_information(posterior).mutual_information
-    print(json.dumps(figures))
+        posterior = model.posterior(model.encoder(held_out))
+        latents = posterior.sample()
+        reconstruction = model.nll(latents, held_out)
+        likelihood = estimate_likelihood(lambda z, rows: model.nll(z, held_out[rows]), posterior)
+        # Each pixel predicted by its mean over the training images.
+        frequencies = binomial_nll(train.mean(0).clamp(1e-3, 1 - 1e-3).logit().expand_as(held_out), held_out)
+        figures = corpus_figures(reconstruction, posterior.kl(), posterior.mean, posterior.logvar, model.posterior)
+        figures |= {
+            "mutual_information": mutual_information(posterior).mutual_information,
+            "iw_nll": likelihood.iw_nll.mean().item(),
+            "decoder_information": likelihood.decoder_information.mean().item(),
+            "latent_gain": (model.nll(latents.roll(1, 0), held_out) - reconstruction).mean().item(),
+            "frequency_nll": frequencies.mean().item(),
+        }
+    verdict = judge(figures, data="images")
+    print(verdict)
+    print(json.dumps(figures | {"verdict": verdict.name}))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 
 import glob
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
@@ -28,11 +29,12 @@ def load_texts(
     validation_file: str | None = None,
     text_column: str | None = None,
     validation_split_percentage: float = 10,
+    drop_duplicates: bool = False,
     seed: int = 42,
     **loading_kwargs: str,
 ) -> DatasetDict:
     """
-    Load the texts for training and for evaluation.
+    Load the texts for training and for evaluation. The log says how many texts are exact copies of others.
 
     Args:
         dataset_name, dataset_config_name (`str`, *optional*): A data set of the Hub, or a folder that `load_dataset`
@@ -43,7 +45,10 @@ def load_texts(
         text_column (`str`, *optional*): The column that holds the texts. Required if there are several columns and
             none is called "text".
         validation_split_percentage (`float`, *optional*, defaults to 10): Percentage of the training texts that is
-            held out if there is no validation set. The texts are drawn at random, and at least two are held out.
+            held out if there is no validation set. Distinct texts are drawn at random, at least two, and each with all
+            its copies. So no text is in both sets.
+        drop_duplicates (`bool`, *optional*, defaults to `False`): Whether to keep only the first of equal texts in
+            each set.
         seed (`int`, *optional*, defaults to 42): Seed of that draw.
         **loading_kwargs: Passed to `load_dataset`, such as `revision` or `token`.
 
@@ -72,16 +77,83 @@ def load_texts(
         splits = {"train": Dataset.from_dict({TEXT: docstring_sentences()})}
 
     splits = {name: drop_empty_texts(split, name) for name, split in splits.items()}
-    if "validation" not in splits:
-        held_out = max(2, round(len(splits["train"]) * validation_split_percentage / 100))
-        if len(splits["train"]) < held_out + 2:
-            raise ValueError(
-                f"{len(splits['train'])} texts are too few: {held_out} are held out for validation and at least two "
-                "are needed for training."
-            )
-        halves = splits["train"].train_test_split(test_size=held_out, seed=seed)
-        splits = {"train": halves["train"], "validation": halves["test"]}
-    return DatasetDict(splits)
+    if drop_duplicates:
+        splits = {name: keep_first_copies(split) for name, split in splits.items()}
+    texts = (
+        DatasetDict(splits)
+        if "validation" in splits
+        else split_texts(splits["train"], validation_split_percentage, seed)
+    )
+    for note in notes_on_copies(texts):
+        logger.warning(note)
+    return texts
+
+
+def split_texts(dataset: Dataset, validation_split_percentage: float, seed: int) -> DatasetDict:
+    """
+    Hold texts out, so that no text is in both sets.
+
+    Args:
+        dataset (`Dataset`): The texts, in a column `text`.
+        validation_split_percentage (`float`): Percentage of the distinct texts that is held out, at least two texts.
+        seed (`int`): Seed of the draw.
+
+    Returns:
+        `DatasetDict`: `train` and `validation`.
+
+    Raises:
+        ValueError: if fewer than two distinct texts are left for training.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, text in enumerate(dataset[TEXT]):
+        rows.setdefault(text, []).append(row)
+    held_out = max(2, round(len(rows) * validation_split_percentage / 100))
+    if len(rows) < held_out + 2:
+        distinct = "" if len(rows) == len(dataset) else " distinct"
+        raise ValueError(
+            f"{len(rows)}{distinct} texts are too few: {held_out} are held out for validation and at least two are "
+            "needed for training."
+        )
+    firsts = dataset.select([copies[0] for copies in rows.values()])
+    halves = firsts.train_test_split(test_size=held_out, seed=seed)
+    if len(rows) < len(dataset):
+        chosen = {name: [row for text in half[TEXT] for row in rows[text]] for name, half in halves.items()}
+        # Copies must not be neighbours: parts of a set are its first texts.
+        halves = DatasetDict({name: dataset.select(chosen[name]).shuffle(seed=seed) for name in chosen})
+    return DatasetDict(train=halves["train"], validation=halves["test"])
+
+
+def keep_first_copies(dataset: Dataset) -> Dataset:
+    """Drop the texts of `dataset` that are exact copies of earlier ones, and log how many."""
+    firsts: dict[str, int] = {}
+    for row, text in enumerate(dataset[TEXT]):
+        firsts.setdefault(text, row)
+    if len(firsts) == len(dataset):
+        return dataset
+    logger.warning(f"Dropped {len(dataset) - len(firsts)} of {len(dataset)} texts: exact copies of others.")
+    return dataset.select(list(firsts.values()))
+
+
+def notes_on_copies(texts: Mapping[str, Dataset]) -> list[str]:
+    """Sentences that say how many texts are exact copies of others.
+
+    Args:
+        texts (mapping): Sets of texts by their names. The texts of `validation` are also looked for in `train`.
+    """
+    distinct = {name: set(dataset[TEXT]) for name, dataset in texts.items()}
+    notes = [
+        f"{len(dataset) - len(distinct[name])} of {len(dataset)} {name} texts are exact copies of others."
+        for name, dataset in texts.items()
+        if len(distinct[name]) < len(dataset)
+    ]
+    shared = distinct.get("train", set()) & distinct.get("validation", set())
+    if shared:
+        copies = sum(text in shared for text in texts["validation"][TEXT])
+        notes.append(
+            f"{copies} of {len(texts['validation'])} validation texts are among the training texts too, so the "
+            "figures are better than those of new texts would be."
+        )
+    return notes
 
 
 def load_text_set(

@@ -1,8 +1,10 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """One call on a model and a data set gives every figure."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -20,13 +22,15 @@ from ..model.processing_bnvae import BNVAEProcessor
 from ..utils.modes import preserved_modes
 from ..utils.random_state import IMPORTANCE, INFORMATION, PRIOR, RECONSTRUCTION, sentence_noise
 from .batches import SentenceBatch, SentenceBatches
-from .bleu import BLEUCounts, self_bleu
+from .chosen_sentences import ChosenSentence, ChosenSentences, posteriors
+from .decoder_use import LEAST_DRAWS, estimate_likelihood
 from .encoding import EncodedTexts
 from .importance import decoder_nll, importance_weighted_nll, rows_of_a_pass, rows_within
 from .information import mutual_information
 from .moments import CorpusSums, RunningMoments
 from .processes import gather_results, process_index
 from .result import EvaluationResult
+from .text_scores import CHARACTERS, RunningScores, self_bleu
 
 logger = logging.get_logger(__name__)
 
@@ -53,10 +57,10 @@ def evaluate_model(
     """
     Every figure of a corpus.
 
-    The data are read once, batch by batch, and may be larger than memory. Mutual information and marginal KL keep the
-    posteriors of their sentences; all other figures keep sums in float64. The noise of each sentence is drawn from the
-    seed and from the sentence's place in the data. So batch size and number of processes change the figures by
-    rounding only.
+    The data are read once, batch by batch, and may be larger than memory. The expensive figures are of a sample of the
+    sentences ([`~evaluation.chosen_sentences.ChosenSentences`]), whose token ids and posteriors are kept. All other
+    figures keep sums in float64. The noise of each sentence is drawn from the seed and from the sentence's place in
+    the data. So batch size and number of processes change the figures by rounding only.
 
     If `torch.distributed` is initialised, every process makes this call with all of the same data. Process `i` of `P`
     evaluates the batches `i`, `i + P`, and so on, and all processes return the same result.
@@ -72,13 +76,13 @@ def evaluate_model(
             `input_ids`.
         batch_size (`int`, *optional*, defaults to 64): Sentences that are encoded or decoded at once. Data that are
             batches keep their own size.
-        num_importance_samples (`int`, *optional*, defaults to 100): K, samples for each sentence's log p(x).
-        max_importance_sentences (`int`, *optional*, defaults to 500): The number of sentences, from the first on,
-            whose log p(x) is estimated. This is by far the most expensive figure: one pass of the decoder for each
-            sample.
-        max_information_sentences (`int`, *optional*, defaults to 10000): The number of sentences, from the first on,
-            from which mutual information and marginal KL are estimated. Time grows with the square of the number, and
-            the posteriors of these sentences are kept in memory.
+        num_importance_samples (`int`, *optional*, defaults to 100): K, draws for each sentence's log p(x). With fewer
+            than 10 all draws come from the posterior, and there is no decoder information.
+        max_importance_sentences (`int`, *optional*, defaults to 500): The most sentences whose log p(x) is estimated.
+            This is by far the most expensive figure: one pass of the decoder for each draw.
+        max_information_sentences (`int`, *optional*, defaults to 10000): The most sentences from which mutual
+            information, marginal KL and latent gain are estimated. For the first two, time grows with the square of
+            the number.
         num_self_bleu_samples (`int`, *optional*, defaults to 100): The number of texts that are decoded from draws of
             the prior for self-BLEU; `None` or 0 leaves self-BLEU out.
         memory_budget_gib (`float`, *optional*, defaults to 1): Memory in GiB, without the weights, that the decoder
@@ -128,8 +132,11 @@ def evaluate_model(
     with preserved_modes(model), torch.no_grad():
         model.eval()
         show = show_progress and process_index() == 0
-        shares = gather_results(lambda: evaluation.evaluate_batches(batches, show))
-    return evaluation.result(_merged(shares))
+        share = _merged(gather_results(lambda: evaluation.evaluate_batches(batches, show)))
+        sample, *others = gather_results(lambda: evaluation.evaluate_sample(share, batches, show))
+        for other in others:
+            sample.merge(other)
+        return evaluation.result(share, sample)
 
 
 @dataclass
@@ -141,12 +148,27 @@ class _Share:
     num_empty: int = 0
     num_cut: int = 0
     corpus: CorpusSums = field(default_factory=CorpusSums)
-    iw_nll: RunningMoments = field(default_factory=RunningMoments)
-    num_tokens: int = 0
-    num_words: int = 0
-    bleu: BLEUCounts = field(default_factory=BLEUCounts)
-    posteriors: dict[int, DiagonalGaussian] = field(default_factory=dict)  # by the place of their first sentence
+    tokens: Counter[int] = field(default_factory=Counter)  # how often each token id is scored
+    scores: RunningScores = field(default_factory=RunningScores)
+    num_undecodable: int = 0  # sentences whose latents are no numbers
     samples: dict[int, str] = field(default_factory=dict)  # by their number
+    chosen: ChosenSentences = field(default_factory=lambda: ChosenSentences(0))
+
+
+@dataclass
+class _SampleShare:
+    """What one process has found out about the chosen sentences; after merging, what all processes have."""
+
+    latent_gain: RunningMoments = field(default_factory=RunningMoments)
+    iw_nll: RunningMoments = field(default_factory=RunningMoments)
+    kl: RunningMoments = field(default_factory=RunningMoments)
+    negative_elbo: RunningMoments = field(default_factory=RunningMoments)
+    decoder_information: RunningMoments = field(default_factory=RunningMoments)
+    variance: RunningMoments = field(default_factory=RunningMoments)
+
+    def merge(self, other: "_SampleShare") -> None:
+        for moments in fields(self):
+            getattr(self, moments.name).merge(getattr(other, moments.name))
 
 
 @dataclass
@@ -165,7 +187,7 @@ class _Evaluation:
 
     def evaluate_batches(self, batches: SentenceBatches, show_progress: bool) -> _Share:
         """Evaluate the batches of this process, and decode its samples of the prior."""
-        share = _Share()
+        share = _Share(chosen=ChosenSentences(max(self.max_importance_sentences, self.max_information_sentences)))
         for batch in tqdm(
             batches, total=batches.num_batches, desc="Evaluating", disable=not show_progress, leave=False
         ):
@@ -189,24 +211,27 @@ class _Evaluation:
             chunk_size=self._rows_of_a_pass(int(real_lengths(labels.ne(IGNORE_INDEX)).max())),
         ).reconstruction_nll
         share.corpus.update(nll, posterior.kl(), posterior.mean, posterior.logvar)
+        tokens, counts = labels[labels.ne(IGNORE_INDEX)].unique(return_counts=True)
+        share.tokens.update(dict(zip(tokens.tolist(), counts.tolist(), strict=True)))
 
-        wanted = self.max_information_sentences - batch.first
-        if wanted > 0:
-            first = DiagonalGaussian(posterior.mean[:wanted].cpu(), posterior.logvar[:wanted].cpu())
-            share.posteriors[batch.first] = first
-
-        texts = None if self.processor is None else self._texts(batch)
-        if texts is not None:
-            ids = model.generate(latents=posterior.mode(), **GREEDY)
-            share.bleu.update(self.processor.decode_texts(ids), texts)
-
-        wanted = self.max_importance_sentences - batch.first
-        if wanted > 0:
-            labels, indices = labels[:wanted], batch.indices[:wanted]
-            share.iw_nll.update(self._iw_nll(posterior, labels, indices))
-            share.num_tokens += int(labels.ne(IGNORE_INDEX).sum())
-            if texts is not None:
-                share.num_words += sum(len(text.split()) + 1 for text in texts[:wanted])
+        num_words: list[int | None] = [None] * len(labels)
+        if self.processor is not None:
+            # What the tokenizer makes of the text: a reconstruction cannot have more than that.
+            references = self.processor.decode_texts(batch.tensors["labels"])
+            latents = posterior.mode()
+            undecodable = int(latents.isfinite().logical_not().any(1).sum())
+            share.num_undecodable += undecodable
+            if not undecodable:
+                decoded = self.processor.decode_texts(model.generate(latents=latents, **GREEDY))
+                share.scores.update(decoded, references)
+            # A text that was cut is known by its labels only.
+            texts = [known or text for known, text in zip(batch.texts or references, references, strict=True)]
+            num_words = [len(text.split()) + 1 for text in texts]
+        mean, logvar, ids = (values.cpu() for values in (posterior.mean, posterior.logvar, labels))
+        for row, place in enumerate(batch.indices):
+            if share.chosen.wants(place):
+                own = ids[row][ids[row].ne(IGNORE_INDEX)]
+                share.chosen.add(ChosenSentence(place, own, mean[row].clone(), logvar[row].clone(), num_words[row]))
 
     def _encode(self, tensors: Mapping[str, torch.Tensor], first: int) -> DiagonalGaussian:
         """The posteriors of a batch. `on_encoded` gets them with the features from which the head made them."""
@@ -216,34 +241,83 @@ class _Evaluation:
             self.on_encoded(first, EncodedTexts(features.cpu(), posterior.mean.cpu(), posterior.logvar.cpu()))
         return posterior
 
-    def _iw_nll(self, posterior: DiagonalGaussian, labels: torch.LongTensor, indices: range) -> torch.Tensor:
-        """-log p(x) of the first sentences of a batch, in any order."""
-        lengths = real_lengths(labels.ne(IGNORE_INDEX))
-        # Sentences of similar length share a pass, which saves padding.
-        order = lengths.argsort(descending=True, stable=True)
-        places, lengths = order.tolist(), lengths[order].tolist()
+    # -- the chosen sentences -----------------------------------------------------------------------------------------
+
+    def evaluate_sample(self, share: _Share, batches: SentenceBatches, show_progress: bool) -> _SampleShare:
+        """Evaluate this process' part of the chosen sentences."""
+        sample = _SampleShare()
+        chosen = share.chosen.first(self.max_information_sentences)
+        if len(chosen) > 1:
+            partners = list(zip(chosen, [*chosen[1:], chosen[0]], strict=True))
+            self._add_latent_gain(sample, partners[batches.process_index :: batches.num_processes], batches.batch_size)
+        chosen = share.chosen.first(self.max_importance_sentences)[batches.process_index :: batches.num_processes]
+        if chosen:
+            with tqdm(total=len(chosen), desc="log p(x)", disable=not show_progress, leave=False) as progress:
+                self._add_likelihoods(sample, chosen, progress.update)
+        return sample
+
+    def _add_latent_gain(
+        self, sample: _SampleShare, partners: list[tuple[ChosenSentence, ChosenSentence]], batch_size: int
+    ) -> None:
+        """What sentences lose with the latent of another one. Both passes are of the same shape, so that the
+        difference is exactly 0 if the decoder ignores the latent."""
+        # Copies of one text tell nothing about each other.
+        partners = [(own, other) for own, other in partners if not torch.equal(own.labels, other.labels)]
+        partners.sort(key=lambda pair: -len(pair[0].labels))
+        for start in range(0, len(partners), batch_size):
+            own, other = zip(*partners[start : start + batch_size], strict=True)
+            labels = self._padded_labels(own)
+            size = self._rows_of_a_pass(labels.shape[1])
+            nll, other_nll = (
+                self.model(latents=self._draw(sentences), labels=labels, chunk_size=size).reconstruction_nll
+                for sentences in (own, other)
+            )
+            sample.latent_gain.update(other_nll.double() - nll.double())
+
+    def _draw(self, sentences: Sequence[ChosenSentence]) -> torch.Tensor:
+        """The latents of the reconstruction."""
+        posterior = posteriors(sentences, self._device)
+        noise = self._noise(RECONSTRUCTION, [sentence.place for sentence in sentences])
+        return posterior.sample(noise.to(posterior.mean))
+
+    def _add_likelihoods(
+        self, sample: _SampleShare, sentences: list[ChosenSentence], count: Callable[[int], Any]
+    ) -> None:
+        """log p(x) and what depends on it. Sentences of similar length share a pass, which saves padding."""
+        sentences = sorted(sentences, key=lambda sentence: -len(sentence.labels))
+        posterior = posteriors(sentences, self._device)
 
         def noise(rows: torch.Tensor) -> torch.Tensor:
-            chosen = (indices[places[row]] for row in rows.tolist())
-            return self._noise(IMPORTANCE, chosen, self.num_importance_samples)
+            count(len(rows))
+            places = (sentences[row].place for row in rows.tolist())
+            return self._noise(IMPORTANCE, places, self.num_importance_samples)
 
-        return importance_weighted_nll(
-            decoder_nll(self.model, labels[order]),
-            DiagonalGaussian(posterior.mean[order], posterior.logvar[order]),
+        arguments = (
+            decoder_nll(self.model, self._padded_labels(sentences)),
+            posterior,
             self.num_importance_samples,
-            lambda place: self._rows_of_a_pass(lengths[place]),
+            lambda row: self._rows_of_a_pass(len(sentences[row].labels)),
             noise,
         )
+        if self.num_importance_samples < LEAST_DRAWS:
+            sample.iw_nll.update(importance_weighted_nll(*arguments))
+            return
+        estimate = estimate_likelihood(*arguments)
+        sample.iw_nll.update(estimate.iw_nll)
+        kl = posterior.kl().double().sum(-1)
+        sample.kl.update(kl)
+        sample.negative_elbo.update(estimate.reconstruction_nll + kl)
+        sample.decoder_information.update(estimate.decoder_information)
+        sample.variance.update(estimate.variance)
+
+    def _padded_labels(self, sentences: Sequence[ChosenSentence]) -> torch.LongTensor:
+        labels = [sentence.labels for sentence in sentences]
+        return torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE_INDEX).to(self._device)
 
     def _rows_of_a_pass(self, length: int) -> int:
         """The number of sentences of `length` labels that the decoder scores at once."""
         rows = rows_of_a_pass(self.memory_budget_gib, self.model, length)
         return min(rows, self.model.config.chunk_size or rows)
-
-    def _texts(self, batch: SentenceBatch) -> list[str]:
-        """The texts of a batch. If a text is not known or was cut, its labels are decoded instead."""
-        decoded = self.processor.decode_texts(batch.tensors["labels"])
-        return [known or text for known, text in zip(batch.texts or [None] * len(decoded), decoded, strict=True)]
 
     def _add_samples(self, share: _Share, batches: SentenceBatches) -> None:
         numbers = range(self.num_self_bleu_samples)
@@ -260,8 +334,9 @@ class _Evaluation:
     def _device(self) -> torch.device:
         return self.model.posterior.mean_projection.weight.device
 
-    def result(self, share: _Share) -> EvaluationResult:
-        """The figures of the whole corpus, from what all processes have found out."""
+    def result(self, share: _Share, sample: _SampleShare) -> EvaluationResult:
+        """The figures of the whole corpus, from what all processes have found out about it and about the chosen
+        sentences."""
         count = share.corpus.count
         if count < 2:
             raise ValueError(
@@ -277,38 +352,55 @@ class _Evaluation:
             logger.warning(f"Left out {share.num_empty} of the data's texts: empty, only whitespace, or no text.")
         figures = share.corpus.figures(self.model.posterior)
         del figures["loss"]
-        posteriors = [share.posteriors[first] for first in sorted(share.posteriors)]
-        whole = DiagonalGaussian(
-            torch.cat([posterior.mean for posterior in posteriors]).to(self._device),
-            torch.cat([posterior.logvar for posterior in posteriors]).to(self._device),
-        )
-        known = len(whole.mean)
-        information = mutual_information(whole, noise=self._noise(INFORMATION, range(known)).to(self._device))
-        likelihoods = share.iw_nll
-        in_texts: dict[str, Any] = {}
-        if self.processor is not None:
-            in_texts = {
-                "iw_nll_num_words": share.num_words,
-                "word_perplexity": _perplexity(likelihoods, share.num_words),
-                "reconstruction_bleu": share.bleu.score(),
+        chosen = share.chosen.first(self.max_information_sentences)
+        noise = self._noise(INFORMATION, [sentence.place for sentence in chosen]).to(self._device)
+        information = mutual_information(posteriors(chosen, self._device), noise=noise)
+        likelihoods = share.chosen.first(self.max_importance_sentences)
+        num_tokens = sum(len(sentence.labels) for sentence in likelihoods)
+        if sample.decoder_information.count:
+            figures |= {
+                "iw_nll_draws": "a mixture between posterior and prior",
+                "iw_kl": sample.kl.mean.item(),
+                "iw_negative_elbo": sample.negative_elbo.mean.item(),
+                "decoder_information": sample.decoder_information.mean.item(),
+                "decoder_information_error": math.sqrt(sample.variance.mean.item() / sample.variance.count),
             }
+        if self.processor is not None:
+            tokenizer = share.scores.letters.tokenizer
+            figures["text_tokenizer"] = tokenizer
+            if not share.num_undecodable:
+                figures["reconstruction_bleu"] = share.scores.bleu(tokenizer)
+                figures["reconstruction_chrf"] = share.scores.chrf()
+            if tokenizer != CHARACTERS:
+                num_words = sum(sentence.num_words or 0 for sentence in likelihoods)
+                figures["iw_nll_num_words"] = num_words
+                figures["word_perplexity"] = _perplexity(sample.iw_nll, num_words)
             if self.num_self_bleu_samples:
                 samples = [share.samples[number] for number in range(self.num_self_bleu_samples)]
-                in_texts |= {"self_bleu": self_bleu(samples), "self_bleu_num_samples": len(samples)}
+                figures |= {"self_bleu": self_bleu(samples, tokenizer), "self_bleu_num_samples": len(samples)}
         return EvaluationResult(
             num_sentences=count,
-            iw_nll=likelihoods.mean.item(),
-            iw_nll_error=likelihoods.standard_error,
-            iw_nll_num_sentences=likelihoods.count,
+            frequency_nll=self._frequency_nll(share.tokens, count),
+            iw_nll=sample.iw_nll.mean.item(),
+            iw_nll_error=sample.iw_nll.standard_error,
+            iw_nll_num_sentences=sample.iw_nll.count,
             iw_nll_num_samples=self.num_importance_samples,
-            iw_nll_num_tokens=share.num_tokens,
-            token_perplexity=_perplexity(likelihoods, share.num_tokens),
-            information_num_sentences=known,
+            iw_nll_num_tokens=num_tokens,
+            token_perplexity=_perplexity(sample.iw_nll, num_tokens),
+            latent_gain=sample.latent_gain.mean.item() if sample.latent_gain.count else None,
+            latent_gain_error=sample.latent_gain.standard_error,
+            information_num_sentences=len(chosen),
+            are_sentences_spread=True,
             latent_size=self.model.config.latent_size,
             **asdict(information),
             **figures,
-            **in_texts,
         )
+
+    def _frequency_nll(self, tokens: Counter[int], num_sentences: int) -> float:
+        """-log p(x) of a sentence in nats, if each of its tokens is predicted by how often it occurs among the others.
+        Each token of the vocabulary counts once more, so that none is impossible."""
+        total = tokens.total() - 1 + self.model.config.decoder.vocab_size
+        return sum(count * (math.log(total) - math.log(count)) for count in tokens.values()) / num_sentences
 
 
 def _merged(shares: list[_Share]) -> _Share:
@@ -328,11 +420,10 @@ def _merged(shares: list[_Share]) -> _Share:
     for share in shares[1:]:
         # A process counts the cut texts in its own batches, but the empty texts in all data. So `num_empty` is whole.
         whole.num_cut += share.num_cut
-        whole.num_tokens += share.num_tokens
-        whole.num_words += share.num_words
-        for name in ("corpus", "iw_nll", "bleu"):
+        whole.num_undecodable += share.num_undecodable
+        whole.tokens.update(share.tokens)
+        for name in ("corpus", "scores", "chosen"):
             getattr(whole, name).merge(getattr(share, name))
-        whole.posteriors |= share.posteriors
         whole.samples |= share.samples
     return whole
 

@@ -2,7 +2,7 @@
 """The importance-weighted estimate of log p(x), and how much of it fits into one pass of a decoder."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -66,21 +66,43 @@ def importance_weighted_nll(
         drawn = torch.randn(num_samples, batch, latent_size, generator=generator, dtype=mean.dtype).transpose(0, 1)
         noise = drawn.__getitem__
     log_sums = mean.new_full((batch,), -math.inf, dtype=torch.float64)
-    start = 0
-    while start < batch:
-        most = _require_positive("rows_per_pass", rows_per_pass(start) if callable(rows_per_pass) else rows_per_pass)
-        # A pass takes all samples of several sentences. If it has no room for all samples of one sentence, these are
-        # split into parts of nearly equal size.
-        sentences = torch.arange(start, min(batch, start + max(1, most // num_samples)))
-        for part in noise(sentences).split(math.ceil(num_samples / math.ceil(num_samples / most)), 1):
+    for sentences, parts in passes(batch, num_samples, rows_per_pass):
+        drawn = noise(sentences)
+        for part in (drawn[:, columns] for columns in parts):
             rows = sentences[:, None].expand(part.shape[:2]).flatten()
             own = DiagonalGaussian(mean[rows], logvar[rows])
             latents = own.mean + std[rows] * part.flatten(0, 1).to(mean)
             log_weights = prior_log_prob(latents) - own.log_prob(latents) - nll(latents, rows)
             log_weights = log_weights.double().view(part.shape[:2])
             log_sums[sentences] = torch.logaddexp(log_sums[sentences], log_weights.logsumexp(1))
-        start += len(sentences)
     return math.log(num_samples) - log_sums
+
+
+def passes(
+    batch: int, num_samples: int, rows_per_pass: int | Callable[[int], int]
+) -> Iterator[tuple[torch.LongTensor, list[slice]]]:
+    """
+    Cut the samples of a batch's sentences into passes of a decoder.
+
+    A pass takes all samples of several sentences. If it has no room for all samples of one sentence, these are split
+    into parts of nearly equal size.
+
+    Args:
+        batch (`int`): The number of sentences.
+        num_samples (`int`): Samples of each sentence.
+        rows_per_pass (`int` or `Callable`): As in [`importance_weighted_nll`].
+
+    Yields:
+        `tuple`: the places of neighbouring sentences `(sentences,)`, and the parts of their samples, one for each
+        pass.
+    """
+    start = 0
+    while start < batch:
+        most = _require_positive("rows_per_pass", rows_per_pass(start) if callable(rows_per_pass) else rows_per_pass)
+        sentences = torch.arange(start, min(batch, start + max(1, most // num_samples)))
+        size = math.ceil(num_samples / math.ceil(num_samples / most))
+        yield sentences, [slice(first, min(first + size, num_samples)) for first in range(0, num_samples, size)]
+        start += len(sentences)
 
 
 def _require_positive(name: str, value: int) -> int:

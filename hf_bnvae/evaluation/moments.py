@@ -245,6 +245,16 @@ def corpus_figures(
     return CorpusSums().update(reconstruction_nll, kl, mean, logvar).figures(head)
 
 
+def evaluation_figures(head: PosteriorHead, latent_gain: torch.Tensor, **tensors: torch.Tensor) -> dict[str, float]:
+    """The figures of an evaluation during training: [`corpus_figures`], and the mean of the sentences' latent gain
+    `(sentences,)`, in which NaN stands for a sentence that had no other one in its batch. If none had, there is no
+    gain."""
+    figures = corpus_figures(**tensors, head=head)
+    if not latent_gain.isnan().all():
+        figures["latent_gain"] = latent_gain.double().nanmean().item()
+    return figures
+
+
 def training_figures(head: PosteriorHead, **tensors: torch.Tensor) -> dict[str, float]:
     """The figures of training batches for a log line: [`corpus_figures`] without `loss` and `elbo`, because a training
     logs its own loss."""

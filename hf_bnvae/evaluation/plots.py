@@ -32,6 +32,8 @@ PRIOR_SHARES = (0.5, 0.9, 0.99)
 LEAST_SPAN = 1.0
 # The largest span of the likelihoods in the picture of all settings, in nats.
 MOST_SPAN = 6.0
+# A curve of fewer points shows no course.
+FEW_POINTS = 5
 # More dots only hide one another.
 MAX_DOTS = 3000
 # With more dimensions their numbers would overlap.
@@ -347,7 +349,7 @@ def plot_training_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
             [
                 ("kl", "training", BLUE, "-"),
                 ("eval_kl", "evaluation", ORANGE, "o--"),
-                ("kl_floor", "floor", VERMILION, ":"),
+                ("kl_floor", "floor of a training batch", VERMILION, ":"),
             ],
         ),
         (
@@ -382,6 +384,9 @@ def plot_training_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
         lacking = max(0.05 * max(abs(least), abs(greatest)), 1e-3) - (greatest - least)
         if lacking > 0:
             axes.set_ylim(least - lacking / 2, greatest + lacking / 2)
+        if title == kl_title and math.isfinite(greatest):
+            # From 0 on, since near its floor a KL would seem to cross it by rounding.
+            axes.set_ylim(0, 1.1 * max(greatest, 0.05))
         _set_title(axes, title, fontsize=11)
         axes.set_xlabel("optimiser step")
         axes.set_ylabel(unit)
@@ -390,7 +395,9 @@ def plot_training_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
         axes.legend(fontsize=9)
     for axes in list(figure.axes)[len(drawn) :]:
         axes.set_axis_off()
-    figure.suptitle("Training")
+    points = max(len(steps) for *_, series in drawn for (steps, _), *_ in series)
+    few = "" if points >= FEW_POINTS else f", logged {points} time{'' if points == 1 else 's'} only"
+    figure.suptitle(f"Training{few}")
     return figure
 
 

@@ -2,17 +2,25 @@
 """The result of an evaluation: every figure with its unit and its estimator, as a dataclass, JSON and rows of a
 table."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ..utils.json_files import read_json, write_json
-from .diagnosis import diagnose
 from .information import is_near_log_n
 from .moments import ACTIVE_UNIT_VARIANCE
+from .text_scores import CHARACTERS, WORDS
+from .verdict import Verdict, judge
 
 NATS = "nats per sentence"
+
+# How the tokenizers of BLEU are called in a table.
+_TOKENIZERS = {WORDS: "tokens 13a", CHARACTERS: "in characters"}
+
+# What only a table knows, not the description of a figure.
+_WORDS_IN_BRACES = re.compile("{(near_least|near_most|first|below)}| of {share_kl}")
 
 # In JSON, beside the figures.
 _ABOUT = "about"
@@ -52,16 +60,46 @@ class EvaluationResult:
     num_sentences: int = _figure("sentences", "count", "of the corpus, N")
     reconstruction_nll: float = _figure("reconstruction", NATS, "-log p(x given z), one sample of z for each sentence")
     kl: float = _figure("KL", NATS, "of the posteriors from the prior, in closed form")
-    kl_floor: float = _figure("KL floor", NATS, "least mean KL of a training batch at these parameters")
+    kl_floor: float = _figure("KL floor", NATS, "least mean KL of a training batch at these parameters{below}")
     elbo: float = _figure("ELBO", NATS, "-(reconstruction + KL)")
+    frequency_nll: float | None = _figure(
+        "token frequencies", NATS, "-log p(x), each token predicted by how often it occurs in the others", default=None
+    )
+    latent_gain: float | None = _figure(
+        "latent gain",
+        NATS,
+        "likelihood lost with another sentence's latent, {information_num_sentences} sentences",
+        error="latent_gain_error",
+        default=None,
+    )
+    latent_gain_error: float | None = _figure(
+        "", NATS, "standard error of latent_gain over its sentences", default=None
+    )
+    decoder_information: float | None = _figure(
+        "decoder information",
+        NATS,
+        "what the decoder uses of a KL of {share_kl}: E[log p(x given z)] - log p(x), sentences of the IW-NLL",
+        error="decoder_information_error",
+        default=None,
+    )
+    decoder_information_error: float | None = _figure(
+        "", NATS, "standard error of decoder_information over its draws", default=None
+    )
     iw_nll: float = _figure(
         "IW-NLL",
         NATS,
-        "-log p(x), {iw_nll_num_samples} importance samples, first {iw_nll_num_sentences} sentences",
+        "-log p(x), {iw_nll_num_samples} draws of {draws}, {first}{iw_nll_num_sentences} sentences",
         error="iw_nll_error",
     )
+    iw_negative_elbo: float | None = _figure(
+        "-ELBO", NATS, "of the IW-NLL's sentences, from its draws of the posterior", default=None
+    )
+    iw_kl: float | None = _figure("", NATS, "KL of the sentences of iw_nll", default=None)
+    iw_nll_draws: str | None = _figure(
+        "", "text", "of which distributions the draws of iw_nll are; of the posterior if it is null", default=None
+    )
     iw_nll_error: float | None = _figure("", NATS, "standard error of iw_nll over its sentences", default=None)
-    iw_nll_num_sentences: int = _figure("", "count", "sentences of iw_nll and of the perplexities, from the first on")
+    iw_nll_num_sentences: int = _figure("", "count", "sentences of iw_nll and of the perplexities")
     iw_nll_num_samples: int = _figure("", "count", "importance samples for each of those sentences")
     token_perplexity: float | None = _figure(
         "perplexity", "per token", "exp(IW-NLL / {iw_nll_num_tokens} scored tokens), EOS scored", default=None
@@ -76,16 +114,26 @@ class EvaluationResult:
     mutual_information: float = _figure(
         "mutual information",
         NATS,
-        "aggregated posterior, first {information_num_sentences} sentences, log N = {log_num_sentences:.2f}{near}",
+        "aggregated posterior, {first}{information_num_sentences} sentences, "
+        "log N = {log_num_sentences:.2f}{near_least}",
         error="mutual_information_error",
     )
     mutual_information_error: float = _figure("", NATS, "Monte-Carlo standard error of mutual_information")
     marginal_kl: float = _figure(
-        "marginal KL", NATS, "of the aggregated posterior from the prior, same sentences", error="marginal_kl_error"
+        "marginal KL",
+        NATS,
+        "of the aggregated posterior from the prior, same sentences{near_most}",
+        error="marginal_kl_error",
     )
     marginal_kl_error: float | None = _figure("", NATS, "Monte-Carlo standard error of marginal_kl", default=None)
     information_num_sentences: int | None = _figure(
-        "", "count", "sentences of mutual_information and marginal_kl, from the first on", default=None
+        "", "count", "sentences of mutual_information, marginal_kl and latent_gain", default=None
+    )
+    are_sentences_spread: bool | None = _figure(
+        "",
+        "yes or no",
+        "whether the sentences of a sample are spread over the data; the first ones if null",
+        default=None,
     )
     log_num_sentences: float = _figure(
         "", "nats", "log of information_num_sentences, which the estimate cannot exceed"
@@ -101,10 +149,24 @@ class EvaluationResult:
         "E[sigma²] over promised", "ratio", "1 where evaluation sees what training saw", digits=3, default=None
     )
     reconstruction_bleu: float | None = _figure(
-        "reconstruction BLEU", "0 to 100", "greedy, from the posteriors' means, all sentences", digits=1, default=None
+        "reconstruction BLEU",
+        "0 to 100",
+        "greedy, from the posteriors' means, all sentences, {tokenizer}",
+        digits=1,
+        default=None,
+    )
+    reconstruction_chrf: float | None = _figure(
+        "reconstruction chrF", "0 to 100", "of the same reconstructions, n-grams of characters", digits=1, default=None
+    )
+    text_tokenizer: str | None = _figure(
+        "", "text", "sacreBLEU's tokenizer of reconstruction_bleu and self_bleu; 13a if it is null", default=None
     )
     self_bleu: float | None = _figure(
-        "self-BLEU", "0 to 100", "{self_bleu_num_samples} greedy samples of the prior", digits=1, default=None
+        "self-BLEU",
+        "0 to 100",
+        "{self_bleu_num_samples} greedy samples of the prior, {tokenizer}",
+        digits=1,
+        default=None,
     )
     self_bleu_num_samples: int | None = _figure("", "count", "samples of the prior of self_bleu", default=None)
 
@@ -114,16 +176,16 @@ class EvaluationResult:
         return is_near_log_n(self.mutual_information, self.log_num_sentences)
 
     @property
-    def diagnosis(self) -> str | None:
-        """What is wrong with the latent space; `None` if it is alive."""
-        return diagnose(self._measured())
+    def verdict(self) -> Verdict:
+        """Whether the latent space is alive, and if not, why."""
+        return judge(asdict(self))
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """The rows of a table: name, value with standard error, unit, estimator. A figure that was not measured has
         the value "-"."""
         return figure_rows(asdict(self))
 
-    def to_metrics(self, prefix: str = "eval") -> dict[str, float]:
+    def to_metrics(self, prefix: str = "eval") -> dict[str, Any]:
         """The figures with the names that `Trainer` would give them, `eval_kl` and so on, without those that are
         `None`."""
         return {f"{prefix}_{name}": value for name, value in self._measured().items()}
@@ -179,7 +241,18 @@ def figure_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """
     information, most = figures.get("mutual_information"), figures.get("log_num_sentences")
     is_bound = information is not None and most is not None and is_near_log_n(information, most)
-    values = {"near": " (a lower bound: within 1 nat of it)" if is_bound else "", **figures}
+    kl, floor = figures.get("kl"), figures.get("kl_floor")
+    is_below = kl is not None and floor is not None and round(kl, 2) < round(floor, 2)
+    values = {
+        "near_least": " (a lower bound: within 1 nat of it)" if is_bound else "",
+        "near_most": " (an upper bound, since the mutual information is a lower one)" if is_bound else "",
+        "below": "; the moments of these texts are their own, so their KL lies below" if is_below else "",
+        "share_kl": _number(kl if figures.get("iw_kl") is None else figures["iw_kl"], 2),
+        "first": "" if figures.get("are_sentences_spread") else "first ",
+        "draws": figures.get("iw_nll_draws") or "the posterior",
+        "tokenizer": _TOKENIZERS.get(figures.get("text_tokenizer") or WORDS),
+        **figures,
+    }
     if values.get("information_num_sentences") is None:
         # Results of an earlier version do not have it.
         values["information_num_sentences"] = values.get("num_sentences")
@@ -204,4 +277,4 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _about(figure: Field) -> str:
-    return f"{figure.metadata['unit']}; {figure.metadata['estimator'].replace('{near}', '')}"
+    return f"{figure.metadata['unit']}; {_WORDS_IN_BRACES.sub('', figure.metadata['estimator'])}"

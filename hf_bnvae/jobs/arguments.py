@@ -127,6 +127,7 @@ class DataArguments:
         default=10,
         metadata={"help": "Percentage of the training texts that is held out if there is no validation set."},
     )
+    drop_duplicates: bool = field(default=False, metadata={"help": "Keep only the first of equal texts."})
     max_train_samples: int | None = field(
         default=None, metadata={"help": "Train on this number of texts, the first ones."}
     )

@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset
 from transformers.utils import logging
 
-from ..data.corpora import LABEL, TEXT, corpus_hash, first_texts, load_text_set, load_texts
+from ..data.corpora import LABEL, TEXT, corpus_hash, first_texts, load_text_set, load_texts, notes_on_copies
 from ..evaluation.encoding import EncodedTexts, encode_corpus
 from ..model.modeling_bnvae import BNVAEModel
 from ..reporting.evaluate_and_report import (
@@ -146,6 +146,9 @@ class EvaluationJob:
         else:
             dataset, source = held_out_texts(args.model_name_or_path)
         dataset = first_texts(dataset, args.max_eval_samples, "evaluation")
+        for note in notes_on_copies({"evaluation": dataset}):
+            logger.warning(note)
+            self.notes.append(note)
         if len(dataset) < 2:
             raise ValueError(f"An evaluation needs at least two texts, and {source.name} has {len(dataset)}.")
         return dataset, source
@@ -283,12 +286,14 @@ def held_out_texts(model_path: str) -> tuple[Dataset, TextSource]:
     texts = load_texts(
         **{name: settings.get(name) for name in names},
         validation_split_percentage=settings["validation_split_percentage"],
+        drop_duplicates=settings.get("drop_duplicates", False),
         seed=settings["seed"],
     )["validation"]
     texts = first_texts(texts, settings["max_eval_samples"], "held-out")
     if corpus_hash(texts) != settings["corpus_validation_sha256"]:
         raise ValueError(
-            f"The texts that the run in {model_path} held out are no longer what they were: the data have changed. "
+            f"The texts that the run in {model_path} held out are no longer what they were: the data have changed, "
+            "or an older version held texts out of which others are copies. "
             "Give --file or --dataset_name."
         )
     return texts, TextSource.held_out_by_run(settings)

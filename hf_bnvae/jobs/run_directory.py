@@ -95,7 +95,9 @@ class RunDirectory:
 
     def differences(self) -> list[str]:
         """The settings in which the recorded run differs from this run, as "name: recorded value, not new value"."""
-        recorded = self._recorded().get("settings", {})
+        # An option that did not exist when the run was recorded was off.
+        recorded = {name: False for name, value in self.settings.items() if value is False}
+        recorded |= self._recorded().get("settings", {})
         names = sorted({*recorded, *self.settings})
         return [
             f"{name}: {recorded.get(name)!r}, not {self.settings.get(name)!r}"

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModel, AutoProcessor, PretrainedConfig, set_seed
 from transformers.utils import logging
 
-from ..data.corpora import TEXT, corpus_hash, first_texts, load_texts, tokenize_texts
+from ..data.corpora import TEXT, corpus_hash, first_texts, load_texts, notes_on_copies, tokenize_texts
 from ..hub.push import prepare_repository, push_folder, render_pushed
 from ..hub.target import HubError, HubTarget
 from ..model.configuration_bnvae import BNVAEConfig
@@ -154,6 +154,7 @@ class TrainingJob:
             validation_file=self.data_args.validation_file,
             text_column=self.data_args.text_column,
             validation_split_percentage=self.data_args.validation_split_percentage,
+            drop_duplicates=self.data_args.drop_duplicates,
             seed=self.training_args.seed,
         )
         return DatasetDict(
@@ -285,6 +286,7 @@ class StartedRun:
             seed=args.seed,
             show_progress=not args.disable_tqdm,
             training={"num_texts": len(self.train_dataset), "sha256": settings[_HASHES["train"]]},
+            notes=notes_on_copies(self.texts),
         )
         print(f"\n{report.markdown}")
         report.save(job.path)

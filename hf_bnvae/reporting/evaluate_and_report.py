@@ -23,6 +23,7 @@ from .evaluation_report import PICTURES, render_report
 from .pictures import draw_pictures, kl_and_floor, save_picture
 from .provenance import TextSource, hardware, library_versions
 from .report import make_examples
+from .report_files import REPORT_VERSION
 
 logger = logging.get_logger(__name__)
 
@@ -139,6 +140,7 @@ def evaluate_and_report(
     kl, floor = kl_and_floor(model, encoded)
     report: dict[str, Any] = {
         "kind": kind,
+        "version": REPORT_VERSION,
         "model": {
             "name_or_path": name_or_path,
             "commit": getattr(model.config, "_commit_hash", None),
@@ -156,8 +158,9 @@ def evaluate_and_report(
         **({} if training is None else {"training": dict(training)}),
         **({} if probe is None else {"probe": probe(encoded)}),
         "figures": {name: value if _is_json(value) else None for name, value in asdict(result).items()},
-        "diagnosis": result.diagnosis,
-        "kl_per_dimension": kl,
+        "verdict": result.verdict.name,
+        "verdict_text": str(result.verdict),
+        "kl_per_dimension": [value if _is_json(value) else None for value in kl],
         "kl_floor_per_dimension": floor,
     }
     report["compared_with"] = [_rate_and_distortion(other, report) for other in compared_with or ()]
@@ -165,7 +168,10 @@ def evaluate_and_report(
     examples = make_examples(model, evaluated.texts[:shown], encoded.mean[:shown], num_examples, seed=seed)
     log_history, log_notes = read_log_history(name_or_path)
     points = [] if compared_with is None else [_rate_and_distortion(report, report), *report["compared_with"]]
-    pictures, picture_notes = draw_pictures(model, encoded, log_history, [_point(p) for p in points], seed)
+    drawn = [point for point in map(_point, points) if None not in point]
+    pictures, picture_notes = draw_pictures(model, encoded, log_history, drawn, seed)
+    if len(drawn) < len(points):
+        picture_notes.append("Models whose figures are no numbers are not in the picture of rates and distortions.")
     for note in (*log_notes, *picture_notes):
         logger.warning(note)
     report |= {

@@ -43,7 +43,7 @@ def render_report(report: Mapping[str, Any]) -> str:
         report (mapping): What `report.json` holds.
     """
     lines = [f"# Evaluation of {report['model']['name_or_path']}", "", *(f"> {note}\n" for note in report["notes"])]
-    lines += ["## Figures", "", figures_and_verdict(report["figures"], report["diagnosis"]), ""]
+    lines += ["## Figures", "", figures_and_verdict(report["figures"], report["verdict_text"]), ""]
     pictures = [name for name in report["files"] if name in PICTURES]
     if pictures:
         lines += ["## Pictures", ""]

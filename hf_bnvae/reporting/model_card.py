@@ -14,9 +14,9 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from transformers import CONFIG_NAME
 from transformers.utils import logging
 
-from ..evaluation.diagnosis import diagnose
 from ..evaluation.information import is_near_log_n
 from ..evaluation.result import EvaluationResult, figure_rows
+from ..evaluation.verdict import judge
 from ..model.configuration_bnvae import BNVAEConfig
 from ..utils.file_names import REPORT_JSON, RUN_FILE
 from ..utils.json_files import read_json, write_json
@@ -26,7 +26,7 @@ from .evaluation_report import PICTURES, probe_table
 from .markdown import fenced, inline, markdown_table
 from .provenance import TextSource, is_hub_name, training_texts
 from .report import Examples, loading_lines, render_examples
-from .report_files import TRAINING, is_report
+from .report_files import TRAINING, is_report, read_report
 from .settings import Role, names_with_role
 
 logger = logging.get_logger(__name__)
@@ -37,6 +37,8 @@ CARD_JSON = "model_card.json"
 TAGS = ("bnvae", "vae", "text-vae", "latent-space", "posterior-collapse")
 # The nearest of the Hub's tasks: from a text to its place in the latent space.
 PIPELINE_TAG = "feature-extraction"
+
+_WARNING = "Do not rely on this model's latents."
 
 # The last line of a card. It tells whether somebody has changed the card since it was written.
 _SEAL = re.compile(r"\n<!-- hf_bnvae wrote this card: ([0-9a-f]{64}) -->\n?$")
@@ -75,6 +77,7 @@ class BNVAEModelCard:
         hashes (`dict`): SHA-256 of training and held-out texts.
         license, language (`str`, *optional*): License and language, spelt as on the Hub.
         figures (`dict`): Figures of an evaluation, by the names of the fields of [`~evaluation.EvaluationResult`].
+        verdict, verdict_text (`str`, *optional*): The evaluation's verdict: its name, and in words.
         evaluated_on (`str`): The texts of the evaluation, in words.
         probe (`dict`, *optional*): What a linear classifier read from the latents, as in an evaluation's report.
         examples (`dict`, *optional*): Texts that the model makes, as fields of [`~report.Examples`]. There are no
@@ -102,6 +105,8 @@ class BNVAEModelCard:
     license: str | None = None
     language: str | None = None
     figures: dict[str, Any] = field(default_factory=dict)
+    verdict: str | None = None
+    verdict_text: str | None = None
     evaluated_on: str = "held-out texts"
     probe: dict[str, Any] | None = None
     examples: dict[str, Any] | None = None
@@ -151,7 +156,7 @@ class BNVAEModelCard:
         if run:
             card = replace(card, **_from_run(run))
         if is_report(path / REPORT_JSON, TRAINING):
-            report = read_json(path / REPORT_JSON)
+            report = read_report(str(path))
             card = replace(card.with_evaluation(report), **_from_training_report(report))
         known.setdefault("pictures", [picture for picture in PICTURES if (path / picture).is_file()])
         return replace(card, **known)
@@ -181,7 +186,7 @@ class BNVAEModelCard:
                 f"`{PROGRAM} evaluate --model {folder} --update_card` adds new ones."
             )
         said = {name: getattr(old, name) for name in ("license", "language", "tags")}
-        return replace(card, **said, figures={}, examples=None, pictures=[])
+        return replace(card, **said, figures={}, verdict=None, verdict_text=None, examples=None, pictures=[])
 
     def with_evaluation(self, report: Mapping[str, Any]) -> "BNVAEModelCard":
         """The same card with the figures of a report.
@@ -195,6 +200,8 @@ class BNVAEModelCard:
         return replace(
             self,
             figures={name: value for name, value in report["figures"].items() if value is not None},
+            verdict=report["verdict"],
+            verdict_text=report["verdict_text"],
             evaluated_on=f"{data['public_source']}, {data['num_texts']} texts",
             hashes={**self.hashes, "corpus_validation_sha256": data["sha256"]},
             # Without the description, which names files.
@@ -224,9 +231,17 @@ class BNVAEModelCard:
     # -- the card ----------------------------------------------------------------------------------------------------
 
     @property
-    def diagnosis(self) -> str | None:
-        """What is wrong with the latent space; `None` if it is alive, or if nothing was measured."""
-        return diagnose(self.figures) if "kl" in self.figures and "kl_floor" in self.figures else None
+    def is_alive(self) -> bool | None:
+        """Whether the latent space is healthy; `None` if nothing was measured."""
+        name, _ = self._judged()
+        return None if name is None else name == "alive"
+
+    def _judged(self) -> tuple[str | None, str | None]:
+        """The verdict and its words. Figures of an older version came without them."""
+        if self.verdict is None and "kl" in self.figures and "kl_floor" in self.figures:
+            verdict = judge(self.figures)
+            return verdict.name, str(verdict)
+        return self.verdict, self.verdict_text
 
     def render(self) -> str:
         """The card, in Markdown with the metadata that the Hub reads."""
@@ -291,12 +306,15 @@ class BNVAEModelCard:
 
     def _verdict(self) -> str:
         figures = self.figures
-        if "kl" not in figures:
+        name, text = self._judged()
+        if name is None or text is None:
             return (
                 "> **Nobody knows whether this latent space is alive:** no evaluation came with the model. "
                 f"`{PROGRAM} evaluate --model FOLDER --update_card` adds one."
             )
-        facts = [f"KL {figures['kl']:.2f} nats per sentence (floor {figures['kl_floor']:.2f})"]
+        facts = []
+        if "kl" in figures:
+            facts.append(f"KL {figures['kl']:.2f} nats per sentence (floor {figures['kl_floor']:.2f})")
         if "mutual_information" in figures:
             facts.append(
                 f"of which {figures['mutual_information']:.2f} are information about the text (mutual information; "
@@ -306,9 +324,9 @@ class BNVAEModelCard:
             facts.append(f"{figures['active_units']} of {self.config['latent_size']} units active")
         if "aggregate_second_moment" in figures:
             facts.append(f"E[mu² + sigma²] = {figures['aggregate_second_moment']:.3f} (the prior's is 1)")
-        if self.diagnosis is None:
-            return f"> **The latent space is alive.** {', '.join(facts)}."
-        return f"> **Do not rely on this model's latents.** {self.diagnosis}\n>\n> Measured: {', '.join(facts)}."
+        first, _, rest = text.partition(". ")
+        words = f"**{first}.** {rest}" if name == "alive" else f"**{_WARNING}** {text}"
+        return f"> {words}\n>\n> Measured: {', '.join(facts) or 'no number'}."
 
     def _description(self) -> str:
         config = self.config

@@ -47,6 +47,8 @@ def draw_pictures(
         from ..evaluation import plots
     except ImportError as error:
         return {}, [f"There are no pictures. {error}"]
+    if not (encoded.mean.isfinite().all() and encoded.logvar.isfinite().all()):
+        return {}, ["There are no pictures: some of the posteriors' means and variances are no numbers."]
     kl, floor = kl_and_floor(model, encoded)
     label = FLOOR_LABELS.get(model.config.posterior, "floor of a training batch")
     pictures = {

@@ -11,9 +11,6 @@ from ..evaluation.result import EvaluationResult, figure_rows
 from ..model.modeling_bnvae import BNVAEModel
 from .markdown import markdown_table
 
-# The verdict on a latent space in which nothing is wrong.
-ALIVE = "The latent space is alive."
-
 
 @dataclass(frozen=True)
 class Examples:
@@ -40,34 +37,35 @@ def make_examples(
     Args:
         model ([`BNVAEModel`]): The model, in evaluation mode, with its processor attached.
         texts (`Sequence[str]`): At least two texts.
-        means (`torch.Tensor` of shape `(texts, latent_size)`): The means of their posteriors.
+        means (`torch.Tensor` of shape `(texts, latent_size)`): The means of their posteriors. If some are no numbers,
+            there are samples only.
         num_samples (`int`, *optional*, defaults to 5): The number of draws of the prior.
         seed (`int`, *optional*, defaults to 0): Seed of the draws.
     """
     greedy = {"show_progress": False, "do_sample": False}
-    return Examples(
-        reconstructions=list(zip(texts, model.reconstruct(means, **greedy), strict=True)),
-        samples=model.sample(num_samples, seed=seed, **greedy),
-        interpolation=model.interpolate(means[0], means[1], steps=9, **greedy),
-    )
+    samples = model.sample(num_samples, seed=seed, **greedy)
+    if not means.isfinite().all():
+        return Examples([], samples, [])
+    reconstructions = list(zip(texts, model.reconstruct(means, **greedy), strict=True))
+    return Examples(reconstructions, samples, model.interpolate(means[0], means[1], steps=9, **greedy))
 
 
 def render_figures(result: EvaluationResult) -> str:
     """The figures of an evaluation as a table in Markdown, which can be read in a terminal too: each figure with its
     unit and its estimator. The verdict stands below."""
-    return figures_and_verdict(asdict(result), result.diagnosis)
+    return figures_and_verdict(asdict(result), str(result.verdict))
 
 
-def figures_and_verdict(figures: Mapping[str, Any], diagnosis: str | None) -> str:
+def figures_and_verdict(figures: Mapping[str, Any], verdict: str) -> str:
     """
     The same, from what a `report.json` holds.
 
     Args:
         figures (mapping): Values by the names of [`EvaluationResult`]'s fields.
-        diagnosis (`str`, *optional*): What is wrong with the latent space; `None` if it is alive.
+        verdict (`str`): The verdict in words.
     """
     lines = markdown_table(("figure", "value", "unit", "estimator"), figure_rows(figures))
-    return "\n".join([*lines, "", diagnosis or ALIVE])
+    return "\n".join([*lines, "", verdict])
 
 
 def render_examples(examples: Examples) -> str:

@@ -4,11 +4,16 @@
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.verdict import judge
 from ..utils.file_names import REPORT_JSON
 from ..utils.json_files import read_json
 
 # What a `report.json` calls itself: only the folder of an evaluation may be replaced by another evaluation.
 EVALUATION, TRAINING = "hf_bnvae evaluation", "hf_bnvae training"
+
+# Version 2 has `verdict` and `verdict_text`. Version 1, which does not name its version, has figures of the encoder
+# only.
+REPORT_VERSION = 2
 
 
 def is_report(file: str | Path, *kinds: str) -> bool:
@@ -21,7 +26,7 @@ def is_report(file: str | Path, *kinds: str) -> bool:
 
 def read_report(path: str) -> dict[str, Any]:
     """
-    The report of an evaluation or of a training run.
+    The report of an evaluation or of a training run. A report of an older version gets its verdict from its figures.
 
     Args:
         path (`str`): Its folder or its `report.json`.
@@ -36,4 +41,8 @@ def read_report(path: str) -> dict[str, Any]:
             f"{path} is no evaluation: it must be a {REPORT_JSON} that a script of this project wrote, or a folder "
             "with one."
         )
-    return read_json(file)
+    report = read_json(file)
+    if "verdict" not in report:
+        verdict = judge(report["figures"])
+        report |= {"verdict": verdict.name, "verdict_text": str(verdict)}
+    return report

@@ -28,8 +28,9 @@ from transformers.trainer_utils import (
 from transformers.utils import logging
 
 from ..data.collator import BNVAEDataCollator
-from ..evaluation.diagnosis import diagnose, diagnose_training
-from ..evaluation.moments import PER_SENTENCE, corpus_figures, training_figures
+from ..evaluation.decoder_use import batch_latent_gain
+from ..evaluation.moments import PER_SENTENCE, evaluation_figures, training_figures
+from ..evaluation.verdict import Verdict, judge, judge_training
 from ..hub.push import BackgroundPushes, Pushed, prepare_repository, push_folder
 from ..hub.target import HubTarget
 from ..model.modeling_bnvae import has_adapters
@@ -44,6 +45,7 @@ from .adapters import require_trainable_adapters
 from .calibration import recalibrate_posterior
 from .optimization import decayed_parameter_names, hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
 from .sampling import join_batches, posterior_noise, statistics_batches, training_sampler
+from .short_runs import ShortRunCallback
 from .training_args import BNVAETrainingArguments, require_safe_strategy
 
 logger = logging.get_logger(__name__)
@@ -64,7 +66,7 @@ class BNVAETrainer(Trainer):
     - reconstruction, KL, floor, beta and moments in the logs,
     - evaluation over the whole corpus, with running statistics refreshed from training batches,
     - exact recalibration of the running statistics at the end,
-    - one warning when the latent space is dead or dying,
+    - a warning when the latent space is not healthy, once for each verdict,
     - a stop at the first loss that is not finite.
 
     Args:
@@ -118,6 +120,7 @@ class BNVAETrainer(Trainer):
             processing_class=processing_class,
             **kwargs,
         )
+        self.add_callback(ShortRunCallback)
         if self.head.uses_batch:
             self._require_random_batches()
         if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1:
@@ -139,7 +142,7 @@ class BNVAETrainer(Trainer):
         self._last_figures: dict[str, float] = {}
         # Values of an evaluation, on the CPU.
         self._evaluated: list[dict[str, torch.Tensor]] = []
-        self._has_warned = False
+        self._warned: set[str] = set()  # names of verdicts
         # The step at which the running statistics were refreshed; `None` when the weights have changed since.
         self._statistics_step: int | None = None
 
@@ -217,8 +220,8 @@ class BNVAETrainer(Trainer):
         # All processes begin with the same seed and model, but their dropout should differ.
         set_seed(self.args.seed, device_specific=self.args.world_size > 1)
         output = super().train(*args, **kwargs)
-        # Without an evaluation, the last training batches tell whether the latent space is dead.
-        self._warn_once(diagnose_training(self._last_figures))
+        # Without an evaluation, the last training batches tell whether the latent space has collapsed.
+        self._warn_of(judge_training(self._last_figures))
         self.recalibrate(None if has_length(self.train_dataset) else self.args.num_statistics_batches)
         return output
 
@@ -311,6 +314,8 @@ class BNVAETrainer(Trainer):
         if not model.training:
             outputs = model(**inputs)
             values = {name: getattr(outputs, name).detach() for name in PER_SENTENCE}
+            others = {name: value for name, value in inputs.items() if name.startswith("decoder_")}
+            values["latent_gain"] = batch_latent_gain(model, outputs, inputs["labels"], **others)
             gathered = self.accelerator.gather_for_metrics(values)
             self._evaluated.append({name: value.cpu() for name, value in gathered.items()})
             return (outputs.loss, outputs) if return_outputs else outputs.loss
@@ -370,7 +375,8 @@ class BNVAETrainer(Trainer):
     # -- evaluation --------------------------------------------------------------------------------------------------
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As `Trainer.evaluate`, with figures of the whole corpus (see [`~evaluation.corpus_figures`]).
+        """As `Trainer.evaluate`, with figures of the whole corpus (see [`~evaluation.corpus_figures`])
+        and the latent gain, for which the sentences of a batch exchange their latents.
 
         First it refreshes the running statistics from `num_statistics_batches` training batches, with dropout as in
         training, unless this was done at the same step. Noise is drawn from `args.seed`, and the random state is
@@ -400,18 +406,18 @@ class BNVAETrainer(Trainer):
         if not self._evaluated:
             return output  # a prediction without labels
         # `Trainer` reports a mean of batch means, in which a short last batch has the weight of a full one.
-        tensors = {name: torch.cat([entry[name] for entry in self._evaluated]) for name in PER_SENTENCE}
+        tensors = {name: torch.cat([entry[name] for entry in self._evaluated]) for name in self._evaluated[0]}
         self._evaluated.clear()
-        figures = corpus_figures(**tensors, head=self.head)
+        figures = evaluation_figures(**tensors, head=self.head)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in figures.items()})
-        self._warn_once(diagnose(figures))
+        self._warn_of(judge(figures))
         return output
 
-    def _warn_once(self, message: str | None) -> None:
-        if message is not None and not self._has_warned:
-            self._has_warned = True
+    def _warn_of(self, verdict: Verdict) -> None:
+        if not verdict.is_alive and verdict.name not in self._warned:
+            self._warned.add(verdict.name)
             if self.is_world_process_zero():
-                logger.warning(message)
+                logger.warning(str(verdict))
 
     # -- saving ------------------------------------------------------------------------------------------------------
 

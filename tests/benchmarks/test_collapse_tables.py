@@ -17,6 +17,7 @@ from hf_bnvae.benchmarks.tables.collapse import (
 from hf_bnvae.evaluation.plots import plot_remedies
 
 FIGURES = ("kl", "marginal_kl", "reconstruction_nll", "active_units", "reconstruction_bleu")
+FIGURES += ("decoder_information", "latent_gain")
 
 
 def entry(name, nlls, information):
@@ -42,6 +43,17 @@ def test_tables_show_means_and_deviations_over_seeds():
 def test_the_table_of_grids_says_what_was_chosen_and_what_is_missing():
     grids = render_grids([entry("bn", [50.0], [4.0]), entry("a", [52.0], [3.0]), entry("b", [40.0], [3.0])])
     assert grids.count("failed") == 2 and grids.count("not yet") == 1 and grids.count("chosen") == 3
+
+
+def test_a_figure_that_older_runs_lack_is_a_dash_and_has_no_column_if_all_lack_it():
+    old, new = entry("a", [52.0, 53.0], [3.0, 3.0]), entry("b", [52.0], [3.0])
+    for run in old["runs"]:
+        run["figures"] = {name: value for name, value in run["figures"].items() if name != "latent_gain"}
+    header, _, row, _ = (
+        [cell.strip() for cell in line.split("|")] for line in render_remedies([old, new]).splitlines()
+    )
+    assert row[header.index("latent gain")] == "-" and row[header.index("decoder information")] == "1.00 ± 0.00"
+    assert "latent gain" not in render_remedies([old])
 
 
 def test_verdicts_name_the_remedies_that_are_beaten():
@@ -170,9 +182,11 @@ def test_a_page_gets_the_tables_of_its_setting(results, render):
 def test_choices_are_shown_where_more_than_one_value_was_run(results):
     choices = render_choices(results["choices"])
     assert choices in render_benchmark(results) and "pooling" not in render_summary(results)
-    assert choices.splitlines()[2:] == [
-        "| bn | pooling | cls   | 1     | 51.00  | 3.00 | 1.00        | 1.00 | 1.00           | 1      | 1.0  |",
-        "| bn | pooling | none  | 1     | 50.00  | 3.00 | 1.00        | 1.00 | 1.00           | 1      | 1.0  |",
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in choices.splitlines()[2:]]
+    others = ["1.00", "1.00", "1.00", "1.00", "1.00", "1", "1.0"]
+    assert cells == [
+        ["bn", "pooling", "cls", "1", "51.00", "3.00", *others],
+        ["bn", "pooling", "none", "1", "50.00", "3.00", *others],
     ]
     (choice,) = results["choices"]
     unvaried = [{**choice, "points": [choice["points"][0], {"value": "mean", "runs": []}]}]

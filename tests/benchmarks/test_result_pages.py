@@ -65,7 +65,7 @@ def test_cards_are_what_their_runs_give(folder):
 
 
 def test_there_are_cards_of_a_healthy_and_of_a_collapsed_model():
-    verdicts = {BNVAEModelCard.from_json_file(folder / CARD_JSON).diagnosis is None for folder in CARDS}
+    verdicts = {BNVAEModelCard.from_json_file(folder / CARD_JSON).is_alive for folder in CARDS}
     assert verdicts == {True, False}
 
 

@@ -62,6 +62,63 @@ def test_empty_texts_are_dropped_counted_and_said(tmp_path, caplog):
     assert "Dropped 3 of 23 entries of the train set" in caplog.text
 
 
+# --- duplicates ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repeated(tmp_path):
+    """A file of 20 texts, of which the first is there 20 times and the others 10 times."""
+    file = tmp_path / "repeated.txt"
+    file.write_text("\n".join([*(LINES * 10), *([LINES[0]] * 10)]) + "\n")
+    return str(file)
+
+
+def test_no_held_out_text_is_among_the_training_texts(repeated, caplog):
+    texts = load_texts(train_file=repeated, validation_split_percentage=25)
+    train, held_out = list(texts["train"]["text"]), list(texts["validation"]["text"])
+    assert not set(train) & set(held_out) and len(set(held_out)) == 5
+    assert len(set(held_out[:20])) > 2  # copies are no neighbours
+    # The copies stay with their text.
+    assert sorted(train + held_out) == sorted([*(LINES * 10), *([LINES[0]] * 10)])
+    assert f"{len(train) - 15} of {len(train)} train texts are exact copies of others." in caplog.text
+    assert f"{len(held_out) - 5} of {len(held_out)} validation texts are exact copies of others." in caplog.text
+
+
+def test_copies_can_be_dropped(repeated, caplog):
+    texts = load_texts(train_file=repeated, drop_duplicates=True)
+    assert sorted([*texts["train"]["text"], *texts["validation"]["text"]]) == sorted(LINES)
+    assert "Dropped 190 of 210 texts: exact copies of others." in caplog.text and "train texts are" not in caplog.text
+
+
+def test_distinct_texts_are_split_as_a_data_set_splits_them(files, caplog):
+    halves = Dataset.from_dict({"text": LINES}).train_test_split(test_size=2, seed=42)
+    texts = load_texts(train_file=str(files / "a.txt"))
+    assert list(texts["train"]["text"]) == list(halves["train"]["text"])
+    assert list(texts["validation"]["text"]) == list(halves["test"]["text"])
+    assert "copies" not in caplog.text
+
+
+def test_too_few_distinct_texts_are_refused(tmp_path):
+    file = tmp_path / "three.txt"
+    file.write_text("\n".join(LINES[:3] * 10))
+    with pytest.raises(ValueError, match="3 distinct texts are too few: 2 are held out"):
+        load_texts(train_file=str(file))
+
+
+def test_a_validation_file_that_shares_texts_is_told(files, caplog):
+    (files / "held.txt").write_text("\n".join([*LINES[:3], LINES[0], "A new sentence ."]) + "\n")
+    texts = load_texts(train_file=str(files / "a.txt"), validation_file=str(files / "held.txt"))
+    assert len(texts["validation"]) == 5
+    assert "4 of 5 validation texts are among the training texts too" in caplog.text
+    caplog.clear()
+    (files / "new.txt").write_text("A new sentence .\nAnother one .\n")
+    load_texts(train_file=str(files / "a.txt"), validation_file=str(files / "new.txt"))
+    assert "among the training texts" not in caplog.text
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
 def test_missing_values_are_dropped(tmp_path):
     file = tmp_path / "gaps.jsonl"
     rows = [{"text": line if i % 4 else None} for i, line in enumerate(LINES)]

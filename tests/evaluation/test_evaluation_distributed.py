@@ -10,7 +10,7 @@ from hf_bnvae.evaluation import evaluate_model
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = {"num_importance_samples": 3, "max_importance_sentences": 25, "num_self_bleu_samples": 20}
+SETTINGS = {"num_importance_samples": 10, "max_importance_sentences": 25, "num_self_bleu_samples": 20}
 SETTINGS |= {"max_information_sentences": 45, "show_progress": False}
 
 
@@ -22,11 +22,16 @@ def processes(trained_folder, tmp_path_factory) -> list[dict]:
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
+def numbers(figures: dict) -> dict:
+    """The figures, without those that are words."""
+    return {name: value for name, value in figures.items() if not isinstance(value, str)}
+
+
 @pytest.mark.parametrize("data", ["texts", "stream", "tokenized", "loader", "one batch"])
 def test_processes_give_what_one_gives(trained_model, processor, texts, processes, data):
-    alone = asdict(evaluate_model(trained_model, texts[:60], processor, **SETTINGS))
+    alone = numbers(asdict(evaluate_model(trained_model, texts[:60], processor, **SETTINGS)))
     assert processes[0]["found"][data] == processes[1]["found"][data]  # to the last digit
-    assert processes[0]["found"][data] == pytest.approx(alone, rel=1e-9)
+    assert numbers(processes[0]["found"][data]) == pytest.approx(alone, rel=1e-9)
     # The control: the share of one process alone gives another KL.
     half = asdict(evaluate_model(trained_model, texts[:30], processor, **SETTINGS))
     assert half["kl"] != pytest.approx(alone["kl"], rel=1e-4)

@@ -16,13 +16,22 @@ from transformers.utils import logging
 
 from hf_bnvae import BNVAEConfig, BNVAEDataCollator, BNVAEModel, recalibrate_posterior
 from hf_bnvae.data.corpora import tokenize_texts
-from hf_bnvae.evaluation import EvaluationResult, evaluate_model, importance, reconstruction_bleu, self_bleu
+from hf_bnvae.evaluation import (
+    EvaluationResult,
+    evaluate_model,
+    importance,
+    mutual_information,
+    reconstruction_bleu,
+    self_bleu,
+)
 from hf_bnvae.evaluation.batches import SentenceBatches
+from hf_bnvae.evaluation.chosen_sentences import ChosenSentence, ChosenSentences
 from hf_bnvae.reporting.report import render_figures
+from hf_bnvae.utils.random_state import INFORMATION, RECONSTRUCTION, sentence_noise
 
 RESULTS = ROOT / "model_cards" / "results.json"
 QUICK = {
-    "num_importance_samples": 3,
+    "num_importance_samples": 10,
     "max_importance_sentences": 20,
     "num_self_bleu_samples": 6,
     "show_progress": False,
@@ -31,6 +40,11 @@ QUICK = {
 
 def batches_of(processor, texts, size):
     return [dict(processor(texts[i : i + size], return_tensors="pt")) for i in range(0, len(texts), size)]
+
+
+def numbers(result: EvaluationResult) -> dict[str, float | None]:
+    """The figures, without those that are words."""
+    return {name: value for name, value in asdict(result).items() if not isinstance(value, str)}
 
 
 def test_evaluation_gives_figures_of_the_corpus_however_it_is_cut(make_model, processor, texts):
@@ -91,10 +105,10 @@ def test_data_of_every_kind_give_the_same_figures(trained_model, processor, text
         name: evaluate_model(trained_model, data, processor, **options, **QUICK)
         for name, (data, options) in kinds.items()
     }
-    first = asdict(results.pop("list"))
+    first = numbers(results.pop("list"))
     assert None not in first.values() and first["reconstruction_bleu"] > 0
     for name, result in results.items():
-        assert asdict(result) == pytest.approx(first, rel=1e-9), name
+        assert numbers(result) == pytest.approx(first, rel=1e-9), name
     # The attached processor is used for texts. It is not used for batches, which another processor may have made.
     assert evaluate_model(trained_model, texts[:40], **QUICK).self_bleu == pytest.approx(first["self_bleu"])
     unknown = evaluate_model(trained_model, batches_of(processor, texts[:40], 9), **QUICK)
@@ -107,18 +121,18 @@ def test_data_of_every_kind_give_the_same_figures(trained_model, processor, text
 def test_figures_do_not_depend_on_batches(trained_model, processor, texts):
     data = texts[:40]
     one, seven, all_at_once = (
-        asdict(evaluate_model(trained_model, data, processor, batch_size=size, **QUICK)) for size in (1, 7, 40)
+        numbers(evaluate_model(trained_model, data, processor, batch_size=size, **QUICK)) for size in (1, 7, 40)
     )
     assert one == pytest.approx(all_at_once, rel=1e-9) and seven == pytest.approx(all_at_once, rel=1e-9)
     # With another seed the figures that noise enters differ, and the other figures are the same.
-    other = asdict(evaluate_model(trained_model, data, processor, seed=1, **QUICK))
+    other = numbers(evaluate_model(trained_model, data, processor, seed=1, **QUICK))
     for name in ("reconstruction_nll", "iw_nll", "mutual_information", "marginal_kl", "self_bleu"):
         assert other[name] != all_at_once[name], name
     for name in ("kl", "active_units", "aggregate_second_moment", "reconstruction_bleu"):
         assert other[name] == pytest.approx(all_at_once[name], rel=1e-9), name
     # With less memory for a pass, the same importance samples come in smaller parts.
     tight = evaluate_model(trained_model, data, processor, memory_budget_gib=1e-6, **QUICK)
-    assert asdict(tight) == pytest.approx(all_at_once, rel=1e-9)
+    assert numbers(tight) == pytest.approx(all_at_once, rel=1e-9)
 
 
 @pytest.fixture
@@ -137,7 +151,7 @@ def evaluated(trained_model, processor, texts, monkeypatch):
         monkeypatch.setattr(importance, "CPU_LOGITS", labels * 8 * trained_model.config.decoder.vocab_size)
         monkeypatch.setattr(trained_model.config, "chunk_size", chunk_size)
         passes.clear()
-        return asdict(evaluate_model(trained_model, data, processor, **QUICK, **options)), list(passes)
+        return numbers(evaluate_model(trained_model, data, processor, **QUICK, **options)), list(passes)
 
     handle = trained_model.decoder.register_forward_pre_hook(count, with_kwargs=True)
     yield evaluate
@@ -146,7 +160,8 @@ def evaluated(trained_model, processor, texts, monkeypatch):
 
 def test_passes_are_no_larger_than_the_logits_allow(evaluated):
     figures, whole = evaluated()
-    assert [rows for rows, _ in whole] == [20, 60]
+    # The reconstruction, the two passes of the latent gain, and ten draws for each of 20 sentences.
+    assert [rows for rows, _ in whole] == [20, 20, 20, 200]
     others, small = evaluated(labels=40)
     assert others == pytest.approx(figures, rel=1e-9)
     assert all(rows == 1 or rows * length <= 40 for rows, length in small)
@@ -191,10 +206,14 @@ def test_a_stream_is_read_once_and_not_kept(trained_model, processor, texts):
 def test_information_is_of_as_many_sentences_as_asked_for(trained_model, make_model, processor, texts):
     whole = evaluate_model(trained_model, texts[:60], processor, **QUICK)
     part = evaluate_model(trained_model, texts[:60], processor, max_information_sentences=25, **QUICK)
-    alone = evaluate_model(trained_model, texts[:25], processor, **QUICK)
+    places = [entry.place for entry in chosen(60, 25)]
+    batch = processor([texts[place] for place in places], return_tensors="pt")
+    posterior = trained_model.encode(batch["input_ids"], batch["attention_mask"])
+    noise = sentence_noise(0, INFORMATION, places, trained_model.config.latent_size)
+    alone = asdict(mutual_information(posterior, noise=noise))
     assert part.information_num_sentences == 25 and part.log_num_sentences == pytest.approx(math.log(25))
     for name in ("mutual_information", "mutual_information_error", "marginal_kl", "marginal_kl_error"):
-        assert getattr(part, name) == pytest.approx(getattr(alone, name), rel=1e-9)
+        assert getattr(part, name) == pytest.approx(alone[name], rel=1e-5)
         assert getattr(part, name) != pytest.approx(getattr(whole, name), rel=1e-3)
     assert part.kl == whole.kl and part.reconstruction_bleu == whole.reconstruction_bleu
     # The information of six sentences is near its limit, log 6, and the report says so.
@@ -222,6 +241,91 @@ def test_progress_has_a_total_where_it_is_known(trained_model, processor, texts,
     assert "/3 [" in capsys.readouterr().err
     evaluate_model(trained_model, texts[:40], processor, batch_size=16, **QUICK)
     assert capsys.readouterr().err == ""
+
+
+# --- the sentences and the draws of a likelihood --------------------------------------------------------------------
+
+
+def test_the_elbo_beside_the_likelihood_is_of_its_sentences_and_draws(trained_model, processor, texts):
+    result = evaluate_model(trained_model, texts[:60], processor, **{**QUICK, "num_importance_samples": 400})
+    places = [entry.place for entry in chosen(60, 20)]
+    alone = evaluate_model(
+        trained_model, [texts[place] for place in places], processor, **{**QUICK, "num_importance_samples": 1}
+    )
+    # The same sentences, so the same KL; of the reconstruction, 80 draws for each sentence instead of one.
+    assert result.iw_negative_elbo == pytest.approx(-alone.elbo, rel=0.02)
+    assert result.iw_nll < result.iw_negative_elbo
+    # The gap is KL(q(z|x) || p(z|x)), what the decoder does not use of the KL.
+    gap = alone.kl - result.decoder_information
+    assert result.iw_negative_elbo - result.iw_nll == pytest.approx(gap, abs=0.1)
+    # The first sentences are others.
+    first = evaluate_model(trained_model, texts[:20], processor, **QUICK)
+    assert first.kl != pytest.approx(alone.kl, rel=1e-4)
+
+
+def chosen(count: int, size: int) -> list[ChosenSentence]:
+    sample = ChosenSentences(size)
+    for place in range(count):
+        if sample.wants(place):
+            sample.add(ChosenSentence(place, torch.zeros(1), torch.zeros(1), torch.zeros(1), None))
+    return sample.first(size)
+
+
+def test_sentences_of_a_likelihood_do_not_depend_on_the_seed(uniform_model, processor, texts):
+    """Where every token is equally likely, a likelihood only tells how long its sentences are."""
+    results = [evaluate_model(uniform_model, texts[:60], processor, seed=seed, **QUICK) for seed in (0, 1)]
+    assert results[0].iw_nll == pytest.approx(results[1].iw_nll, rel=1e-12)
+    other = evaluate_model(uniform_model, texts[1:61], processor, **QUICK)
+    assert other.iw_nll != pytest.approx(results[0].iw_nll, rel=1e-6)
+
+
+def test_few_draws_are_all_of_the_posterior_and_tell_nothing_of_the_decoder(trained_model, processor, texts):
+    few, more = (
+        evaluate_model(trained_model, texts[:30], processor, **{**QUICK, "num_importance_samples": number})
+        for number in (9, 10)
+    )
+    assert few.decoder_information is few.iw_negative_elbo is few.iw_nll_draws is None
+    assert more.decoder_information is not None
+    assert "9 draws of the posterior," in render_figures(few)
+    assert "10 draws of a mixture between posterior and prior," in render_figures(more)
+
+
+def test_latent_gain_is_the_loss_by_another_sentence_s_latent(trained_model, processor, texts):
+    """Against a plain loop over the sentences in the order of their choice."""
+    data = texts[:30]
+    result = evaluate_model(trained_model, data, processor, **QUICK)
+    places = [entry.place for entry in chosen(30, 30)]
+    batch = processor([data[place] for place in places], return_tensors="pt")
+    posterior = trained_model.encode(batch["input_ids"], batch["attention_mask"])
+    noise = sentence_noise(0, RECONSTRUCTION, places, trained_model.config.latent_size)
+    latents = posterior.sample(noise.to(posterior.mean))
+    gains = []
+    for row in range(30):
+        own, other = (
+            trained_model(latents=z[None], labels=batch["labels"][row : row + 1]).reconstruction_nll.item()
+            for z in (latents[row], latents[(row + 1) % 30])
+        )
+        gains.append(other - own)
+    assert result.latent_gain == pytest.approx(sum(gains) / 30, rel=1e-4) and result.latent_gain > 1
+    deviation = torch.tensor(gains).std().item()
+    assert result.latent_gain_error == pytest.approx(deviation / 30**0.5, rel=1e-3)
+
+
+def test_copies_of_one_text_have_no_latent_gain(trained_model, processor, texts):
+    assert evaluate_model(trained_model, [texts[0]] * 5, processor, **QUICK).latent_gain is None
+    assert evaluate_model(trained_model, [*[texts[0]] * 5, texts[1]], processor, **QUICK).latent_gain > 1
+
+
+def test_token_frequencies_predict_as_counted_by_hand(trained_model, processor, texts):
+    data = texts[:30]
+    result = evaluate_model(trained_model, data, processor, **QUICK)
+    labels = [token for ids in processor(data)["labels"] for token in ids]
+    vocabulary = trained_model.config.decoder.vocab_size
+    total = 0.0
+    for place, token in enumerate(labels):
+        others = labels[:place] + labels[place + 1 :]
+        total -= math.log((others.count(token) + 1) / (len(others) + vocabulary))
+    assert result.frequency_nll == pytest.approx(total / 30)
 
 
 # --- perplexity ------------------------------------------------------------------------------------------------------
@@ -261,7 +365,7 @@ def test_perplexity_of_a_uniform_model_is_the_vocabulary(uniform_model, processo
 def test_perplexity_is_of_the_sentences_of_the_likelihood(trained_model, processor, texts):
     result = evaluate_model(trained_model, texts[:40], processor, **QUICK)
     assert result.iw_nll_num_sentences == 20
-    tokens = sum(map(len, processor(texts[:20])["labels"]))
+    tokens = sum(map(len, processor([texts[entry.place] for entry in chosen(40, 20)])["labels"]))
     assert result.iw_nll_num_tokens == tokens != sum(map(len, processor(texts[:40])["labels"]))
     assert result.token_perplexity == pytest.approx(math.exp(result.iw_nll * 20 / tokens))
 
@@ -347,7 +451,9 @@ def test_results_that_were_stored_before_there_were_more_figures_can_be_read():
     for run in json.loads(RESULTS.read_text(encoding="utf-8")):
         old = EvaluationResult.from_metrics(run["results"])
         assert old.to_metrics().items() <= run["results"].items()
-        assert f"first {old.num_sentences} sentences, log N" in render_figures(old)
+        table = render_figures(old)
+        if old.decoder_information is None:
+            assert f"first {old.num_sentences} sentences, log N" in table and "decoder information" in table
 
 
 def test_the_table_has_every_figure_with_unit_and_estimator(result):
@@ -355,10 +461,10 @@ def test_the_table_has_every_figure_with_unit_and_estimator(result):
     lines = render_figures(result).splitlines()
     cells = {tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines if line.startswith("|")}
     nats = "nats per sentence"
-    estimator = "-log p(x), 3 importance samples, first 20 sentences"
+    estimator = "-log p(x), 10 draws of a mixture between posterior and prior, 20 sentences"
     assert ("IW-NLL", f"{result.iw_nll:.2f} ± {result.iw_nll_error:.2f}", nats, estimator) in cells
     assert ("KL", f"{result.kl:.2f}", nats, "of the posteriors from the prior, in closed form") in cells
-    assert ("self-BLEU", f"{result.self_bleu:.1f}", "0 to 100", "6 greedy samples of the prior") in cells
+    assert ("self-BLEU", f"{result.self_bleu:.1f}", "0 to 100", "6 greedy samples of the prior, tokens 13a") in cells
     tokens = f"exp(IW-NLL / {result.iw_nll_num_tokens} scored tokens), EOS scored"
     assert ("perplexity", f"{result.token_perplexity:.2f}", "per token", tokens) in cells
     assert ("active units", str(result.active_units), "dimensions", "Var[mu] >= 0.01, of 8") in cells

@@ -1,15 +1,14 @@
 """Figures of a corpus against closed forms and plain loops."""
 
 import math
-import re
 import weakref
 from functools import partial
 from operator import getitem
 
 import mpmath
 import pytest
-import sacrebleu
 import torch
+from factor_model import FactorModel
 from torch.distributions import MultivariateNormal, Normal
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -29,14 +28,10 @@ from hf_bnvae.evaluation import (
     aggregate_moments,
     corpus_figures,
     decoder_nll,
-    diagnose,
     importance,
     importance_weighted_nll,
     mutual_information,
-    reconstruction_bleu,
-    self_bleu,
 )
-from hf_bnvae.evaluation.bleu import BLEUCounts
 from hf_bnvae.evaluation.importance import CPU_LOGITS, rows_of_a_pass, rows_within
 from hf_bnvae.evaluation.information import _AggregatedPosterior
 from hf_bnvae.evaluation.moments import CorpusSums, RunningMoments
@@ -264,30 +259,6 @@ def test_mutual_information_of_a_collapsed_posterior_is_zero():
 # --- importance-weighted likelihood ----------------------------------------------------------------------------------
 
 
-class FactorModel:
-    """x = W z + b + noise in five dimensions, z in two; the columns of W are orthogonal, so that the true posterior
-    has no covariances. log p(x), the posterior and the ELBO of any other are known exactly."""
-
-    def __init__(self) -> None:
-        self.weights = torch.linalg.qr(torch.randn(5, 2).double()).Q * torch.tensor([2.0, 0.7])
-        self.bias, self.noise = torch.randn(5).double(), 0.6
-        covariance = self.weights @ self.weights.T + self.noise**2 * torch.eye(5).double()
-        self.marginal = MultivariateNormal(self.bias, covariance)
-        self.data = self.marginal.sample((150,))
-        self.precision = 1 + self.weights.square().sum(0) / self.noise**2
-
-    def nll(self, latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return -Normal(latents @ self.weights.T + self.bias, self.noise).log_prob(self.data[rows]).sum(-1)
-
-    def posterior(self, shift: float = 0.0, log_scale: float = 0.0) -> DiagonalGaussian:
-        mean = (self.data - self.bias) @ self.weights / self.noise**2 / self.precision
-        return DiagonalGaussian(mean + shift, (log_scale - self.precision.log()).expand_as(mean))
-
-    def negative_elbo(self, posterior: DiagonalGaussian) -> torch.Tensor:
-        spread = (self.weights.square() * posterior.logvar.exp()[:, None]).sum((1, 2)) / (2 * self.noise**2)
-        return self.nll(posterior.mean, torch.arange(150)) + spread + posterior.kl().sum(-1)
-
-
 def test_importance_weighted_nll_is_exact_with_the_true_posterior():
     model = FactorModel()
     truth = -model.marginal.log_prob(model.data)
@@ -512,43 +483,6 @@ def batches_of(processor, texts, size):
     return [dict(processor(texts[i : i + size], return_tensors="pt")) for i in range(0, len(texts), size)]
 
 
-def test_bleu_by_hand():
-    assert reconstruction_bleu(["a b c d e"], ["a b c d e"]) == pytest.approx(100)
-    # 3 of 4 words, 2 of 3 pairs, 1 of 2 triples, and none of 1, smoothed to 1/2 (exponential): no brevity penalty.
-    expected = 100 * (3 / 4 * 2 / 3 * 1 / 2 * 1 / 2) ** 0.25
-    assert reconstruction_bleu(["a b c x"], ["a b c d"]) == pytest.approx(expected)
-    for wrong in ((["a"], []), ([], [])):
-        with pytest.raises(ValueError, match="As many reconstructions as texts"):
-            reconstruction_bleu(*wrong)
-
-
-def test_bleu_in_batches_is_that_of_the_whole(texts):
-    halves, others = texts[:50], texts[1:41] + texts[40:50]
-    whole = sacrebleu.corpus_bleu(others, [halves]).score
-    counts = BLEUCounts().update([], []).update(others[:7], halves[:7])
-    counts.merge(BLEUCounts().update(others[7:], halves[7:]))
-    assert counts.score() == reconstruction_bleu(others, halves) == pytest.approx(whole)
-    means = (reconstruction_bleu(others[:7], halves[:7]) + reconstruction_bleu(others[7:], halves[7:])) / 2
-    assert 5 < whole < 95 and abs(means - whole) > 1
-    with pytest.raises(ValueError, match="As many reconstructions as texts"):
-        counts.update(["a"], [])
-
-
-def test_self_bleu_is_each_text_against_all_others(texts):
-    some = texts[:12]
-    one_by_one = [sacrebleu.sentence_bleu(some[i], some[:i] + some[i + 1 :]).score for i in range(12)]
-    assert self_bleu(some) == pytest.approx(sum(one_by_one) / 12)
-    assert 1 < self_bleu(some) < 99
-    # In pairs of doubles each number is found again, whatever else is in the sum.
-    assert self_bleu(some + some) == 100
-    assert self_bleu(["a b c d", "e f g h"]) == pytest.approx(0, abs=1e-9)
-    # A model that says nothing is not diverse.
-    assert self_bleu(["", " "]) == 100 and self_bleu(["", "a b c d", "e f g h"]) == pytest.approx(0, abs=1e-9)
-    for wrong, words in ((["a"], "two texts, got 1"), (["a", 3], "an element 3")):
-        with pytest.raises(ValueError, match=words):
-            self_bleu(wrong)
-
-
 def test_recalibration_gives_exact_moments_and_leaves_modes_alone(make_model, processor, texts):
     model = make_model(posterior="bn")
     model.decoder.eval()
@@ -564,26 +498,3 @@ def test_recalibration_gives_exact_moments_and_leaves_modes_alone(make_model, pr
     assert recalibrate_posterior(make_model(posterior="gaussian"), []) == 0
     with pytest.raises(ValueError, match="at least two sentences, and none"):
         recalibrate_posterior(model, [])
-
-
-HEALTHY = {"kl": 12.0, "kl_floor": 11.0, "active_units": 32, "mean_moment_ratio": 0.97, "variance_moment_ratio": 1.02}
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({}, None),
-        ({"kl": 11.0}, None),
-        ({"mean_moment_ratio": 0.015}, "dying.*means' second moment is 0.015.*encoder_dropout=0"),
-        ({"variance_moment_ratio": 2.5}, "dying.*variances' second moment is 2.5"),
-        ({"kl": 0.3, "kl_floor": 0.0, "active_units": 0}, "dead.*collapsed onto the prior.*posterior='bn_rms'"),
-        ({"kl": 11.9, "active_units": 0}, "dead.*only what the posterior head enforces"),
-        ({"kl": 13.0, "active_units": 0}, None),
-    ],
-)
-def test_diagnosis(changes, words):
-    message = diagnose({**HEALTHY, **changes})
-    if words is None:
-        assert message is None
-    else:
-        assert message is not None and re.search(words, message)

@@ -190,7 +190,9 @@ def test_training_curves_are_what_was_logged():
     assert list(drawn) == ["Loss", "Reconstruction, -log p(x | z)", "KL from the prior (beta = 1 throughout)"]
     kl = curves(drawn["KL from the prior (beta = 1 throughout)"])
     assert kl["training"].tolist() == [[10, 7.0], [20, 7.5]]
-    assert kl["floor"].tolist() == [[10, 6.0], [20, 6.5]] and kl["evaluation"].tolist() == [[20, 7.2]]
+    assert kl["floor of a training batch"].tolist() == [[10, 6.0], [20, 6.5]] and kl["evaluation"].tolist() == [
+        [20, 7.2]
+    ]
     assert faults(figure) == []
     varying = plot_training_curves([{**entry, "beta": entry["step"] / 20} for entry in LOG])
     titles = [axes.get_title() for axes in varying.axes if axes.lines]
@@ -199,11 +201,26 @@ def test_training_curves_are_what_was_logged():
 
 
 def test_what_hardly_moves_looks_so():
-    flat = plot_training_curves([{"step": i, "kl": 8 + 1e-4 * (i % 2)} for i in range(10)]).axes[0]
-    steep = plot_training_curves([{"step": i, "kl": 8.0 + i} for i in range(10)]).axes[0]
+    flat = plot_training_curves([{"step": i, "loss": 8 + 1e-4 * (i % 2)} for i in range(10)]).axes[0]
+    steep = plot_training_curves([{"step": i, "loss": 8.0 + i} for i in range(10)]).axes[0]
     assert np.ptp(flat.get_ylim()) == pytest.approx(0.4, rel=0.01)
     assert np.ptp(steep.get_ylim()) == pytest.approx(9, rel=0.15)
-    assert np.ptp(plot_training_curves([{"step": 1, "kl": 0.0}]).axes[0].get_ylim()) > 0
+    assert np.ptp(plot_training_curves([{"step": 1, "loss": 0.0}]).axes[0].get_ylim()) > 0
+
+
+def test_a_kl_at_its_floor_does_not_seem_to_cross_it():
+    axes = plot_training_curves([{"step": i, "kl": 8 - 1e-3 * (i % 2), "kl_floor": 8.0} for i in range(10)]).axes[0]
+    bottom, top = axes.get_ylim()
+    assert bottom == 0 and 8 < top < 9
+    assert plot_training_curves([{"step": 1, "kl": 0.0}]).axes[0].get_ylim()[1] > 0
+    assert plot_training_curves([{"step": 1, "kl": math.nan}, {"step": 2, "kl": 4.0}]).axes[0].lines
+
+
+def test_few_points_are_told():
+    titles = [
+        plot_training_curves([{"step": i, "loss": 8.0} for i in range(count)]).get_suptitle() for count in (1, 4, 5)
+    ]
+    assert titles == ["Training, logged 1 time only", "Training, logged 4 times only", "Training"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ SCRIPT_OPTIONS = {
     "latent_size": 4,
     "vocab_size": 300,
     "num_train_epochs": 3,
-    "num_importance_samples": 2,
+    "num_importance_samples": 10,
     "warmup_steps": 0,
     "disable_tqdm": "true",
     "use_cpu": "true",

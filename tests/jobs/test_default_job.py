@@ -19,30 +19,35 @@ SHORT = [
     "--disable_tqdm",
     "true",
 ]
-SHORT += ["--max_importance_sentences", "20", "--num_importance_samples", "10", "--use_cpu", "true"]
+SHORT += ["--max_importance_sentences", "50", "--num_importance_samples", "20", "--use_cpu", "true"]
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def job(monkeypatch, tmp_path, caplog):
-    """A function that runs the shortened default job. It returns figures, and warnings about the latent space."""
+    """A function that runs the shortened default job. It returns figures, with the verdict of the report among them,
+    and warnings about the latent space."""
     monkeypatch.chdir(tmp_path)
 
     def run(*options: str) -> tuple[dict[str, float], list[str]]:
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--output_dir", "run", *SHORT, *options])
         runpy.run_path(str(SCRIPT), run_name="__main__")
         warnings = [r.message for r in caplog.records if "latent space is" in r.message]
-        return json.loads(Path("run/all_results.json").read_text()), warnings
+        verdict = json.loads(Path("run/report.json").read_text())["verdict"]
+        return {**json.loads(Path("run/all_results.json").read_text()), "verdict": verdict}, warnings
 
     return run
 
 
 # Over two seeds `bn` had 1.0 and 1.2 nats of information, `bn_rms` 2.0 and `bn_mean` 2.3. All had 32 active units.
-@pytest.mark.parametrize(("posterior", "information"), [("bn", 0.5), ("bn_rms", 1.5), ("bn_mean", 1.5)])
-def test_batch_normalised_heads_are_alive_and_silent(job, posterior, information):
+@pytest.mark.parametrize(
+    ("posterior", "information", "verdict"),
+    [("bn", 0.5, "wasteful"), ("bn_rms", 1.5, "alive"), ("bn_mean", 1.5, "alive")],
+)
+def test_batch_normalised_heads_are_used_and_silent(job, posterior, information, verdict):
     figures, warnings = job("--posterior", posterior)
-    assert warnings == []
+    assert warnings == [] and figures["verdict"] == verdict
     assert figures["eval_mutual_information"] > information and figures["eval_active_units"] == 32
     assert figures["eval_kl"] > 0.9 * figures["eval_kl_floor"]
 
@@ -52,19 +57,19 @@ def test_a_floor_of_each_sentence_is_no_promise_of_information(job):
     figures, warnings = job("--posterior", "ln")
     assert figures["eval_kl"] > 0.9 * figures["eval_kl_floor"] > 3
     assert figures["eval_mutual_information"] < 0.5 and figures["eval_active_units"] < 16
-    assert len(warnings) == 1 and "is dead" in warnings[0]
+    assert len(warnings) == 1 and "is collapsed" in warnings[0]
 
 
 def test_the_free_head_collapses_and_is_warned_of_once(job):
     figures, warnings = job("--posterior", "gaussian")
-    assert figures["eval_kl"] < 0.5 and figures["eval_active_units"] == 0
-    assert len(warnings) == 1 and "is dead" in warnings[0]
+    assert figures["eval_kl"] < 0.5 and figures["eval_active_units"] == 0 and figures["verdict"] == "collapsed"
+    assert len(warnings) == 1 and "is collapsed" in warnings[0]
 
 
 def test_noise_in_the_encoder_kills_bn_where_one_token_stands_for_the_sentence(job):
     figures, warnings = job("--posterior", "bn", "--encoder_dropout", "0.1", "--pooling", "cls")
-    assert figures["eval_mean_moment_ratio"] < 0.5
-    assert len(warnings) == 1 and "is dying" in warnings[0] and "encoder_dropout=0" in warnings[0]
+    assert figures["eval_mean_moment_ratio"] < 0.5 and figures["verdict"] == "noisy"
+    assert len(warnings) == 1 and "is noisy" in warnings[0] and "encoder_dropout=0" in warnings[0]
 
 
 def test_noise_in_the_encoder_nearly_cancels_in_the_mean_over_a_sentence(job):
@@ -74,8 +79,9 @@ def test_noise_in_the_encoder_nearly_cancels_in_the_mean_over_a_sentence(job):
     assert warnings == [] and figures["eval_mean_moment_ratio"] > 0.8
 
 
-@pytest.mark.parametrize("rate", [4, 16])
-def test_the_rate_is_what_was_asked_for(job, rate):
+@pytest.mark.parametrize(("rate", "verdict"), [(2, "alive"), (4, "alive"), (16, "alive"), (1000, "wasteful")])
+def test_the_rate_is_what_was_asked_for(job, rate, verdict):
     figures, _ = job("--posterior", "bn_rms", "--rate", str(rate))
+    assert figures["verdict"] == verdict
     assert figures["eval_kl_floor"] == pytest.approx(rate, rel=1e-5)
     assert figures["eval_kl"] == pytest.approx(rate, rel=0.15)

@@ -1,6 +1,7 @@
 """The script that evaluates a saved model, as a user runs it: on files, data sets, its own held-out texts, with
 mistakes. Figures are checked against those that the library computes."""
 
+import copy
 import json
 import platform
 import runpy
@@ -26,6 +27,7 @@ from hf_bnvae.evaluation.encoding import encode_corpus
 from hf_bnvae.evaluation.probe import probe_features
 from hf_bnvae.jobs.evaluation_arguments import EvaluationArguments
 from hf_bnvae.reporting.model_card import BNVAEModelCard, write_card
+from hf_bnvae.reporting.report_files import read_report
 from hf_bnvae.utils.memory import freed_memory_is_kept
 
 QUICK = ["--num_importance_samples", "2", "--max_importance_sentences", "8", "--num_draws", "2", "--device", "cpu"]
@@ -115,8 +117,7 @@ def test_an_evaluation_on_the_cpu_keeps_freed_memory_where_the_c_library_can(eva
 def test_the_report_is_printed_and_says_what_was_measured(evaluated):
     report, markdown = evaluated.report, evaluated.markdown
     assert markdown in evaluated.printed
-    verdict = report["diagnosis"] or "The latent space is alive."
-    for piece in ("| IW-NLL", verdict, "## Pictures", "torch", report["data"]["sha256"]):
+    for piece in ("| IW-NLL", report["verdict_text"], "## Pictures", "torch", report["data"]["sha256"]):
         assert piece in markdown
     assert "Training" not in markdown and "linear classifier" not in markdown
 
@@ -440,18 +441,19 @@ def test_what_is_no_bnvae_is_refused(run, table, tmp_path, decoder_config, make_
     assert not (tmp_path / "evaluations").exists()
 
 
-def test_a_collapsed_model_gets_its_report(run, table, tmp_path, make_model, processor):
-    model = make_model(posterior="gaussian")
+def test_a_collapsed_model_gets_its_report(run, table, tmp_path, make_model, changed_model):
+    head = make_model(posterior="gaussian").posterior
     with torch.no_grad():
-        for layer in (model.posterior.mean_projection, model.posterior.scale_projection):
+        for layer in (head.mean_projection, head.scale_projection):
             layer.weight.mul_(1e-3), layer.bias.zero_()
-    model.save_pretrained(tmp_path / "collapsed")
-    processor.save_pretrained(tmp_path / "collapsed")
+    changed_model.posterior = head.eval()
+    changed_model.config.posterior, changed_model.config.rate = "gaussian", None
+    changed_model.save_pretrained(tmp_path / "collapsed")
     run("--file", "reviews.csv", "--text_column", "review", "--output_dir", "out", model="collapsed")
     report = read("out")
     assert report["kl_floor_per_dimension"] == [0.0] * 8 and report["figures"]["kl"] < 0.01
-    assert "collapsed onto the prior" in report["diagnosis"]
-    assert report["diagnosis"] in Path("out/report.md").read_text(encoding="utf-8")
+    assert report["verdict"] == "collapsed" and "The posterior is the prior" in report["verdict_text"]
+    assert report["verdict_text"] in Path("out/report.md").read_text(encoding="utf-8")
     assert {entry.name for entry in Path("out").iterdir()} >= PICTURES
 
 
@@ -476,3 +478,63 @@ def test_the_token_is_not_written_down():
     assert (
         str(EvaluationArguments("m", dataset_name="a/b", dataset_split="train[:9]").path) == "evaluations/m-b-train-9-"
     )
+
+
+def test_a_broken_model_gets_its_report(run, table, tmp_path, changed_model):
+    with torch.no_grad():
+        changed_model.encoder.get_input_embeddings().weight.fill_(torch.nan)
+    changed_model.save_pretrained(tmp_path / "broken")
+    printed = run("--file", "reviews.csv", "--text_column", "review", "--output_dir", "out", model="broken")
+    report = read("out")
+    assert report["verdict"] == "broken" and report["figures"]["kl"] is None
+    assert report["kl_per_dimension"] == [None] * 8
+    assert "The latent space is broken. No number: reconstruction, KL, ELBO" in printed
+    assert "There are no pictures" in report["notes"][0] and {p.name for p in Path("out").iterdir()} == set(
+        report["files"]
+    )
+
+
+def test_a_decoder_without_the_latent_is_called_deaf_on_its_card(run, table, tmp_path, changed_model):
+    with torch.no_grad():
+        for weights in changed_model.injection.parameters():
+            weights.zero_()
+    changed_model.save_pretrained(tmp_path / "deaf")
+    options = ["--num_importance_samples", "20", "--output_dir", "out", "--update_card"]
+    run("--file", "reviews.csv", "--text_column", "review", *options, model="deaf")
+    report = read("out")
+    assert report["verdict"] == "deaf" and report["version"] == 2
+    assert report["figures"]["latent_gain"] == 0.0 and abs(report["figures"]["decoder_information"]) < 0.2
+    card = BNVAEModelCard.from_json_file(tmp_path / "deaf" / "model_card.json")
+    assert card.verdict == "deaf" and not card.is_alive
+    text = Path("deaf/README.md").read_text(encoding="utf-8")
+    assert "**Do not rely on this model's latents.** The latent space is deaf." in text and "is alive" not in text
+
+
+@pytest.fixture
+def changed_model(trained_model, processor, tmp_path):
+    """A copy of the trained model whose weights a test may change. Its processor is where the test saves it."""
+    for name in ("broken", "collapsed", "deaf"):
+        processor.save_pretrained(tmp_path / name)
+    return copy.deepcopy(trained_model)
+
+
+def test_a_report_of_an_older_version_is_compared(run, table, evaluated, tmp_path):
+    """It has no verdict and no figures of the decoder."""
+    old = json.loads(json.dumps(evaluated.report))
+    for name in ("version", "verdict", "verdict_text"):
+        del old[name]
+    for name in ("decoder_information", "latent_gain", "frequency_nll", "reconstruction_chrf"):
+        old["figures"].pop(name)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "report.json").write_text(json.dumps({**old, "diagnosis": None}))
+    run("--file", "reviews.csv", "--text_column", "review", "--output_dir", "out", "--compare_with", "old")
+    assert read("out")["compared_with"][0]["same_texts"]
+    assert read_report("old")["verdict"] == "alive"
+    assert "Nobody asked the decoder" in read_report("old")["verdict_text"]
+
+
+def test_copies_among_the_texts_are_told(run, table):
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines, lines[1], lines[2]]) + "\n")
+    run("--file", "reviews.csv", "--text_column", "review", "--output_dir", "out")
+    assert "2 of 42 evaluation texts are exact copies of others." in read("out")["notes"]

@@ -105,7 +105,7 @@ def results(folder: str = "out") -> dict:
 def evaluation(folder: str) -> dict:
     """What a run's report says of its model, whichever script wrote it."""
     report = json.loads(Path(folder, "report.json").read_text())
-    return {name: report[name] for name in ("data", "figures", "diagnosis", "kl_per_dimension", "examples")}
+    return {name: report[name] for name in ("data", "figures", "verdict_text", "kl_per_dimension", "examples")}
 
 
 @EACH
@@ -114,6 +114,15 @@ def test_a_table_of_my_own_is_trained_on(run, my_files, capsys, script, file, co
     run(script=script, train_file=file, text_column=column, output_dir="out", **QUICK)
     assert "18 sentences to train on, 2 held out" in capsys.readouterr().out
     assert BNVAEModel.from_pretrained("out").posterior.is_estimated
+
+
+@EACH
+def test_a_run_of_fewer_steps_than_logging_steps_logs_a_loss(run, my_files, script):
+    run(script=script, train_file="mine.txt", output_dir="out", **{**QUICK, "logging_steps": 1000})
+    log = json.loads(Path("out/trainer_state.json").read_text())["log_history"]
+    logged = [entry for entry in log if "loss" in entry]
+    assert len(logged) == 1 and logged[0]["step"] == 3 and math.isfinite(logged[0]["loss"])
+    assert "eval_latent_gain" in results()
 
 
 def test_a_run_prints_what_it_trains_on_and_its_report(finished):

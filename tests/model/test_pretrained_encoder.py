@@ -77,6 +77,6 @@ def test_a_real_encoder_trains_saves_and_loads(built, texts, tmp_path):
     assert all(torch.equal(t, loaded.state_dict()[n]) for n, t in trainer.model.state_dict().items())
     batches = [dict(loaded_processor(texts[:64], return_tensors="pt"))]
     result = evaluate_model(loaded, batches, num_importance_samples=2, max_importance_sentences=8, show_progress=False)
-    # A real encoder tells these sentences apart from the start: the latent is alive within a few steps.
-    assert result.active_units == 16 and result.diagnosis is None
+    # A real encoder tells these sentences apart from the start: their posteriors differ within a few steps.
+    assert result.active_units == 16 and result.mutual_information > 1
     assert 0.5 < result.mean_moment_ratio < 2

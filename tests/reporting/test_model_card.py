@@ -143,19 +143,24 @@ def test_texts_that_everybody_can_read_may_be_shown(run):
     assert shown == {True: report["examples"]["reconstructions"], False: []}
 
 
+HEALTHY = {"reconstruction_nll": 40.0, "frequency_nll": 60.0, "kl": 5.0, "kl_floor": 4.0}
+HEALTHY |= {"mutual_information": 3.0, "latent_gain": 3.0}
+
+
 def test_a_collapsed_model_says_so_at_the_top(make_model, processor, texts):
     model = make_model(posterior="gaussian").eval()
     figures = asdict(evaluate_model(model, texts[:40], processor, num_importance_samples=2, show_progress=False))
     card = BNVAEModelCard(model_name="m", repo_id="u/m", config=latent(model), figures=figures)
-    collapsed = replace(card, figures={**figures, "kl": 0.01, "active_units": 0})
+    collapsed = replace(card, figures={**figures, **HEALTHY, "kl": 0.01, "mutual_information": 0.0})
     body = ModelCard(collapsed.render()).text.strip().splitlines()
     assert body[0] == "# m" and body[2].startswith(
-        "> **Do not rely on this model's latents.** The latent space is dead"
+        "> **Do not rely on this model's latents.** The latent space is collapsed"
     )
-    alive = replace(card, figures={**figures, "kl": 5.0, "kl_floor": 4.0, "active_units": 4})
+    alive = replace(card, figures={**figures, **HEALTHY})
     body = ModelCard(alive.render()).text.strip().splitlines()
-    assert body[2].startswith("> **The latent space is alive.** KL 5.00 nats per sentence (floor 4.00), of which")
-    noisy = replace(card, figures={**figures, "kl": 5.0, "mean_moment_ratio": 0.01})
+    assert body[2].startswith("> **The latent space is alive.** With another one's latent, a text loses 3.00")
+    assert body[4].startswith("> Measured: KL 5.00 nats per sentence (floor 4.00), of which 3.00 are information")
+    noisy = replace(card, figures={**figures, **HEALTHY, "mean_moment_ratio": 0.01, "latent_gain": 0.0})
     assert "dropout in the encoder" in ModelCard(noisy.render()).text.strip().splitlines()[2]
     unknown = ModelCard(replace(card, figures={}).render())
     assert unknown.text.strip().splitlines()[2].startswith("> **Nobody knows") and not unknown.data.eval_results

@@ -163,14 +163,14 @@ def test_the_copied_head_has_the_latent_rate_and_its_scales_no_decay(make_traine
         assert decay == (0.0 if name.endswith(("theta", "bias")) else 0.1), name
 
 
-def test_a_dead_latent_space_is_told_with_adapters_too(make_trainer, make_model, caplog):
+def test_a_collapsed_latent_space_is_told_with_adapters_too(make_trainer, make_model, caplog):
     model = get_peft_model(make_model(posterior="gaussian"), config())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "projection.weight" in name:
                 parameter.zero_()
     make_trainer(model=model).evaluate()
-    assert len([record for record in caplog.records if "The latent space is dead" in record.message]) == 1
+    assert len([record for record in caplog.records if "The latent space is collapsed" in record.message]) == 1
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

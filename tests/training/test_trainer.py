@@ -334,45 +334,86 @@ def test_a_stream_makes_no_posterior_batch_of_two_passes(make_trainer, dataset):
     assert sizes == [32] * 5
 
 
+@pytest.mark.parametrize(("logging_steps", "logged"), [(100, [3]), (2, [2]), (3, [3])])
+def test_a_short_run_logs_its_last_step_if_it_logs_nothing_else(make_trainer, logging_steps, logged):
+    trainer = make_trainer(max_steps=3, logging_steps=logging_steps)
+    trainer.train()
+    assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == logged
+    silent = make_trainer(max_steps=3, logging_strategy="no")
+    silent.train()
+    assert not any("loss" in entry for entry in silent.state.log_history)
+
+
+def test_the_latent_gain_is_logged_in_evaluations(make_trainer):
+    trainer = make_trainer(max_steps=2, eval_strategy="steps", eval_steps=1)
+    trainer.train()
+    gains = [entry["eval_latent_gain"] for entry in trainer.state.log_history if "eval_latent_gain" in entry]
+    assert len(gains) == 2 and 0 not in gains
+    with torch.no_grad():
+        for weights in trainer.model.injection.parameters():
+            weights.zero_()
+    assert trainer.evaluate()["eval_latent_gain"] == 0.0
+
+
+def test_a_batch_of_one_sentence_has_no_latent_gain(make_trainer, dataset):
+    trainer = make_trainer(evaluation=dataset.select(range(17)))  # one batch of 16, one of 1
+    whole = trainer.evaluate()
+    assert trainer.evaluate(dataset.select(range(16)))["eval_latent_gain"] == pytest.approx(whole["eval_latent_gain"])
+    assert "eval_latent_gain" not in trainer.evaluate(dataset.select(range(1)))
+
+
+def test_batches_of_one_sentence_are_no_deaf_decoder(make_trainer, caplog):
+    assert "eval_latent_gain" not in make_trainer(per_device_eval_batch_size=1).evaluate()
+    assert "is deaf" not in caplog.text
+
+
+def test_copies_of_a_sentence_have_no_latent_gain(make_trainer, dataset):
+    copies = dataset.select([0, 0, 0, 1])
+    alone = make_trainer(evaluation=dataset.select([0, 1]), per_device_eval_batch_size=2).evaluate()
+    assert "eval_latent_gain" in alone
+    assert "eval_latent_gain" in make_trainer(evaluation=copies).evaluate()
+    assert "eval_latent_gain" not in make_trainer(evaluation=dataset.select([0, 0])).evaluate()
+
+
 # --- warnings and faults ---------------------------------------------------------------------------------------------
 
 
-def test_a_dead_latent_space_is_told_once(make_trainer, caplog):
+def test_a_collapsed_latent_space_is_told_once(make_trainer, caplog):
     trainer = make_trainer(model={"posterior": "gaussian"})
     with torch.no_grad():
         for projection in (trainer.model.posterior.mean_projection, trainer.model.posterior.scale_projection):
             projection.weight.zero_()
     trainer.evaluate()
     trainer.evaluate()
-    assert len([r for r in caplog.records if "The latent space is dead" in r.message]) == 1
+    assert len([r for r in caplog.records if "The latent space is collapsed" in r.message]) == 1
 
 
 def test_a_collapse_is_told_without_an_evaluation_too(make_trainer, caplog):
     trainer = make_trainer(model={"posterior": "gaussian"}, max_steps=40, learning_rate=3e-3)
     trainer.train()
-    assert len([r for r in caplog.records if "The latent space is dead" in r.message]) == 1
+    assert len([r for r in caplog.records if "The latent space is collapsed" in r.message]) == 1
 
 
-def test_a_dying_latent_space_is_told_with_its_cause(make_trainer, caplog):
+def test_a_noisy_latent_space_is_told_with_its_cause(make_trainer, caplog):
     trainer = make_trainer(model={"encoder_dropout": 0.5, "pooling": "cls"})
     trainer.evaluate()
-    assert len([r for r in caplog.records if "dying" in r.message and "encoder_dropout=0" in r.message]) == 1
+    assert len([r for r in caplog.records if "encoder_dropout=0" in r.message]) == 1
 
 
 HEALTHY = [
     {"posterior": "bn"},
     {"posterior": "bn_rms"},
     {"posterior": "bn_mean"},
-    # This head promises no variance over sentences. With memory alone its latent dies in this training, which is told.
+    # This head promises no variance over sentences. With memory alone it collapses in this training, which is told.
     {"posterior": "ln", "bn_tau": 0.5, "latent_injection": "both"},
 ]
 
 
 @pytest.mark.parametrize("head", HEALTHY, ids=lambda head: head["posterior"])
 def test_a_healthy_latent_space_is_left_in_peace(make_trainer, caplog, head):
-    trainer = make_trainer(model={**head, "pooling": "mean"}, max_steps=20)
+    trainer = make_trainer(model={**head, "pooling": "mean"}, max_steps=80, learning_rate=5e-3)
     trainer.train()
-    trainer.evaluate()
+    assert trainer.evaluate()["eval_latent_gain"] > 0.1
     assert "latent space" not in caplog.text
 
 

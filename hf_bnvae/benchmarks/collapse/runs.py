@@ -16,7 +16,8 @@ from typing import Any
 
 from transformers import CONFIG_NAME
 
-from ...utils.file_names import REPORT_JSON, REPORT_MARKDOWN, RESULTS_FILE, RUN_FILE
+from ...reporting.report_files import read_report
+from ...utils.file_names import REPORT_MARKDOWN, RESULTS_FILE, RUN_FILE
 from ...utils.json_files import read_json
 from ..commands import evaluation_command, training_command
 from .remedies import Options
@@ -103,11 +104,11 @@ class Evaluation:
 
     @property
     def results(self) -> dict[str, Any] | None:
-        """Figures, diagnosis and probe from the report; `None` until the report is whole."""
+        """Figures, verdict and probe from the report; `None` until the report is whole."""
         if not self.is_here:
             return _known_results(self)
-        report = _read(self.folder / REPORT_JSON)
-        kept = {name: report[name] for name in ("figures", "diagnosis")}
+        report = read_report(str(self.folder))
+        kept = {name: report[name] for name in ("figures", "verdict")}
         if "probe" in report:
             kept["probe"] = {"results": report["probe"]["results"]}  # its description names folders of this machine
         return kept

@@ -6,11 +6,14 @@ from typing import Any
 
 from ...reporting.evaluation_report import PROBED, label_columns
 from .blocks import Block, spread, table
+from .runs import likelihood_sentences
 
 # Heading, name of the figure, digits.
 _COLUMNS = (
     ("IW-NLL", "iw_nll", 2),
     ("MI", "mutual_information", 2),
+    ("decoder information", "decoder_information", 2),
+    ("latent gain", "latent_gain", 2),
     ("marginal KL", "marginal_kl", 2),
     ("KL", "kl", 2),
     ("reconstruction", "reconstruction_nll", 2),
@@ -18,7 +21,7 @@ _COLUMNS = (
     ("BLEU", "reconstruction_bleu", 1),
 )
 
-_HEADINGS = tuple(heading for heading, _, _ in _COLUMNS)
+Column = tuple[str, str, int]
 
 Entry = Mapping[str, Any]
 
@@ -60,8 +63,8 @@ def render_summary(results: Mapping[str, Any]) -> str:
         return "No chosen point has been evaluated yet."
     shared = (
         "Nats per sentence; mean ± standard deviation over seeds. "
-        f"{first['num_sentences']} held-out sentences (log N = {first['log_num_sentences']:.2f}), IW-NLL of the first "
-        f"{first['iw_nll_num_sentences']} with {first['iw_nll_num_samples']} samples; BLEU (0 to 100) of greedy "
+        f"{first['num_sentences']} held-out sentences (log N = {first['log_num_sentences']:.2f}), IW-NLL of "
+        f"{likelihood_sentences(first)}; BLEU (0 to 100) of greedy "
         f"reconstructions from the means. Setting `{results['setting_name']}`; torch {results['torch_version']}, "
         f"transformers {results['transformers_version']}; {results['hardware']}."
     )
@@ -133,38 +136,39 @@ def render_remedies(entries: Sequence[Entry], key: str = "runs") -> str:
         key (`str`, *optional*, defaults to `"runs"`): Which runs to show: `"runs"`, or `"dropout_runs"` for those with
             dropout in the encoder.
     """
-    rows = []
-    for entry in entries:
-        if entry.get(key):
-            rows.append((entry["name"], setting_of(entry), str(len(entry[key])), *_cells(entry[key])))
-    return table(("remedy", "chosen setting", "seeds", *_HEADINGS), rows)
+    shown = [entry for entry in entries if entry.get(key)]
+    columns = _columns([run for entry in shown for run in entry[key]])
+    rows = [(entry["name"], setting_of(entry), str(len(entry[key])), *_cells(entry[key], columns)) for entry in shown]
+    return table(("remedy", "chosen setting", "seeds", *_headings(columns)), rows)
 
 
 def render_choices(choices: Sequence[Entry]) -> str:
     """A table in Markdown of the options that all remedies share, varied one at a time: mean ± standard deviation over
     seeds."""
+    shown = [(choice, point) for choice in choices for point in choice["points"] if point["runs"]]
+    columns = _columns([run for _, point in shown for run in point["runs"]])
     rows = []
-    for choice in choices:
-        for point in choice["points"]:
-            if point["runs"]:
-                value = "none" if point["value"] is None else f"{point['value']}"
-                rows.append((choice["base"], choice["option"], value, str(len(point["runs"])), *_cells(point["runs"])))
-    return table(("in", "option", "value", "seeds", *_HEADINGS), rows)
+    for choice, point in shown:
+        value = "none" if point["value"] is None else f"{point['value']}"
+        cells = _cells(point["runs"], columns)
+        rows.append((choice["base"], choice["option"], value, str(len(point["runs"])), *cells))
+    return table(("in", "option", "value", "seeds", *_headings(columns)), rows)
 
 
 def render_grids(entries: Sequence[Entry]) -> str:
     """A table in Markdown of every point of every grid, on the texts for tuning."""
+    columns = _columns([point for entry in entries for _, point in _points(entry)])
     rows = []
     for entry in entries:
         for index, point in enumerate(entry["grid"]):
             mark = "chosen" if index == entry["chosen"] else ""
             name = setting_of({**entry, "chosen": index})
             figures = point["figures"]
-            cells = ("failed" if point["has_failed"] else "not yet",) + ("",) * (len(_COLUMNS) - 1)
+            cells = ("failed" if point["has_failed"] else "not yet",) + ("",) * (len(columns) - 1)
             if figures is not None:
-                cells = tuple(f"{figures[figure]:.{digits}f}" for _, figure, digits in _COLUMNS)
+                cells = tuple(_cells([point], columns))
             rows.append((entry["name"], name, *cells, mark))
-    return table(("remedy", "setting", *_HEADINGS, ""), rows)
+    return table(("remedy", "setting", *_headings(columns), ""), rows)
 
 
 def render_verdicts(entries: Sequence[Entry]) -> str:
@@ -227,9 +231,20 @@ def wins(entry: Entry, other: Entry) -> tuple[bool, bool]:
     return likelihood, information
 
 
-def _cells(runs: Sequence[Entry]) -> Iterator[str]:
-    """Mean ± standard deviation over runs of each figure in `_COLUMNS`."""
-    return (spread([run["figures"][figure] for run in runs], digits) for _, figure, digits in _COLUMNS)
+def _columns(runs: Sequence[Entry]) -> list[Column]:
+    """The columns of `_COLUMNS` whose figure some run has: those of an older version lack some figures."""
+    return [column for column in _COLUMNS if any(column[1] in run["figures"] for run in runs) or not runs]
+
+
+def _headings(columns: Sequence[Column]) -> list[str]:
+    return [heading for heading, _, _ in columns]
+
+
+def _cells(runs: Sequence[Entry], columns: Sequence[Column]) -> Iterator[str]:
+    """Mean ± standard deviation over runs of each figure; `-` for a figure that a run lacks."""
+    for _, figure, digits in columns:
+        values = [run["figures"].get(figure) for run in runs]
+        yield "-" if None in values else spread(values, digits)
 
 
 def _percent(shares: Sequence[float]) -> str:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from ...evaluation.result import EvaluationResult
+from ...evaluation.verdict import used_share
 from ...reporting.commands import recorded_options
-from ...reporting.report import ALIVE, Examples, render_examples
+from ...reporting.report import Examples, render_examples
 from .blocks import table
 
 # Heading, and how a run's figures are written.
@@ -18,6 +19,9 @@ _COLUMNS = {
     "floor": "{eval_kl_floor:.2f}",
     "IW-NLL": "{eval_iw_nll:.1f} ± {eval_iw_nll_error:.1f}",
     "MI": "{eval_mutual_information:.2f}",
+    "decoder information": "{eval_decoder_information:.2f} ± {eval_decoder_information_error:.2f}",
+    "of the KL": "{used_share:.0%}",
+    "latent gain": "{eval_latent_gain:.2f}",
     "marginal KL": "{eval_marginal_kl:.2f}",
     "active": "{eval_active_units} of {eval_latent_size}",
     "E[mu²+sigma²]": "{eval_aggregate_second_moment:.3f}",
@@ -25,7 +29,7 @@ _COLUMNS = {
 }
 
 # Figures that the README shows of what a run prints.
-_QUICKSTART_ROWS = ("KL", "mutual information", "active units")
+_QUICKSTART_ROWS = ("KL", "decoder information", "mutual information")
 
 Run = Mapping[str, Any]
 
@@ -51,19 +55,41 @@ def render_runs(runs: Sequence[Run]) -> str:
 def _render_table(runs: Sequence[Run]) -> str:
     rows = []
     for run in runs:
-        figures = {**run["results"], "negative_elbo": -run["results"]["eval_elbo"]}
-        rows.append((f"`{options_of(run) or '(none)'}`", *(cell.format_map(figures) for cell in _COLUMNS.values())))
+        results = run["results"]
+        share = used_share({name: results.get(f"eval_{name}") for name in ("decoder_information", "iw_kl", "kl")})
+        figures = {**results, "negative_elbo": -results["eval_elbo"]} | (
+            {} if share is None else {"used_share": share}
+        )
+        cells = (_cell(cell, figures) for cell in _COLUMNS.values())
+        verdict = EvaluationResult.from_metrics(results).verdict.name
+        rows.append((f"`{options_of(run) or '(none)'}`", *cells, verdict))
     first = runs[0]["results"]
     shared = (
         f"Nats per sentence; {first['eval_num_sentences']} held-out sentences (log N = "
-        f"{first['eval_log_num_sentences']:.2f}), IW-NLL of the first {first['eval_iw_nll_num_sentences']} with "
-        f"{first['eval_iw_nll_num_samples']} samples, ± one standard error over sentences; BLEU (0 to 100) of greedy "
+        f"{first['eval_log_num_sentences']:.2f}), IW-NLL of {likelihood_sentences(first, 'eval_')}, "
+        "± one standard error over sentences; BLEU (0 to 100) of greedy "
         f"reconstructions from the means. Seed {runs[0]['seed']}. Corpus "
         f"`{first['eval_corpus_train_sha256'][:12]}` (training) and `{first['eval_corpus_validation_sha256'][:12]}` "
         f"(held out); torch {first['torch_version']}, transformers {first['transformers_version']}; "
         f"{first['hardware']}."
     )
-    return f"{table(('options', *_COLUMNS), rows)}\n\n{shared}"
+    return f"{table(('options', *_COLUMNS, 'verdict'), rows)}\n\n{shared}"
+
+
+def _cell(cell: str, figures: Mapping[str, Any]) -> str:
+    """A cell of the table; `-` if a run of an older version has no such figure."""
+    try:
+        return cell.format_map(figures)
+    except KeyError:
+        return "-"
+
+
+def likelihood_sentences(figures: Mapping[str, Any], prefix: str = "") -> str:
+    """Which sentences an IW-NLL is of, and which draws."""
+    first = "" if figures.get(f"{prefix}are_sentences_spread") else "the first "
+    draws = figures.get(f"{prefix}iw_nll_draws") or "the posterior"
+    number, samples = (figures[f"{prefix}iw_nll_num_{what}"] for what in ("sentences", "samples"))
+    return f"{first}{number} with {samples} draws of {draws}"
 
 
 def render_run_examples(run: Run) -> str:
@@ -88,5 +114,4 @@ def render_quickstart(run: Run) -> str:
     rows = [row[:3] for row in result.rows() if row[0] in _QUICKSTART_ROWS]
     figures = table(("figure", "value", "unit"), rows)
     text, decoded = run["examples"]["reconstructions"][0]
-    verdict = result.diagnosis or ALIVE
-    return "\n".join(["```text", figures, "...", verdict, f"- {text}", f"  {decoded}", "```"])
+    return "\n".join(["```text", figures, "...", str(result.verdict), f"- {text}", f"  {decoded}", "```"])

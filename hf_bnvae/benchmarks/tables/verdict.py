@@ -35,10 +35,21 @@ def _default_job(runs: Sequence[Run]) -> str:
     price = ours["eval_iw_nll"] - free["eval_iw_nll"]
     return (
         f"**Is the latent used?** With the default head, {ours['eval_active_units']} of {ours['eval_latent_size']} "
-        f"dimensions are active and carry {ours['eval_mutual_information']:.1f} nats of information about a sentence. "
+        f"dimensions are active and carry {ours['eval_mutual_information']:.1f} nats of information about a sentence"
+        f"{_used(ours)}. "
         f"Without a floor {free['eval_active_units']} are active. The likelihood of held-out texts (IW-NLL) is "
         f"{abs(price):.1f} nats {'worse' if price > 0 else 'better'} than without a floor. The networks are tiny: "
         f"BLEU of reconstructions is {ours['eval_reconstruction_bleu']:.1f} of 100."
+    )
+
+
+def _used(results: Mapping[str, Any]) -> str:
+    """What the decoder uses, where it was measured."""
+    information = results.get("eval_decoder_information")
+    return (
+        ""
+        if information is None
+        else f"; of its {results['eval_kl']:.1f} nats of KL the decoder uses {information:.1f}"
     )
 
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from hf_bnvae import BNVAEDataCollator, BNVAEModel, BNVAEProcessor
 from hf_bnvae.evaluation import evaluate_model
 
-SETTINGS = {"num_importance_samples": 3, "max_importance_sentences": 25, "num_self_bleu_samples": 20}
+SETTINGS = {"num_importance_samples": 10, "max_importance_sentences": 25, "num_self_bleu_samples": 20}
 SETTINGS |= {"max_information_sentences": 45, "batch_size": 7, "show_progress": False}
 
 

@@ -1,0 +1,180 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""What a decoder makes of the latent: the information that it takes from it, and what a wrong latent costs it.
+
+KL, mutual information, active units and moments are functions of the posterior. A decoder that ignores the latent
+leaves them all as they are. The figures of this module ask the decoder.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..model.gaussian_bnvae import DiagonalGaussian, normal_log_density, prior_log_prob
+from ..model.modeling_bnvae import BNVAEOutput
+from .importance import passes
+
+# The distributions that the draws for one sentence come from, by their exponents, and their shares of the draws. The
+# density of each is proportional to posterior^exponent prior^(1 - exponent). So 1 is the posterior, which comes first,
+# and 0 the prior.
+SHARES = {1.0: 0.2, 0.6: 0.25, 0.3: 0.2, 0.1: 0.15, 0.0: 0.2}
+# With fewer draws a distribution has less than two, and no error can be estimated.
+LEAST_DRAWS = 10
+
+
+@dataclass(frozen=True)
+class LikelihoodEstimate:
+    """
+    log p(x) of sentences, and how much of it comes through the latent. All in nats, `(sentences,)`, float64.
+
+    Args:
+        iw_nll (`torch.Tensor`): -log p(x), an upper bound in expectation.
+        reconstruction_nll (`torch.Tensor`): -E_q[log p(x|z)], over the same draws of the posterior.
+        decoder_information (`torch.Tensor`): E_q[log p(x|z)] - log p(x), with the bias of the logarithm removed.
+        variance (`torch.Tensor`): The variance of `decoder_information` over the draws. The bias that is left comes on
+            top. It can be larger where few draws have most of the weight: in many dimensions, and at high rates.
+    """
+
+    iw_nll: torch.Tensor
+    reconstruction_nll: torch.Tensor
+    decoder_information: torch.Tensor
+    variance: torch.Tensor
+
+
+@torch.no_grad()
+def batch_latent_gain(
+    model: nn.Module, outputs: BNVAEOutput, labels: torch.LongTensor, **decoder_kwargs: Any
+) -> torch.Tensor:
+    """
+    What each sentence of a batch loses with the latent of the next one (the last one with that of the first):
+    log p(x|z) - log p(x|z') in nats. It takes one pass of the decoder, and is exactly 0 if the decoder ignores the
+    latent.
+
+    Args:
+        model (`nn.Module`): A [`BNVAEModel`] in evaluation mode, or one that is wrapped for distributed training.
+        outputs ([`BNVAEOutput`]): What the model made of the batch.
+        labels (`torch.LongTensor` of shape `(batch, target_length)`): The batch's labels.
+        decoder_kwargs: The decoder's other arguments, as the model got them.
+
+    Returns:
+        `torch.Tensor` of shape `(batch,)`: NaN where the next sentence is the same one: a copy, or in a batch of one.
+    """
+    # Also for one sentence, since the processes of a distributed training must make the same passes.
+    others = model(latents=outputs.latents.roll(1, 0), labels=labels, **decoder_kwargs)
+    is_same = labels.eq(labels.roll(1, 0)).all(1)
+    return (others.reconstruction_nll - outputs.reconstruction_nll).masked_fill(is_same, math.nan)
+
+
+def num_draws(num_samples: int) -> list[int]:
+    """How many of `num_samples` draws come from each distribution of `SHARES`.
+
+    Raises:
+        ValueError: for fewer than `LEAST_DRAWS`.
+    """
+    if num_samples < LEAST_DRAWS:
+        raise ValueError(f"num_samples must be at least {LEAST_DRAWS}, got {num_samples}.")
+    *others, _ = (round(share * num_samples) for share in SHARES.values())
+    return [*others, num_samples - sum(others)]
+
+
+@torch.no_grad()
+def estimate_likelihood(
+    nll: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    posterior: DiagonalGaussian,
+    num_samples: int = 100,
+    rows_per_pass: int | Callable[[int], int] = 512,
+    noise: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    generator: torch.Generator | None = None,
+) -> LikelihoodEstimate:
+    """
+    log p(x) and the decoder information of each sentence.
+
+    The decoder information is
+
+        D(x) = E_q[log p(x|z)] - log p(x) = KL(q(z|x) || p(z)) - KL(q(z|x) || p(z|x))
+
+    It is at most the KL, 0 for a decoder that ignores the latent, and negative for a decoder that the latent misleads.
+
+    log p(x) is estimated with draws z_k from a mixture m(z) of the posterior, the prior, and three distributions
+    between them (`SHARES`):
+
+        log p(x) = log 1/K sum_k p(x|z_k) p(z_k) / m(z_k)
+
+    The number of draws from each one is fixed (Veach & Guibas, SIGGRAPH 1995). With draws from the posterior alone
+    (Burda et al., ICLR 2016) log p(x) is too low where the true posterior is wider, and a decoder that ignores the
+    latent then seems to use most of the KL.
+
+    Args:
+        nll, posterior, num_samples, rows_per_pass, noise, generator: As in
+            [`~evaluation.importance.importance_weighted_nll`]. `num_samples` is the number of all draws.
+
+    Returns:
+        [`LikelihoodEstimate`]: On the posterior's device.
+
+    Raises:
+        ValueError: if `num_samples` is below `LEAST_DRAWS`, or `rows_per_pass` below 1.
+    """
+    counts = num_draws(num_samples)
+    dtype = posterior.mean.dtype
+    mean, logvar = posterior.mean.double(), posterior.logvar.double()
+    batch, latent_size = mean.shape
+    if noise is None:
+        drawn = torch.randn(batch, num_samples, latent_size, generator=generator, dtype=torch.float64)
+        noise = drawn.__getitem__
+    between = [_between(mean, logvar, exponent) for exponent in SHARES]
+    # Of the mixture's components, `(components, batch, latent_size)`.
+    means, logvars = (torch.stack(values) for values in zip(*between, strict=True))
+    component = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(mean.device)
+    log_counts = torch.tensor(counts, dtype=torch.float64).log().to(mean.device)[:, None, None]
+
+    log_likelihood = mean.new_empty(batch, num_samples)
+    log_ratio = torch.empty_like(log_likelihood)  # log p(z) - log m(z)
+    for sentences, parts in passes(batch, num_samples, rows_per_pass):
+        drawn = noise(sentences).to(mean)
+        own_means, own_logvars = means[:, sentences], logvars[:, sentences]
+        for columns in parts:
+            chosen = component[columns]
+            # Each `(draws, sentences, latent_size)`.
+            latents = own_means[chosen] + (0.5 * own_logvars[chosen]).exp() * drawn[:, columns].transpose(0, 1)
+            standardised = (latents - own_means[:, None]) * (-0.5 * own_logvars[:, None]).exp()
+            log_density = normal_log_density(standardised, own_logvars[:, None]).sum(-1)
+            mixture = (log_density + log_counts).logsumexp(0) - math.log(num_samples)
+            log_ratio[sentences, columns] = (prior_log_prob(latents) - mixture).T
+            rows = sentences[:, None].expand(-1, len(chosen)).flatten()
+            values = -nll(latents.transpose(0, 1).flatten(0, 1).to(dtype), rows)
+            log_likelihood[sentences, columns] = values.double().view(len(sentences), -1)
+    return _estimate(log_likelihood, log_ratio, counts)
+
+
+def _between(mean: torch.Tensor, logvar: torch.Tensor, exponent: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and log variance of the Gaussian that is proportional to posterior^exponent prior^(1 - exponent)."""
+    of_posterior, of_prior = (torch.tensor(share, dtype=mean.dtype).log() for share in (exponent, 1 - exponent))
+    log_precision = torch.logaddexp(of_posterior - logvar, of_prior.to(logvar))
+    return mean * torch.exp(of_posterior - logvar - log_precision), -log_precision
+
+
+def _estimate(log_likelihood: torch.Tensor, log_ratio: torch.Tensor, counts: list[int]) -> LikelihoodEstimate:
+    """From log p(x|z) and log p(z)/m(z) of the draws, each `(sentences, draws)`."""
+    num_samples = sum(counts)
+    log_weights = log_likelihood + log_ratio
+    log_sum = log_weights.logsumexp(1, keepdim=True)
+    relative = (log_weights - log_sum).exp()  # each draw's share of p(x)
+    of_posterior = log_likelihood[:, : counts[0]]
+    reconstruction = of_posterior.mean(1)
+    log_marginal = log_sum.squeeze(1) - math.log(num_samples)
+    # The variances of log p(x) and of the difference to first order, from the draws' spread within each component.
+    marginal_variance = difference_variance = torch.zeros_like(log_marginal)
+    for number, part in enumerate(relative.split(counts, 1)):
+        influence = part if number else of_posterior / counts[0] - part
+        marginal_variance = marginal_variance + part.var(1) * part.shape[1]
+        difference_variance = difference_variance + influence.var(1) * part.shape[1]
+    return LikelihoodEstimate(
+        iw_nll=-log_marginal,
+        reconstruction_nll=-reconstruction,
+        # E[log p(x)] is too low by half the relative variance, to second order (Owen, 2013, section 2).
+        decoder_information=reconstruction - log_marginal - 0.5 * marginal_variance,
+        variance=difference_variance,
+    )
