@@ -29,7 +29,7 @@ def exact_information(model: FactorModel, posterior: DiagonalGaussian) -> torch.
 # --- against closed forms --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("log_scale", [0.5, -1.0])
+@pytest.mark.parametrize("log_scale", [pytest.param(0.5, marks=pytest.mark.slow), -1.0])
 def test_decoder_information_covers_the_truth_as_often_as_its_error_says(log_scale):
     """Its 95% interval, over 200 seeds. The posterior lies beside the true one, and is wider or narrower."""
     model = FactorModel(count=40)

@@ -3,6 +3,7 @@
 import gc
 import weakref
 
+import pytest
 import torch
 
 from hf_bnvae.evaluation import evaluate_model
@@ -43,6 +44,7 @@ def test_asking_for_the_batches_changes_no_figure(trained_model, processor, text
     assert evaluate_model(trained_model, texts[1:31], processor, **QUICK) != plain
 
 
+@pytest.mark.slow
 def test_an_evaluation_keeps_no_batch(trained_model, processor, texts):
     """Of a stream, so that the data may be larger than memory."""
     alive, seen, kept = [], [], []

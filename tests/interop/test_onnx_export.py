@@ -133,6 +133,7 @@ def test_what_cannot_be_exported_is_refused(trained_model, make_model, processor
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_the_script_writes_the_graph_of_a_saved_model(trained_model, texts, tmp_path, monkeypatch, capsys):
     trained_model.save_pretrained(tmp_path / "model")
     trained_model.processor.save_pretrained(tmp_path / "model")

@@ -246,6 +246,7 @@ def test_a_model_folder_is_no_place_for_a_report(run, table, trained_folder):
     assert sorted(Path(trained_folder).iterdir()) == before
 
 
+@pytest.mark.slow
 def test_the_probe_is_what_the_library_computes(run, table, texts, tmp_path, trained_model, processor):
     train = tmp_path / "train.jsonl"
     labels = [text.split()[0] in ("The", "A") for text in texts]

@@ -409,7 +409,10 @@ HEALTHY = [
 ]
 
 
-@pytest.mark.parametrize("head", HEALTHY, ids=lambda head: head["posterior"])
+@pytest.mark.parametrize(
+    "head",
+    [pytest.param(h, id=h["posterior"], marks=[pytest.mark.slow] * (h["posterior"] != "bn_rms")) for h in HEALTHY],
+)
 def test_a_healthy_latent_space_is_left_in_peace(make_trainer, caplog, head):
     trainer = make_trainer(model={**head, "pooling": "mean"}, max_steps=80, learning_rate=5e-3)
     trainer.train()
