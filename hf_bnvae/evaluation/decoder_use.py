@@ -49,9 +49,9 @@ def batch_latent_gain(
     model: nn.Module, outputs: BNVAEOutput, labels: torch.LongTensor, **decoder_kwargs: Any
 ) -> torch.Tensor:
     """
-    What each sentence of a batch loses with the latent of the next one (the last one with that of the first):
-    log p(x|z) - log p(x|z') in nats. It takes one pass of the decoder, and is exactly 0 if the decoder ignores the
-    latent.
+    What each sentence of a batch loses with the latent z' of the next sentence: log p(x|z) - log p(x|z') in nats.
+    After the last sentence comes the first one. This takes one pass of the decoder. The loss is exactly 0 if the
+    decoder ignores the latent.
 
     Args:
         model (`nn.Module`): A [`BNVAEModel`] in evaluation mode, or one that is wrapped for distributed training.

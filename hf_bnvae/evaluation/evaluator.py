@@ -398,7 +398,7 @@ class _Evaluation:
 
     def _frequency_nll(self, tokens: Counter[int], num_sentences: int) -> float:
         """-log p(x) of a sentence in nats, if each of its tokens is predicted by how often it occurs among the others.
-        Each token of the vocabulary counts once more, so that none is impossible."""
+        One is added to the count of each token of the vocabulary, so that none is impossible."""
         total = tokens.total() - 1 + self.model.config.decoder.vocab_size
         return sum(count * (math.log(total) - math.log(count)) for count in tokens.values()) / num_sentences
 

@@ -12,7 +12,7 @@ from ..utils.json_files import read_json, write_json
 from .information import is_near_log_n
 from .moments import ACTIVE_UNIT_VARIANCE
 from .text_scores import CHARACTERS, WORDS
-from .verdict import Verdict, judge
+from .verdict import Verdict, judge, kl_of_used_share
 
 NATS = "nats per sentence"
 
@@ -247,7 +247,7 @@ def figure_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         "near_least": " (a lower bound: within 1 nat of it)" if is_bound else "",
         "near_most": " (an upper bound, since the mutual information is a lower one)" if is_bound else "",
         "below": "; the moments of these texts are their own, so their KL lies below" if is_below else "",
-        "share_kl": _number(kl if figures.get("iw_kl") is None else figures["iw_kl"], 2),
+        "share_kl": _number(kl_of_used_share(figures), 2),
         "first": "" if figures.get("are_sentences_spread") else "first ",
         "draws": figures.get("iw_nll_draws") or "the posterior",
         "tokenizer": _TOKENIZERS.get(figures.get("text_tokenizer") or WORDS),

@@ -49,7 +49,7 @@ class LetterCounts:
 class RunningScores:
     """
     BLEU in words and in characters, and chrF, of a corpus whose texts come in batches. Only numbers of n-grams and
-    lengths are kept. The scores are those of the whole corpus.
+    lengths are kept. Batches do not change the scores.
     """
 
     def __init__(self) -> None:

@@ -114,13 +114,13 @@ def judge_training(figures: Mapping[str, Any]) -> Verdict:
 def used_share(figures: Mapping[str, Any]) -> float | None:
     """The share of the KL that the decoder uses, decoder information / KL; `None` if it was not measured, or if the KL
     is below `COLLAPSED_INFORMATION`, since a share of almost nothing means nothing."""
-    information, kl = figures.get("decoder_information"), _kl_of_share(figures)
+    information, kl = figures.get("decoder_information"), kl_of_used_share(figures)
     if information is None or kl is None or kl < COLLAPSED_INFORMATION:
         return None
     return information / kl
 
 
-def _kl_of_share(figures: Mapping[str, Any]) -> float | None:
+def kl_of_used_share(figures: Mapping[str, Any]) -> float | None:
     """The KL of the sentences whose decoder information was measured, where it is known."""
     kl = figures.get("iw_kl")
     return figures.get("kl") if kl is None else kl
@@ -263,7 +263,7 @@ def _kl_in_words(figures: Mapping[str, Any], words: _Words) -> str:
     """The KL of which the decoder uses a share. Where it is of some of the texts, their number says so."""
     count = figures.get("iw_nll_num_sentences")
     of_some = figures.get("iw_kl") is not None and count is not None and count != figures.get("num_sentences")
-    return f"{_kl_of_share(figures):.2f} nats" + (f" ({count} {words.many})" if of_some else "")
+    return f"{kl_of_used_share(figures):.2f} nats" + (f" ({count} {words.many})" if of_some else "")
 
 
 def _is_number(value: float | None) -> bool:

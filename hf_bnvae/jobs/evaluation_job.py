@@ -293,7 +293,7 @@ def held_out_texts(model_path: str) -> tuple[Dataset, TextSource]:
     if corpus_hash(texts) != settings["corpus_validation_sha256"]:
         raise ValueError(
             f"The texts that the run in {model_path} held out are no longer what they were: the data have changed, "
-            "or an older version held texts out of which others are copies. "
+            "or the run is of an older version, which split texts that occur several times in another way. "
             "Give --file or --dataset_name."
         )
     return texts, TextSource.held_out_by_run(settings)

@@ -232,7 +232,7 @@ def wins(entry: Entry, other: Entry) -> tuple[bool, bool]:
 
 
 def _columns(runs: Sequence[Entry]) -> list[Column]:
-    """The columns of `_COLUMNS` whose figure some run has: those of an older version lack some figures."""
+    """The columns of `_COLUMNS` whose figure at least one run has. Runs of an older version lack some figures."""
     return [column for column in _COLUMNS if any(column[1] in run["figures"] for run in runs) or not runs]
 
 

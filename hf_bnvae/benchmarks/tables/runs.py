@@ -56,7 +56,7 @@ def _render_table(runs: Sequence[Run]) -> str:
     rows = []
     for run in runs:
         results = run["results"]
-        share = used_share({name: results.get(f"eval_{name}") for name in ("decoder_information", "iw_kl", "kl")})
+        share = used_share_of(results)
         figures = {**results, "negative_elbo": -results["eval_elbo"]} | (
             {} if share is None else {"used_share": share}
         )
@@ -74,6 +74,11 @@ def _render_table(runs: Sequence[Run]) -> str:
         f"{first['hardware']}."
     )
     return f"{table(('options', *_COLUMNS, 'verdict'), rows)}\n\n{shared}"
+
+
+def used_share_of(results: Mapping[str, Any]) -> float | None:
+    """The share of the KL that the decoder uses, from a run's `eval_...` figures; `None` if it was not measured."""
+    return used_share({name: results.get(f"eval_{name}") for name in ("decoder_information", "iw_kl", "kl")})
 
 
 def _cell(cell: str, figures: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .collapse import wins
-from .runs import Run, options_of
+from .runs import Run, options_of, used_share_of
 from .speed import aims_of, compared_pieces, has_aims
 
 # The head that the library uses by default, and the one without a floor, by their names in the records.
@@ -45,12 +45,8 @@ def _default_job(runs: Sequence[Run]) -> str:
 
 def _used(results: Mapping[str, Any]) -> str:
     """What the decoder uses, where it was measured."""
-    information = results.get("eval_decoder_information")
-    return (
-        ""
-        if information is None
-        else f"; of its {results['eval_kl']:.1f} nats of KL the decoder uses {information:.1f}"
-    )
+    share = used_share_of(results)
+    return "" if share is None else f"; the decoder uses {share:.0%} of its KL"
 
 
 def _remedies(benchmark: Record) -> str:
