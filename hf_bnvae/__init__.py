@@ -26,6 +26,7 @@ from .model.posterior_bnvae import (
     PosteriorHead,
     build_posterior_head,
 )
+from .model.prior_bnvae import PRIORS, GaussianPrior, Prior, StandardPrior
 from .model.processing_bnvae import BNVAEProcessor
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .evaluation import evaluate_model, mutual_information, reconstruction_bleu
     from .evaluation.metrics import metric_path
     from .training.calibration import recalibrate_posterior
+    from .training.fitted_prior import fit_prior
     from .training.from_scratch import train_processor
     from .training.trainer import BNVAETrainer
     from .training.training_args import BNVAETrainingArguments
@@ -46,6 +48,7 @@ _LAZY = {
     "BNVAETrainer": "training.trainer",
     "BNVAETrainingArguments": "training.training_args",
     "evaluate_model": "evaluation",
+    "fit_prior": "training.fitted_prior",
     "load_text_set": "data.corpora",
     "metric_path": "evaluation.metrics",
     "mutual_information": "evaluation",
@@ -87,6 +90,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "POSTERIOR_HEADS",
+    "PRIORS",
     "BNVAEConfig",
     "BNVAEDataCollator",
     "BNVAEModel",
@@ -102,14 +106,18 @@ __all__ = [
     "DiagonalGaussian",
     "DiversityUncertaintyPosterior",
     "GaussianPosterior",
+    "GaussianPrior",
     "LatentTextPipeline",
     "LayerNormPosterior",
     "Neighbour",
     "PosteriorHead",
+    "Prior",
+    "StandardPrior",
     "TextLatentPipeline",
     "__version__",
     "build_posterior_head",
     "evaluate_model",
+    "fit_prior",
     "interpolate_latents",
     "load_text_set",
     "metric_path",

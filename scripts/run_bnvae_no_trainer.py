@@ -28,7 +28,9 @@ from hf_bnvae.hub.push import BackgroundPushes
 from hf_bnvae.jobs.training_arguments import ScriptTrainingArguments
 from hf_bnvae.jobs.training_job import StartedRun, TrainingJob, leave_process_group
 from hf_bnvae.jobs.training_options import parse_arguments
+from hf_bnvae.model.prior_bnvae import StandardPrior
 from hf_bnvae.reporting.settings import Role, names_with_role
+from hf_bnvae.training.fitted_prior import fit_trained_prior, remove_prior
 from hf_bnvae.training.optimization import hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
 from hf_bnvae.training.sampling import posterior_noise, statistics_batches, training_sampler
 from hf_bnvae.training.short_runs import ShortRunCallback
@@ -135,6 +137,7 @@ class Loop:
         args, steps_per_epoch = self.args, len(self.train_loader)
         # Processes begin with one seed, for one model; what they drop out should differ.
         set_seed(args.seed, device_specific=self.accelerator.num_processes > 1)
+        remove_prior(self.bare_model)
         if self.run.checkpoint is not None:
             self.accelerator.load_state(self.run.checkpoint)
             self.state = TrainerState.load_from_json(Path(self.run.checkpoint, "trainer_state.json"))
@@ -164,6 +167,8 @@ class Loop:
         progress.close()
         self.warn_of(judge_training(self.last_figures))
         self.recalibrate()
+        if args.prior != StandardPrior.name:
+            fit_trained_prior(self.bare_model, self.statistics_loader())
         self.save_model(self.job.path)
         if self.pushes is not None:
             self.pushes.wait()
@@ -232,12 +237,15 @@ class Loop:
 
     def recalibrate(self, num_batches: int | None = None) -> None:
         """Recompute the running statistics from the whole training set, or as much as `num_batches` hold."""
+        with preserved_random_state(self.args.seed):
+            recalibrate_posterior(self.bare_model, self.statistics_loader(num_batches))
+
+    def statistics_loader(self, num_batches: int | None = None) -> DataLoader:
+        """This process' share of the training set, or of the sentences of `num_batches` posterior batches."""
         share = statistics_batches(len(self.run.train_dataset), self.args, num_batches)
-        batches = DataLoader(
+        return DataLoader(
             self.run.train_dataset, batch_sampler=share, collate_fn=self.collator, generator=torch.Generator()
         )
-        with preserved_random_state(self.args.seed):
-            recalibrate_posterior(self.bare_model, batches)
 
     def warn_of(self, verdict: Verdict) -> None:
         """Say that the latent space is not healthy, once for each verdict."""

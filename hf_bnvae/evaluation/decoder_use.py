@@ -7,14 +7,15 @@ leaves them all as they are. The figures of this module ask the decoder.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..model.gaussian_bnvae import DiagonalGaussian, normal_log_density, prior_log_prob
+from ..model.gaussian_bnvae import DiagonalGaussian, normal_log_density
 from ..model.modeling_bnvae import BNVAEOutput
+from ..model.prior_bnvae import Prior, StandardPrior
 from .importance import passes
 
 # The distributions that the draws for one sentence come from, by their exponents, and their shares of the draws. The
@@ -28,7 +29,8 @@ LEAST_DRAWS = 10
 @dataclass(frozen=True)
 class LikelihoodEstimate:
     """
-    log p(x) of sentences, and how much of it comes through the latent. All in nats, `(sentences,)`, float64.
+    log p(x) of sentences under one prior, and how much of it comes through the latent. All in nats, `(sentences,)`,
+    float64.
 
     Args:
         iw_nll (`torch.Tensor`): -log p(x), an upper bound in expectation.
@@ -36,12 +38,14 @@ class LikelihoodEstimate:
         decoder_information (`torch.Tensor`): E_q[log p(x|z)] - log p(x), with the bias of the logarithm removed.
         variance (`torch.Tensor`): The variance of `decoder_information` over the draws. The bias that is left comes on
             top. It can be larger where few draws have most of the weight: in many dimensions, and at high rates.
+        fitted ([`LikelihoodEstimate`], *optional*): The same under a fitted prior, from the same draws.
     """
 
     iw_nll: torch.Tensor
     reconstruction_nll: torch.Tensor
     decoder_information: torch.Tensor
     variance: torch.Tensor
+    fitted: "LikelihoodEstimate | None" = None
 
 
 @torch.no_grad()
@@ -88,9 +92,10 @@ def estimate_likelihood(
     rows_per_pass: int | Callable[[int], int] = 512,
     noise: Callable[[torch.Tensor], torch.Tensor] | None = None,
     generator: torch.Generator | None = None,
+    fitted_prior: Prior | None = None,
 ) -> LikelihoodEstimate:
     """
-    log p(x) and the decoder information of each sentence.
+    log p(x) and the decoder information of each sentence under the prior N(0, I), and also under a fitted prior.
 
     The decoder information is
 
@@ -105,48 +110,88 @@ def estimate_likelihood(
 
     The number of draws from each one is fixed (Veach & Guibas, SIGGRAPH 1995). With draws from the posterior alone
     (Burda et al., ICLR 2016) log p(x) is too low where the true posterior is wider, and a decoder that ignores the
-    latent then seems to use most of the KL.
+    latent then seems to use most of the KL. Half of the prior's draws come from a fitted prior, if there is one. The
+    same draws serve both priors.
 
     Args:
         nll, posterior, num_samples, rows_per_pass, noise, generator: As in
             [`~evaluation.importance.importance_weighted_nll`]. `num_samples` is the number of all draws.
+        fitted_prior ([`Prior`], *optional*): The fitted prior, on the posterior's device.
 
     Returns:
-        [`LikelihoodEstimate`]: On the posterior's device.
+        [`LikelihoodEstimate`]: Under N(0, I); its field `fitted` has the estimate under the fitted prior. On the
+        posterior's device.
 
     Raises:
         ValueError: if `num_samples` is below `LEAST_DRAWS`, or `rows_per_pass` below 1.
     """
-    counts = num_draws(num_samples)
     dtype = posterior.mean.dtype
     mean, logvar = posterior.mean.double(), posterior.logvar.double()
     batch, latent_size = mean.shape
+    proposals = _Proposals(mean, logvar, num_samples, fitted_prior)
+    priors = [StandardPrior(latent_size), *([] if fitted_prior is None else [fitted_prior])]
     if noise is None:
         drawn = torch.randn(batch, num_samples, latent_size, generator=generator, dtype=torch.float64)
         noise = drawn.__getitem__
-    between = [_between(mean, logvar, exponent) for exponent in SHARES]
-    # Of the mixture's components, `(components, batch, latent_size)`.
-    means, logvars = (torch.stack(values) for values in zip(*between, strict=True))
-    component = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(mean.device)
-    log_counts = torch.tensor(counts, dtype=torch.float64).log().to(mean.device)[:, None, None]
-
     log_likelihood = mean.new_empty(batch, num_samples)
-    log_ratio = torch.empty_like(log_likelihood)  # log p(z) - log m(z)
+    log_ratios = mean.new_empty(len(priors), batch, num_samples)  # log p(z) - log m(z) of each prior
     for sentences, parts in passes(batch, num_samples, rows_per_pass):
         drawn = noise(sentences).to(mean)
-        own_means, own_logvars = means[:, sentences], logvars[:, sentences]
         for columns in parts:
-            chosen = component[columns]
-            # Each `(draws, sentences, latent_size)`.
-            latents = own_means[chosen] + (0.5 * own_logvars[chosen]).exp() * drawn[:, columns].transpose(0, 1)
-            standardised = (latents - own_means[:, None]) * (-0.5 * own_logvars[:, None]).exp()
-            log_density = normal_log_density(standardised, own_logvars[:, None]).sum(-1)
-            mixture = (log_density + log_counts).logsumexp(0) - math.log(num_samples)
-            log_ratio[sentences, columns] = (prior_log_prob(latents) - mixture).T
-            rows = sentences[:, None].expand(-1, len(chosen)).flatten()
+            # `(draws, sentences, latent_size)`.
+            latents = proposals.draws(sentences, columns, drawn[:, columns].transpose(0, 1))
+            log_density = proposals.log_density(sentences, latents)
+            for log_ratio, prior in zip(log_ratios, priors, strict=True):
+                log_ratio[sentences, columns] = (prior.log_prob(latents) - log_density).T
+            rows = sentences[:, None].expand(-1, len(latents)).flatten()
             values = -nll(latents.transpose(0, 1).flatten(0, 1).to(dtype), rows)
             log_likelihood[sentences, columns] = values.double().view(len(sentences), -1)
-    return _estimate(log_likelihood, log_ratio, counts)
+    standard, *fitted = (_estimate(log_likelihood, log_ratio, proposals.counts) for log_ratio in log_ratios)
+    return replace(standard, fitted=fitted[0]) if fitted else standard
+
+
+class _Proposals:
+    """
+    The mixture from which draws for each sentence come, with a fixed number of draws from each component.
+
+    Args:
+        mean, logvar (`torch.Tensor` of shape `(batch, latent_size)`): The posteriors, in float64.
+        num_samples (`int`): The number of draws for each sentence.
+        fitted_prior ([`Prior`], *optional*): The last component.
+    """
+
+    def __init__(self, mean: torch.Tensor, logvar: torch.Tensor, num_samples: int, fitted_prior: Prior | None) -> None:
+        between = [_between(mean, logvar, exponent) for exponent in SHARES]
+        # Of the components except a fitted prior, `(components, batch, latent_size)`.
+        self.means, self.logvars = (torch.stack(values) for values in zip(*between, strict=True))
+        self.counts = num_draws(num_samples)
+        # An error needs two draws of each component.
+        self.fitted_prior = fitted_prior if self.counts[-1] >= 4 else None
+        if self.fitted_prior is not None:
+            from_fitted = self.counts[-1] // 2
+            self.counts = [*self.counts[:-1], self.counts[-1] - from_fitted, from_fitted]
+        sizes = torch.tensor(self.counts)
+        self.component = torch.arange(len(sizes)).repeat_interleave(sizes).to(mean.device)
+        self.log_shares = (sizes.double() / num_samples).log().to(mean)[:, None, None]
+
+    def draws(self, sentences: torch.Tensor, columns: slice, noise: torch.Tensor) -> torch.Tensor:
+        """Draws number `columns` for the sentences, from standard normal noise. Both tensors are `(draws, sentences,
+        latent_size)`."""
+        component = self.component[columns]
+        is_fitted = component.eq(len(self.means))
+        own = component.masked_fill(is_fitted, 0)
+        latents = self.means[own][:, sentences] + (0.5 * self.logvars[own][:, sentences]).exp() * noise
+        if is_fitted.any():
+            latents[is_fitted] = self.fitted_prior.unwhiten(noise[is_fitted])
+        return latents
+
+    def log_density(self, sentences: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """Log density of the mixture at latents `(draws, sentences, latent_size)`: `(draws, sentences)`."""
+        means, logvars = self.means[:, None, sentences], self.logvars[:, None, sentences]
+        densities = normal_log_density((latents - means) * (-0.5 * logvars).exp(), logvars).sum(-1)
+        if self.fitted_prior is not None:
+            densities = torch.cat([densities, self.fitted_prior.log_prob(latents)[None]])
+        return (densities + self.log_shares).logsumexp(0)
 
 
 def _between(mean: torch.Tensor, logvar: torch.Tensor, exponent: float) -> tuple[torch.Tensor, torch.Tensor]:

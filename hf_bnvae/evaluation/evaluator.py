@@ -18,12 +18,13 @@ from ..model.gaussian_bnvae import DiagonalGaussian
 from ..model.loss_bnvae import IGNORE_INDEX
 from ..model.modeling_bnvae import BNVAEModel
 from ..model.posterior_bnvae import num_processes
+from ..model.prior_bnvae import Prior
 from ..model.processing_bnvae import BNVAEProcessor
 from ..utils.modes import preserved_modes
 from ..utils.random_state import IMPORTANCE, INFORMATION, PRIOR, RECONSTRUCTION, sentence_noise
 from .batches import SentenceBatch, SentenceBatches
 from .chosen_sentences import ChosenSentence, ChosenSentences, posteriors
-from .decoder_use import LEAST_DRAWS, estimate_likelihood
+from .decoder_use import LEAST_DRAWS, LikelihoodEstimate, estimate_likelihood
 from .encoding import EncodedTexts
 from .importance import decoder_nll, importance_weighted_nll, rows_of_a_pass, rows_within
 from .information import mutual_information
@@ -152,7 +153,46 @@ class _Share:
     scores: RunningScores = field(default_factory=RunningScores)
     num_undecodable: int = 0  # sentences whose latents are no numbers
     samples: dict[int, str] = field(default_factory=dict)  # by their number
+    fitted_samples: dict[int, str] = field(default_factory=dict)  # the same of the fitted prior
+    fitted_kl: RunningMoments = field(default_factory=RunningMoments)
     chosen: ChosenSentences = field(default_factory=lambda: ChosenSentences(0))
+
+
+@dataclass
+class _Likelihoods:
+    """log p(x) of chosen sentences under one prior, and what depends on it."""
+
+    iw_nll: RunningMoments = field(default_factory=RunningMoments)
+    kl: RunningMoments = field(default_factory=RunningMoments)
+    negative_elbo: RunningMoments = field(default_factory=RunningMoments)
+    decoder_information: RunningMoments = field(default_factory=RunningMoments)
+    variance: RunningMoments = field(default_factory=RunningMoments)
+
+    def update(self, estimate: LikelihoodEstimate, kl: torch.Tensor) -> None:
+        """Add sentences, with the KL of each from the prior."""
+        self.iw_nll.update(estimate.iw_nll)
+        self.kl.update(kl)
+        self.negative_elbo.update(estimate.reconstruction_nll + kl)
+        self.decoder_information.update(estimate.decoder_information)
+        self.variance.update(estimate.variance)
+
+    def merge(self, other: "_Likelihoods") -> None:
+        for moments in fields(self):
+            getattr(self, moments.name).merge(getattr(other, moments.name))
+
+    def figures(self) -> dict[str, float]:
+        """The figures by their names under N(0, I), as far as there are sentences."""
+        if not self.iw_nll.count:
+            return {}
+        figures = {"iw_nll": self.iw_nll.mean.item(), "iw_nll_error": self.iw_nll.standard_error}
+        if not self.decoder_information.count:
+            return figures
+        return figures | {
+            "iw_kl": self.kl.mean.item(),
+            "iw_negative_elbo": self.negative_elbo.mean.item(),
+            "decoder_information": self.decoder_information.mean.item(),
+            "decoder_information_error": math.sqrt(self.variance.mean.item() / self.variance.count),
+        }
 
 
 @dataclass
@@ -160,15 +200,12 @@ class _SampleShare:
     """What one process has found out about the chosen sentences; after merging, what all processes have."""
 
     latent_gain: RunningMoments = field(default_factory=RunningMoments)
-    iw_nll: RunningMoments = field(default_factory=RunningMoments)
-    kl: RunningMoments = field(default_factory=RunningMoments)
-    negative_elbo: RunningMoments = field(default_factory=RunningMoments)
-    decoder_information: RunningMoments = field(default_factory=RunningMoments)
-    variance: RunningMoments = field(default_factory=RunningMoments)
+    standard: _Likelihoods = field(default_factory=_Likelihoods)
+    fitted: _Likelihoods = field(default_factory=_Likelihoods)
 
     def merge(self, other: "_SampleShare") -> None:
-        for moments in fields(self):
-            getattr(self, moments.name).merge(getattr(other, moments.name))
+        for part in fields(self):
+            getattr(self, part.name).merge(getattr(other, part.name))
 
 
 @dataclass
@@ -211,6 +248,8 @@ class _Evaluation:
             chunk_size=self._rows_of_a_pass(int(real_lengths(labels.ne(IGNORE_INDEX)).max())),
         ).reconstruction_nll
         share.corpus.update(nll, posterior.kl(), posterior.mean, posterior.logvar)
+        if self._fitted_prior is not None:
+            share.fitted_kl.update(self._fitted_prior.kl(posterior))
         tokens, counts = labels[labels.ne(IGNORE_INDEX)].unique(return_counts=True)
         share.tokens.update(dict(zip(tokens.tolist(), counts.tolist(), strict=True)))
 
@@ -222,8 +261,7 @@ class _Evaluation:
             undecodable = int(latents.isfinite().logical_not().any(1).sum())
             share.num_undecodable += undecodable
             if not undecodable:
-                decoded = self.processor.decode_texts(model.generate(latents=latents, **GREEDY))
-                share.scores.update(decoded, references)
+                share.scores.update(self._decode(latents), references)
             # A text that was cut is known by its labels only.
             texts = [known or text for known, text in zip(batch.texts or references, references, strict=True)]
             num_words = [len(text.split()) + 1 for text in texts]
@@ -292,23 +330,20 @@ class _Evaluation:
             places = (sentences[row].place for row in rows.tolist())
             return self._noise(IMPORTANCE, places, self.num_importance_samples)
 
-        arguments = (
-            decoder_nll(self.model, self._padded_labels(sentences)),
-            posterior,
-            self.num_importance_samples,
-            lambda row: self._rows_of_a_pass(len(sentences[row].labels)),
-            noise,
-        )
-        if self.num_importance_samples < LEAST_DRAWS:
-            sample.iw_nll.update(importance_weighted_nll(*arguments))
+        def rows_per_pass(first: int) -> int:
+            return self._rows_of_a_pass(len(sentences[first].labels))
+
+        nll = decoder_nll(self.model, self._padded_labels(sentences))
+        size = self.num_importance_samples
+        if size < LEAST_DRAWS:
+            sample.standard.iw_nll.update(importance_weighted_nll(nll, posterior, size, rows_per_pass, noise))
             return
-        estimate = estimate_likelihood(*arguments)
-        sample.iw_nll.update(estimate.iw_nll)
-        kl = posterior.kl().double().sum(-1)
-        sample.kl.update(kl)
-        sample.negative_elbo.update(estimate.reconstruction_nll + kl)
-        sample.decoder_information.update(estimate.decoder_information)
-        sample.variance.update(estimate.variance)
+        fitted_prior = self._fitted_prior
+        estimate = estimate_likelihood(nll, posterior, size, rows_per_pass, noise, fitted_prior=fitted_prior)
+        sample.standard.update(estimate, posterior.kl().double().sum(-1))
+        if fitted_prior is not None:
+            exact = DiagonalGaussian(posterior.mean.double(), posterior.logvar.double())
+            sample.fitted.update(estimate.fitted, fitted_prior.kl(exact))
 
     def _padded_labels(self, sentences: Sequence[ChosenSentence]) -> torch.LongTensor:
         labels = [sentence.labels for sentence in sentences]
@@ -324,11 +359,19 @@ class _Evaluation:
         parts = [numbers[start : start + batches.batch_size] for start in numbers[:: batches.batch_size]]
         for part in parts[batches.process_index :: batches.num_processes]:
             latents = self._noise(PRIOR, part).to(self._device, self.model.posterior.mean_projection.weight.dtype)
-            texts = self.processor.decode_texts(self.model.generate(latents=latents, **GREEDY))
-            share.samples |= zip(part, texts, strict=True)
+            share.samples |= zip(part, self._decode(latents), strict=True)
+            if self._fitted_prior is not None:
+                share.fitted_samples |= zip(part, self._decode(self._fitted_prior.unwhiten(latents)), strict=True)
+
+    def _decode(self, latents: torch.Tensor) -> list[str]:
+        return self.processor.decode_texts(self.model.generate(latents=latents, **GREEDY))
 
     def _noise(self, purpose: int, indices: Iterable[int], *shape: int) -> torch.Tensor:
         return sentence_noise(self.seed, purpose, indices, *shape, self.model.config.latent_size)
+
+    @property
+    def _fitted_prior(self) -> Prior | None:
+        return self.model.fitted_prior
 
     @property
     def _device(self) -> torch.device:
@@ -354,17 +397,25 @@ class _Evaluation:
         del figures["loss"]
         chosen = share.chosen.first(self.max_information_sentences)
         noise = self._noise(INFORMATION, [sentence.place for sentence in chosen]).to(self._device)
-        information = mutual_information(posteriors(chosen, self._device), noise=noise)
+        information = mutual_information(
+            posteriors(chosen, self._device), noise=noise, fitted_prior=self._fitted_prior
+        )
         likelihoods = share.chosen.first(self.max_importance_sentences)
         num_tokens = sum(len(sentence.labels) for sentence in likelihoods)
-        if sample.decoder_information.count:
+        if sample.standard.decoder_information.count:
+            figures["iw_nll_draws"] = "a mixture between posterior and prior"
+        figures |= sample.standard.figures()
+        iw_nlls = {"iw_nll": sample.standard.iw_nll}
+        if self._fitted_prior is not None:
             figures |= {
-                "iw_nll_draws": "a mixture between posterior and prior",
-                "iw_kl": sample.kl.mean.item(),
-                "iw_negative_elbo": sample.negative_elbo.mean.item(),
-                "decoder_information": sample.decoder_information.mean.item(),
-                "decoder_information_error": math.sqrt(sample.variance.mean.item() / sample.variance.count),
+                "fitted_prior": self._fitted_prior.name,
+                "fitted_kl": share.fitted_kl.mean.item(),
+                "fitted_elbo": -(figures["reconstruction_nll"] + share.fitted_kl.mean.item()),
+                **{f"fitted_{name}": value for name, value in sample.fitted.figures().items()},
             }
+            if sample.fitted.iw_nll.count:
+                iw_nlls["fitted_iw_nll"] = sample.fitted.iw_nll
+        figures |= _perplexities(iw_nlls, "token", num_tokens)
         if self.processor is not None:
             tokenizer = share.scores.letters.tokenizer
             figures["text_tokenizer"] = tokenizer
@@ -373,20 +424,18 @@ class _Evaluation:
                 figures["reconstruction_chrf"] = share.scores.chrf()
             if tokenizer != CHARACTERS:
                 num_words = sum(sentence.num_words or 0 for sentence in likelihoods)
-                figures["iw_nll_num_words"] = num_words
-                figures["word_perplexity"] = _perplexity(sample.iw_nll, num_words)
+                figures |= {"iw_nll_num_words": num_words, **_perplexities(iw_nlls, "word", num_words)}
             if self.num_self_bleu_samples:
-                samples = [share.samples[number] for number in range(self.num_self_bleu_samples)]
-                figures |= {"self_bleu": self_bleu(samples, tokenizer), "self_bleu_num_samples": len(samples)}
+                figures["self_bleu_num_samples"] = self.num_self_bleu_samples
+                for name, samples in (("self_bleu", share.samples), ("fitted_self_bleu", share.fitted_samples)):
+                    if samples:
+                        figures[name] = self_bleu([samples[number] for number in sorted(samples)], tokenizer)
         return EvaluationResult(
             num_sentences=count,
             frequency_nll=self._frequency_nll(share.tokens, count),
-            iw_nll=sample.iw_nll.mean.item(),
-            iw_nll_error=sample.iw_nll.standard_error,
-            iw_nll_num_sentences=sample.iw_nll.count,
+            iw_nll_num_sentences=sample.standard.iw_nll.count,
             iw_nll_num_samples=self.num_importance_samples,
             iw_nll_num_tokens=num_tokens,
-            token_perplexity=_perplexity(sample.iw_nll, num_tokens),
             latent_gain=sample.latent_gain.mean.item() if sample.latent_gain.count else None,
             latent_gain_error=sample.latent_gain.standard_error,
             information_num_sentences=len(chosen),
@@ -422,15 +471,19 @@ def _merged(shares: list[_Share]) -> _Share:
         whole.num_cut += share.num_cut
         whole.num_undecodable += share.num_undecodable
         whole.tokens.update(share.tokens)
-        for name in ("corpus", "scores", "chosen"):
+        for name in ("corpus", "scores", "chosen", "fitted_kl"):
             getattr(whole, name).merge(getattr(share, name))
         whole.samples |= share.samples
+        whole.fitted_samples |= share.fitted_samples
     return whole
 
 
-def _perplexity(nll: RunningMoments, num_units: int) -> float:
-    """exp(sum of -log p / number of tokens or words)."""
-    return torch.exp(nll.mean * nll.count / num_units).item()
+def _perplexities(iw_nlls: Mapping[str, RunningMoments], unit: str, number: int) -> dict[str, float]:
+    """exp(sum of -log p / number of tokens or words), for each IW-NLL."""
+    return {
+        name.replace("iw_nll", f"{unit}_perplexity"): torch.exp(nll.mean * nll.count / number).item()
+        for name, nll in iw_nlls.items()
+    }
 
 
 def _require_latents(model: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ..model.gaussian_bnvae import DiagonalGaussian, prior_log_prob
+from ..model.prior_bnvae import Prior
 
 # Elements of a block of pairs of sentences: 8 MiB. Larger blocks are slower.
 BLOCK_ELEMENTS = 2**20
@@ -35,6 +36,8 @@ class InformationEstimate:
             too high by as much as the mutual information is too low.
         marginal_kl_error (`float`): Its Monte-Carlo standard error over the drawn latents.
         log_num_sentences (`float`): log N. The mutual information cannot exceed it.
+        fitted_marginal_kl, fitted_marginal_kl_error (`float`, *optional*): The marginal KL from a fitted prior instead
+            of N(0, I), and its error.
     """
 
     mutual_information: float
@@ -42,6 +45,8 @@ class InformationEstimate:
     marginal_kl: float
     marginal_kl_error: float
     log_num_sentences: float
+    fitted_marginal_kl: float | None = None
+    fitted_marginal_kl_error: float | None = None
 
     @property
     def is_lower_bound(self) -> bool:
@@ -57,7 +62,10 @@ def is_near_log_n(information: float, log_num_sentences: float) -> bool:
 
 @torch.no_grad()
 def mutual_information(
-    posterior: DiagonalGaussian, generator: torch.Generator | None = None, noise: torch.Tensor | None = None
+    posterior: DiagonalGaussian,
+    generator: torch.Generator | None = None,
+    noise: torch.Tensor | None = None,
+    fitted_prior: Prior | None = None,
 ) -> InformationEstimate:
     """
     Mutual information of sentence and latent, with one latent drawn for each sentence of the corpus.
@@ -71,6 +79,7 @@ def mutual_information(
         posterior ([`DiagonalGaussian`]): The posteriors of the N sentences of the corpus.
         generator (`torch.Generator`, *optional*): Draws the noise of the latents.
         noise (`torch.Tensor` of shape `(N, latent_size)`, *optional*): The noise itself, standard normal.
+        fitted_prior ([`Prior`], *optional*): A prior whose marginal KL is estimated, too.
 
     Returns:
         [`InformationEstimate`]
@@ -89,13 +98,20 @@ def mutual_information(
     aggregated = _AggregatedPosterior(posterior, reach=latents.abs().amax(0))
     blocks = zip(*(values.split(max(1, BLOCK_ELEMENTS // count)) for values in (latents, log_prob)), strict=True)
     gain = -torch.cat([aggregated.log_ratio(*block) for block in blocks])
-    distance = log_prob - gain - prior_log_prob(latents)
+    aggregated_log_prob = log_prob - gain  # log q(z)
+    distance = aggregated_log_prob - prior_log_prob(latents)
+    fitted = {}
+    if fitted_prior is not None:
+        fitted_distance = aggregated_log_prob - fitted_prior.log_prob(latents)
+        fitted["fitted_marginal_kl"] = fitted_distance.mean().item()
+        fitted["fitted_marginal_kl_error"] = fitted_distance.std().item() / math.sqrt(count)
     return InformationEstimate(
         mutual_information=gain.mean().item(),
         mutual_information_error=gain.std().item() / math.sqrt(count),
         marginal_kl=distance.mean().item(),
         marginal_kl_error=distance.std().item() / math.sqrt(count),
         log_num_sentences=math.log(count),
+        **fitted,
     )
 
 

@@ -26,22 +26,24 @@ _WORDS_IN_BRACES = re.compile("{(near_least|near_most|first|below)}| of {share_k
 _ABOUT = "about"
 
 
-def _figure(
-    label: str, unit: str, estimator: str, digits: int = 2, error: str | None = None, default: Any = MISSING
-) -> Any:
+def _figure(label: str, unit: str, estimator: str, digits: int = 2, default: Any = MISSING) -> Any:
     """
-    A field that is a figure.
+    A field that is a figure. The standard error of a figure is the field `<name>_error`, if there is one.
 
     Args:
         label (`str`): Its name in a table; a figure without a label has no row.
         unit (`str`): Its unit.
         estimator (`str`): How it is estimated. Names of fields in braces stand for their values.
         digits (`int`): The digits to print after the point.
-        error (`str`, *optional*): The name of the field that is its standard error.
         default: The value of a figure that was not measured.
     """
-    metadata = {"label": label, "unit": unit, "estimator": estimator, "digits": digits, "error": error}
+    metadata = {"label": label, "unit": unit, "estimator": estimator, "digits": digits}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+
+
+def _fitted(name: str) -> Any:
+    """The field of a figure under the model's fitted prior, instead of N(0, I)."""
+    return _figure("", "as " + name, f"{name} under the fitted prior instead of N(0, I)", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,9 @@ class EvaluationResult:
     The figures of a corpus under a model. The metadata of each field say what the figure is, its unit, and how it is
     estimated. [`~EvaluationResult.rows`] makes a table of them. `None` means that a figure was not measured, or is not
     defined.
+
+    The prior is N(0, I) in all figures except `fitted_...`. These are of the same texts and draws under the model's
+    fitted prior ([`fit_prior`]), and are `None` for a model without one.
 
     Perplexities come from the IW-NLL and its sentences: exp(sum of -log p(x) / number of units). A unit is a token or
     a word. Tokens are all tokens that are scored: EOS, but not the start token. Words are separated by whitespace, and
@@ -69,7 +74,6 @@ class EvaluationResult:
         "latent gain",
         NATS,
         "likelihood lost with another sentence's latent, {information_num_sentences} sentences",
-        error="latent_gain_error",
         default=None,
     )
     latent_gain_error: float | None = _figure(
@@ -79,7 +83,6 @@ class EvaluationResult:
         "decoder information",
         NATS,
         "what the decoder uses of a KL of {share_kl}: E[log p(x given z)] - log p(x), sentences of the IW-NLL",
-        error="decoder_information_error",
         default=None,
     )
     decoder_information_error: float | None = _figure(
@@ -89,7 +92,6 @@ class EvaluationResult:
         "IW-NLL",
         NATS,
         "-log p(x), {iw_nll_num_samples} draws of {draws}, {first}{iw_nll_num_sentences} sentences",
-        error="iw_nll_error",
     )
     iw_negative_elbo: float | None = _figure(
         "-ELBO", NATS, "of the IW-NLL's sentences, from its draws of the posterior", default=None
@@ -116,14 +118,12 @@ class EvaluationResult:
         NATS,
         "aggregated posterior, {first}{information_num_sentences} sentences, "
         "log N = {log_num_sentences:.2f}{near_least}",
-        error="mutual_information_error",
     )
     mutual_information_error: float = _figure("", NATS, "Monte-Carlo standard error of mutual_information")
     marginal_kl: float = _figure(
         "marginal KL",
         NATS,
         "of the aggregated posterior from the prior, same sentences{near_most}",
-        error="marginal_kl_error",
     )
     marginal_kl_error: float | None = _figure("", NATS, "Monte-Carlo standard error of marginal_kl", default=None)
     information_num_sentences: int | None = _figure(
@@ -169,6 +169,22 @@ class EvaluationResult:
         default=None,
     )
     self_bleu_num_samples: int | None = _figure("", "count", "samples of the prior of self_bleu", default=None)
+    fitted_prior: str | None = _figure(
+        "", "text", "kind of the model's fitted prior, of all figures fitted_...; null without one", default=None
+    )
+    fitted_kl: float | None = _fitted("kl")
+    fitted_elbo: float | None = _fitted("elbo")
+    fitted_decoder_information: float | None = _fitted("decoder_information")
+    fitted_decoder_information_error: float | None = _fitted("decoder_information_error")
+    fitted_iw_nll: float | None = _fitted("iw_nll")
+    fitted_iw_nll_error: float | None = _fitted("iw_nll_error")
+    fitted_iw_negative_elbo: float | None = _fitted("iw_negative_elbo")
+    fitted_iw_kl: float | None = _fitted("iw_kl")
+    fitted_token_perplexity: float | None = _fitted("token_perplexity")
+    fitted_word_perplexity: float | None = _fitted("word_perplexity")
+    fitted_marginal_kl: float | None = _fitted("marginal_kl")
+    fitted_marginal_kl_error: float | None = _fitted("marginal_kl_error")
+    fitted_self_bleu: float | None = _fitted("self_bleu")
 
     @property
     def is_information_lower_bound(self) -> bool:
@@ -261,13 +277,49 @@ def figure_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         about = figure.metadata
         if not about["label"] or figure.name not in figures:
             continue
-        value = _number(figures[figure.name], about["digits"])
-        error = figures.get(about["error"])
-        if error is not None:
-            value += f" ± {_number(error, about['digits'])}"
+        value = _with_error(figure, figure.name, figures)
         estimator = "not measured" if figures[figure.name] is None else about["estimator"].format(**values)
         rows.append((about["label"], value, about["unit"], estimator))
     return rows
+
+
+# The figures that depend on the prior.
+PRIOR_FIGURES = (
+    "kl",
+    "elbo",
+    "iw_negative_elbo",
+    "iw_nll",
+    "decoder_information",
+    "marginal_kl",
+    "token_perplexity",
+    "word_perplexity",
+    "self_bleu",
+)
+
+
+def prior_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """
+    The figures that depend on the prior: name, value under N(0, I), value under the fitted prior, unit. Empty for a
+    model without a fitted prior.
+
+    Args:
+        figures (mapping): Values by the names of [`EvaluationResult`]'s fields.
+    """
+    rows = []
+    for figure in fields(EvaluationResult):
+        fitted = f"fitted_{figure.name}"
+        if figure.name in PRIOR_FIGURES and figures.get(fitted) is not None:
+            values = (_with_error(figure, name, figures) for name in (figure.name, fitted))
+            rows.append((figure.metadata["label"], *values, figure.metadata["unit"]))
+    return rows
+
+
+def _with_error(figure: Field, name: str, figures: Mapping[str, Any]) -> str:
+    """The value of a figure, with its standard error."""
+    digits = figure.metadata["digits"]
+    error = figures.get(f"{name}_error")
+    value = _number(figures.get(name), digits)
+    return value if error is None else f"{value} ± {_number(error, digits)}"
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -9,15 +9,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from ..model.configuration_bnvae import BNVAEConfig
 from ..model.modeling_bnvae import BNVAEEncoderSide, BNVAEModel
+from ..model.prior_bnvae import GaussianPrior, StandardPrior
 from ..model.processing_bnvae import BNVAEProcessor
 
 try:
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import InputModule
+    from sentence_transformers.base.modules import Dense, InputModule
 except ImportError as error:
     raise ImportError(
         "Sentence embeddings need sentence-transformers 5.4 or later: pip install 'hf-bnvae[embeddings]'"
@@ -49,6 +51,7 @@ class BNVAEEncoderModel(BNVAEEncoderSide):
         # code.
         for name in ("auto_map", "custom_pipelines"):
             vars(config).pop(name, None)
+        config.prior = StandardPrior.name  # the decoder's side
         with torch.device("meta"):
             encoder_model = cls(config)
         encoder_model.encoder, encoder_model.posterior = model.encoder, model.posterior
@@ -180,7 +183,7 @@ class LatentEmbedding(InputModule):
         return cls(model, tokenizer)
 
 
-def sentence_transformer(model: BNVAEModel, processor: BNVAEProcessor) -> SentenceTransformer:
+def sentence_transformer(model: BNVAEModel, processor: BNVAEProcessor, whitened: bool = False) -> SentenceTransformer:
     """
     A SentenceTransformer made of a model's encoder side. The embedding of a text is the mean of its posterior.
 
@@ -195,6 +198,8 @@ def sentence_transformer(model: BNVAEModel, processor: BNVAEProcessor) -> Senten
     Args:
         model ([`BNVAEModel`]): The model, in evaluation mode.
         processor ([`BNVAEProcessor`]): Its processor. The result uses the encoder's tokenizer.
+        whitened (`bool`, *optional*, defaults to `False`): Map the means to where the model's fitted prior is N(0, I),
+            by a `Dense` module. All directions then count alike, also one in which all texts differ much.
 
     Returns:
         `SentenceTransformer`: on the device of `model`, with embeddings of size `latent_size` in float32. Load what
@@ -202,8 +207,9 @@ def sentence_transformer(model: BNVAEModel, processor: BNVAEProcessor) -> Senten
         code. The flag allows the import of the module's class from this installed package.
 
     Raises:
-        ValueError: in training mode, if the running statistics of the posterior were never estimated, or if the
-            encoder's tokenizer has ids that the encoder does not know.
+        ValueError: in training mode, if the running statistics of the posterior were never estimated, if the encoder's
+            tokenizer has ids that the encoder does not know, or with `whitened=True` for a model without a fitted
+            prior.
 
     Example:
 
@@ -228,8 +234,23 @@ def sentence_transformer(model: BNVAEModel, processor: BNVAEProcessor) -> Senten
             f"The processor does not belong to the model: its encoder tokenizer has {len(tokenizer)} tokens, the "
             f"encoder embeds {vocab_size}. Load both from the same folder."
         )
-    module = LatentEmbedding(BNVAEEncoderModel.from_model(model), copy.deepcopy(tokenizer))
-    return SentenceTransformer(modules=[module], device=str(model.device), similarity_fn_name="euclidean")
+    modules = [LatentEmbedding(BNVAEEncoderModel.from_model(model), copy.deepcopy(tokenizer))]
+    if whitened:
+        modules.append(_whitening(model.require_fitted_prior()))
+    return SentenceTransformer(modules=modules, device=str(model.device), similarity_fn_name="euclidean")
+
+
+def _whitening(prior: GaussianPrior) -> Dense:
+    """`prior.whiten` as a module of sentence-transformers."""
+    dense = Dense(prior.latent_size, prior.latent_size, activation_function=nn.Identity())
+    # In float64, since a difference of two points loses digits.
+    origin = torch.zeros(1, prior.latent_size, dtype=torch.float64, device=prior.scale_tril.device)
+    axes = torch.eye(prior.latent_size).to(origin)
+    with torch.no_grad():
+        bias = prior.whiten(origin)
+        dense.linear.weight.copy_((prior.whiten(axes) - bias).T)
+        dense.linear.bias.copy_(bias[0])
+    return dense
 
 
 __all__ = ["BNVAEEncoderModel", "LatentEmbedding", "sentence_transformer"]

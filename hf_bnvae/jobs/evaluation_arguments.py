@@ -63,6 +63,17 @@ class EvaluationArguments:
     max_importance_sentences: int = field(
         default=500, metadata={"help": "Number of texts whose log p(x) is estimated."}
     )
+    judge_language_model: str | None = field(
+        default=None,
+        metadata={"help": "A causal language model, independent of the model, that scores samples: name or folder."},
+    )
+    judge_encoder: str | None = field(
+        default=None,
+        metadata={"help": "A text encoder, independent of the model, that compares samples with the texts."},
+    )
+    num_judged_samples: int = field(
+        default=500, metadata={"help": "Samples of each kind to judge; at most half of the texts."}
+    )
     num_examples: int = field(
         default=5, metadata={"help": "Reconstructions, and samples of the prior, in the report."}
     )
@@ -90,7 +101,7 @@ class EvaluationArguments:
             )
         if self.file is not None and self.dataset_name is not None:
             raise ValueError("Give either --file or --dataset_name, not both.")
-        least = {"max_eval_samples": 2, "max_probe_train_samples": 2, "seed": 0}
+        least = {"max_eval_samples": 2, "max_probe_train_samples": 2, "num_judged_samples": 2, "seed": 0}
         for name in ("num_draws", "num_importance_samples", "max_importance_sentences", "num_examples", "batch_size"):
             least[name] = 1
         for name, minimum in least.items():
@@ -152,6 +163,11 @@ EVALUATION_GROUPS = (
         ("file", "dataset_name", "dataset_config_name", "dataset_split", "text_column", "max_eval_samples"),
     ),
     OptionGroup("figures", "How precise the estimates are.", ("num_importance_samples", "max_importance_sentences")),
+    OptionGroup(
+        "samples",
+        "How good samples are, by judges that the model has nothing to do with. Hub name, folder or .gguf file.",
+        ("judge_language_model", "judge_encoder", "num_judged_samples"),
+    ),
     OptionGroup(
         "probe",
         "What a linear classifier reads from the latents. Needs the extra `probe`.",

@@ -11,7 +11,9 @@ from transformers.utils import logging
 
 from ..data.corpora import LABEL, TEXT, corpus_hash, first_texts, load_text_set, load_texts, notes_on_copies
 from ..evaluation.encoding import EncodedTexts, encode_corpus
+from ..evaluation.sample_quality import EncoderJudge, Judge, LanguageModelJudge, judge_samples, judge_texts
 from ..model.modeling_bnvae import BNVAEModel
+from ..reporting.commands import without_folders
 from ..reporting.evaluate_and_report import (
     EvaluatedTexts,
     EvaluationReport,
@@ -90,6 +92,7 @@ class EvaluationJob:
         if model.device.type == "cpu":
             keep_freed_memory()
         texts = dataset[TEXT][:]
+        judges = self._load_judges(model, texts)
         print(
             f"{len(texts)} texts ({source.name}); posterior {model.config.posterior!r}, {model.config.latent_size} "
             "latent dimensions."
@@ -109,6 +112,7 @@ class EvaluationJob:
             seed=args.seed,
             compared_with=others,
             probe=None if probe is None else lambda encoded: self._probe(probe, model, probe_data, encoded),
+            samples=(lambda: self._judge_samples(model, texts, judges)) if judges else None,
             notes=self.notes,
         )
         # Somebody may have written to the folder meanwhile.
@@ -191,6 +195,25 @@ class EvaluationJob:
             train_sha256=corpus_hash(added),
         )
 
+    def _load_judges(self, model: BNVAEModel, texts: list[str]) -> dict[str, Judge]:
+        """The judges of samples, after a look at two texts: a judge that fails must do so before the evaluation."""
+        args = self.args
+        loading = {"token": args.token, "trust_remote_code": args.trust_remote_code}
+        judges: dict[str, Judge] = {}
+        if args.judge_language_model is not None:
+            judges["language_model"] = LanguageModelJudge(args.judge_language_model, model.device, **loading)
+        if args.judge_encoder is not None:
+            judges["encoder"] = EncoderJudge(args.judge_encoder, model.device, **loading)
+        for kind, judge in judges.items():
+            judge.require_independent(model)
+            try:
+                judge_texts(texts[:2], texts[:2], **{kind: judge})
+            except (RuntimeError, ValueError, AttributeError) as error:
+                raise ValueError(f"The judge {judge.name} cannot read texts: {error}") from error
+        if judges and len(texts) < 4:
+            raise ValueError(f"Samples are compared with one half of the texts: four are needed, got {len(texts)}.")
+        return judges
+
     # -- what comes out ----------------------------------------------------------------------------------------------
 
     def _probe(self, probe: Any, model: BNVAEModel, data: ProbeData, encoded: EncodedTexts) -> dict[str, Any]:
@@ -217,6 +240,17 @@ class EvaluationJob:
             "description": data.description,
             "train_sha256": data.train_sha256,
             "results": results,
+        }
+
+    def _judge_samples(self, model: BNVAEModel, texts: list[str], judges: dict[str, Judge]) -> dict[str, Any]:
+        args = self.args
+        kinds = judge_samples(
+            model, texts, **judges, num_samples=args.num_judged_samples, batch_size=args.batch_size, seed=args.seed
+        )
+        names = {"language_model": args.judge_language_model, "encoder": args.judge_encoder}
+        return {
+            "judges": {kind: without_folders(name) for kind, name in names.items()},
+            "kinds": {name: asdict(quality) for name, quality in kinds.items()},
         }
 
     def _update_card(self, report: EvaluationReport) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 from transformers.utils import logging
 
+from ..model.prior_bnvae import StandardPrior
 from ..utils.checkpoints import last_complete_checkpoint
 from ..utils.file_names import LOCK_FILE, PARTIAL_RUN_FILE, RUN_FILE
 from ..utils.json_files import read_json, write_json
@@ -15,6 +16,9 @@ from ..utils.json_files import read_json, write_json
 logger = logging.get_logger(__name__)
 
 LOCK_SECONDS = 10
+
+# Values of runs that were recorded before an option existed. An option that is not here was off.
+_BEFORE = {"prior": StandardPrior.name}
 
 
 class RunDirectory:
@@ -95,8 +99,8 @@ class RunDirectory:
 
     def differences(self) -> list[str]:
         """The settings in which the recorded run differs from this run, as "name: recorded value, not new value"."""
-        # An option that did not exist when the run was recorded was off.
-        recorded = {name: False for name, value in self.settings.items() if value is False}
+        before = {name: _BEFORE.get(name, False) for name in self.settings}
+        recorded = {name: before[name] for name, value in self.settings.items() if name in _BEFORE or value is False}
         recorded |= self._recorded().get("settings", {})
         names = sorted({*recorded, *self.settings})
         return [

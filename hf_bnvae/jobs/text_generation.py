@@ -82,6 +82,9 @@ def generation_parser(task: str) -> CommandParser:
     own = parser.add_argument_group(task, "Options of this task.")
     if task == "sample":
         own.add_argument("--num_samples", type=_count, default=5, help="Draws from the prior (default: 5).")
+        own.add_argument(
+            "--prior", choices=["fitted", "standard"], help="Without it: the fitted prior, if the model has one."
+        )
     if task == "reconstruct":
         own.add_argument(
             "--sample_posterior", action="store_true", help="Decode a draw from each posterior instead of its mode."
@@ -198,7 +201,7 @@ def _records(task: str, model: "BNVAEModel", args: argparse.Namespace) -> Iterat
     settings["do_sample"] = args.do_sample
     if task == "sample":
         for batch in _in_batches(range(args.num_samples), args.batch_size):
-            for text in model.sample(len(batch), prompt=args.prompt, **settings):
+            for text in model.sample(len(batch), prompt=args.prompt, prior=args.prior, **settings):
                 yield {"generated": text}
         return
     settings |= {name: getattr(args, name) for name in _TASK_OPTIONS[task]}

@@ -29,6 +29,7 @@ from .scales_bnvae import (
 logger = logging.get_logger(__name__)
 
 PosteriorName = Literal["bn", "bn_rms", "bn_mean", "ln", "du", "delta", "gaussian"]
+PriorName = Literal["standard", "gaussian"]
 
 # The fields that hold the scale settings of the heads.
 _FIELDS_OF_SETTINGS = {"tau": "bn_tau", "theta_init": "bn_theta_init", "gamma": "bn_gamma", "rate": "rate"}
@@ -74,6 +75,10 @@ class BNVAEConfig(PreTrainedConfig):
         latent_injection (`str`, *optional*, defaults to `"memory"`):
             How the latent enters the decoder: `"memory"` (one extra key/value slot per layer), `"embedding"` (added
             to every input embedding) or `"both"`, as in Optimus (Li et al., EMNLP 2020).
+        prior (`str`, *optional*, defaults to `"standard"`):
+            The prior from which [`~BNVAEModel.sample`] draws: `"standard"` for N(0, I), or `"gaussian"` for a Gaussian
+            that [`fit_prior`] has fitted to the trained model's posteriors. `fit_prior` sets this field. The loss and
+            its KL are always with N(0, I).
         encoder_dropout (`float`, *optional*, defaults to 0):
             Dropout probability of the encoder in training, for all of its dropouts. It is 0 since noise in the encoder
             could fill the batch variance that BN enforces, instead of information.
@@ -128,6 +133,7 @@ class BNVAEConfig(PreTrainedConfig):
     rate: float | int | None = None
     pooling: Literal["cls", "mean", "pooler"] = "mean"
     latent_injection: Literal["both", "memory", "embedding"] = "memory"
+    prior: PriorName = "standard"
     encoder_dropout: float | int = 0
     chunk_size: int | None = None
     checkpoint_chunks: bool = False

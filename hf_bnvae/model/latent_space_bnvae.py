@@ -4,20 +4,32 @@
 import operator
 import re
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch.nn import functional as F
+from transformers.utils import logging
 
+from .gaussian_bnvae import DiagonalGaussian
 from .generation_bnvae import seeded
+from .prior_bnvae import GaussianPrior, Prior, StandardPrior
 from .text_encoding_bnvae import encode_in_batches, with_progress
+
+logger = logging.get_logger(__name__)
 
 # One text or latent `(latent_size,)`, or several: an iterable, or a tensor or array `(n, latent_size)`.
 TextsOrLatents = str | Iterable[str] | torch.Tensor | Iterable[Any]
 
 InterpolationMethod = Literal["linear", "spherical"]
+PriorChoice = Literal["fitted", "standard"]
+
+_OTHER_WEIGHTS = "The model's prior was fitted to other weights: the model has been trained or adapted since."
+_HOW_TO_FIT = (
+    "Fit a prior on texts like those of the training: hf_bnvae.fit_prior(model, texts), then save the model. "
+    "A training with hf-bnvae or BNVAETrainer fits one at its end, unless prior='standard' is given."
+)
 
 # Half characters, which no tokenizer takes.
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -97,6 +109,7 @@ class LatentSpaceMixin:
     """
 
     processor: Any = None
+    prior: Prior
 
     def attach_processor(self, processor: Any) -> Any:
         """
@@ -151,9 +164,32 @@ class LatentSpaceMixin:
         Returns:
             `torch.FloatTensor` of shape `(latent_size,)` for one text, `(n, latent_size)` for several, on the CPU.
         """
-        processor = self._require_processor()
         items = [texts] if isinstance(texts, str) else list(texts)
-        for index, item in enumerate(items):
+        latents = torch.empty(len(items), self.config.latent_size, dtype=self.posterior.mean_projection.weight.dtype)
+        with seeded(seed):
+            # Drawn at once and on the CPU, so that batches of any size and all devices get the same draws.
+            noise = torch.randn(latents.shape) if sample_posterior else None
+            for places, posterior in self.text_posteriors(items, batch_size, show_progress):
+                drawn = posterior.mode() if noise is None else posterior.sample(noise[places])
+                latents[places] = drawn.to(latents)
+        return latents[0] if isinstance(texts, str) else latents
+
+    @torch.no_grad()
+    def text_posteriors(
+        self, texts: Sequence[str], batch_size: int = 64, show_progress: bool | None = None
+    ) -> Iterator[tuple[list[int], DiagonalGaussian]]:
+        """
+        The posteriors of texts, in batches of texts of similar length.
+
+        Args:
+            texts (sequence of `str`): The texts.
+            batch_size, show_progress: See [`LatentSpaceMixin`].
+
+        Yields:
+            `tuple`: the places of some texts, and their posteriors, `(places, latent_size)`, on the model's device.
+        """
+        processor = self._require_processor()
+        for index, item in enumerate(texts):
             if not isinstance(item, str):
                 raise ValueError(f"texts must be strings, got {reprlib.repr(item)} at index {index}.")
             if not item.strip():
@@ -162,15 +198,8 @@ class LatentSpaceMixin:
                 raise ValueError(f"The text at index {index} is no valid Unicode: {reprlib.repr(item)}.")
         self.require_evaluation_mode()
         batch_size = _require_count("batch_size", batch_size)
-        latents = torch.empty(len(items), self.config.latent_size, dtype=self.posterior.mean_projection.weight.dtype)
-        with seeded(seed):
-            # Drawn at once and on the CPU, so that batches of any size and all devices get the same draws.
-            noise = torch.randn(latents.shape) if sample_posterior else None
-            for places, features in encode_in_batches(self, processor, items, batch_size, show_progress):
-                posterior = self.posterior(features)
-                drawn = posterior.mode() if noise is None else posterior.sample(noise[places])
-                latents[places] = drawn.to(latents)
-        return latents[0] if isinstance(texts, str) else latents
+        for places, features in encode_in_batches(self, processor, texts, batch_size, show_progress):
+            yield places, self.posterior(features)
 
     def reconstruct(
         self,
@@ -215,14 +244,17 @@ class LatentSpaceMixin:
         batch_size: int = 64,
         show_progress: bool | None = None,
         seed: int | None = None,
+        prior: PriorChoice | None = None,
         **generation_kwargs: Any,
     ) -> list[Any]:
         """
-        Texts from draws of the prior N(0, I).
+        Texts from draws of the prior.
 
         Args:
             n (`int`, *optional*, defaults to 1): Number of texts.
             prompt (`str`, *optional*): The beginning of every text.
+            prior (`str`, *optional*): `"fitted"` draws from the prior that [`fit_prior`] has fitted, from where texts
+                are encoded. `"standard"` draws from N(0, I). By default the fitted prior, if the model has one.
             batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`]. By default each draw is
                 decoded greedily.
 
@@ -230,9 +262,13 @@ class LatentSpaceMixin:
             `list[str]` of length `n`.
         """
         n = _require_count("n", n)
+        if prior not in (None, "fitted", "standard"):
+            raise ValueError(f"prior must be 'fitted' or 'standard', got {prior!r}.")
+        if prior == "fitted":
+            self.require_fitted_prior()
+        source = StandardPrior(self.config.latent_size) if prior == "standard" else self.current_prior
         with seeded(seed):
-            # On the CPU, so that a seed gives the same latents on every device.
-            latents = torch.randn(n, self.config.latent_size)
+            latents = source.sample(n)
             return self._decode_latents(latents, prompt, batch_size, show_progress, generation_kwargs)
 
     def interpolate(
@@ -253,7 +289,7 @@ class LatentSpaceMixin:
             a, b (`str`, sequence of `str`, or latents): The ends, the same number of each.
             steps (`int`, *optional*, defaults to 9): Number of texts, at least 2.
             method (`str`, *optional*, defaults to `"linear"`): `"linear"` or `"spherical"`; see
-                [`interpolate_latents`].
+                [`interpolate_latents`]. With a fitted prior, the arc is drawn where this prior is N(0, I).
             batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`].
 
         Returns:
@@ -264,7 +300,8 @@ class LatentSpaceMixin:
             end, is_single_end = self.as_latents(b, batch_size, show_progress)
             if len(start) != len(end):
                 raise ValueError(f"a and b must be as many, got {len(start)} and {len(end)}.")
-            points = interpolate_latents(start, end, steps, method)
+            prior = self.current_prior if method == "spherical" else StandardPrior(self.config.latent_size)
+            points = prior.unwhiten(interpolate_latents(prior.whiten(start), prior.whiten(end), steps, method))
             decoded = self._decode_latents(points.flatten(0, 1), None, batch_size, show_progress, generation_kwargs)
         lines = [decoded[first : first + steps] for first in range(0, len(decoded), steps)]
         return lines[0] if is_single_start and is_single_end else lines
@@ -316,6 +353,7 @@ class LatentSpaceMixin:
         metric: Literal["euclidean", "cosine"] = "euclidean",
         batch_size: int = 64,
         show_progress: bool | None = None,
+        whitened: bool = False,
     ) -> list[Any]:
         """
         The nearest latents of a corpus.
@@ -328,6 +366,8 @@ class LatentSpaceMixin:
             metric (`str`, *optional*, defaults to `"euclidean"`): `"euclidean"`, or `"cosine"` for one minus the
                 cosine of the angle.
             batch_size, show_progress: See [`LatentSpaceMixin`].
+            whitened (`bool`, *optional*, defaults to `False`): Measure where the fitted prior is N(0, I). All
+                directions then count alike, also one in which all texts differ much.
 
         Returns:
             `list[Neighbour]` for one query, nearest first; a list of such lists for several.
@@ -342,6 +382,9 @@ class LatentSpaceMixin:
         # PyTorch has no kernel for distances in half precision.
         dtype = torch.promote_types(latents.dtype, torch.float32)
         latents, corpus_latents = latents.to(dtype), corpus_latents.to(dtype)
+        if whitened:
+            prior = self.require_fitted_prior()
+            latents, corpus_latents = prior.whiten(latents), prior.whiten(corpus_latents)
         k = min(_require_count("k", k), len(corpus_latents))
         if metric not in ("euclidean", "cosine"):
             raise ValueError(f"metric must be 'euclidean' or 'cosine', got {metric!r}.")
@@ -391,6 +434,36 @@ class LatentSpaceMixin:
             raise ValueError("sample_posterior=True needs texts: given latents are decoded as they are.")
         is_single = items.dim() == 1
         return self.prepare_latents(items[None] if is_single else items).cpu(), is_single
+
+    @property
+    def fitted_prior(self) -> GaussianPrior | None:
+        """The prior that [`fit_prior`] has fitted to the model's posteriors. `None` without one, and with a warning if
+        the weights have changed since the prior was fitted."""
+        if not isinstance(self.prior, GaussianPrior) or not self.prior.is_fitted:
+            return None
+        if not self.prior.fits(self.posterior.fingerprint()):
+            logger.warning_once(f"{_OTHER_WEIGHTS} N(0, I) is used instead. {_HOW_TO_FIT}")
+            return None
+        return self.prior
+
+    @property
+    def current_prior(self) -> Prior:
+        """The fitted prior if the model has one, otherwise N(0, I)."""
+        return self.fitted_prior or StandardPrior(self.config.latent_size)
+
+    def require_fitted_prior(self) -> GaussianPrior:
+        """
+        The fitted prior.
+
+        Raises:
+            ValueError: if the model has none, or if its weights have changed since.
+        """
+        prior = self.fitted_prior
+        if prior is None:
+            has_other = isinstance(self.prior, GaussianPrior) and self.prior.is_fitted
+            reason = _OTHER_WEIGHTS if has_other else "The model has no fitted prior, only N(0, I)."
+            raise ValueError(f"{reason} {_HOW_TO_FIT}")
+        return prior
 
     @torch.no_grad()
     def _decode_latents(
@@ -465,4 +538,11 @@ def _require_count(name: str, value: Any, minimum: int = 1) -> int:
     return count
 
 
-__all__ = ["InterpolationMethod", "LatentSpaceMixin", "Neighbour", "TextsOrLatents", "interpolate_latents"]
+__all__ = [
+    "InterpolationMethod",
+    "LatentSpaceMixin",
+    "Neighbour",
+    "PriorChoice",
+    "TextsOrLatents",
+    "interpolate_latents",
+]

@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The BN-VAE: encoder, posterior head, latent injection, decoder."""
 
+import copy
 import inspect
 import os
 import sys
@@ -37,6 +38,7 @@ from .posterior_bnvae import (
     PosteriorHead,
     build_posterior_head,
 )
+from .prior_bnvae import PRIORS, GaussianPrior, Prior, StandardPrior
 from .scales_bnvae import RateScale, TauScale
 
 logger = logging.get_logger(__name__)
@@ -113,6 +115,7 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         "posterior.scale.allocation",
         "posterior.shift",
         "posterior.spread",
+        "prior",
     ]
     # The loss is a mean over sentences, so the trainer must not scale it by the number of label tokens.
     accepts_loss_kwargs = False
@@ -170,6 +173,10 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         elif isinstance(module, BatchRootMeanSquare):
             init.ones_(module.running_mean_square)
             init.zeros_(module.num_batches_tracked)
+        elif isinstance(module, GaussianPrior):
+            init.zeros_(module.mean)
+            init.eye_(module.scale_tril)
+            init.zeros_(module.head_fingerprint)
 
 
 class BNVAEEncoderSide(BNVAEPreTrainedModel):
@@ -371,6 +378,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         config.encoder, config.decoder = self.encoder.config, self.decoder.config
         self._prepare_pooler()
         self.posterior = self._build_posterior()
+        self.prior = PRIORS[config.prior](config.latent_size)
         embedding_size = self.decoder.get_input_embeddings().embedding_dim
         self.injection = LatentInjection(config.decoder, embedding_size, config.latent_size, config.latent_injection)
         self.post_init()
@@ -418,7 +426,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             if not isinstance(getattr(torch, dtype, None), torch.dtype):
                 raise ValueError(f"dtype must name a floating-point type of torch, like 'bfloat16', got {dtype!r}.")
             dtype = getattr(torch, dtype)
-        own_fields = set(config_class.__dataclass_fields__) - {"encoder", "decoder"}
+        # A prior is fitted to a trained model ([`fit_prior`]), so a new one has none.
+        own_fields = set(config_class.__dataclass_fields__) - {"encoder", "decoder", "prior"}
         for name in fields:
             if name not in own_fields:
                 half, _, rest = name.partition("_")
@@ -451,6 +460,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         model.injection.to(dtype)
         if dtype == torch.float64:
             model.posterior.to(dtype)
+            model.prior.to(dtype)
         return model.eval()
 
     def save_pretrained(
@@ -564,6 +574,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             )
         for name in ("encoder", "posterior"):
             getattr(self, name).load_state_dict(getattr(source, name).state_dict())
+        self.set_prior(StandardPrior(self.config.latent_size))
         return self
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> None:
@@ -594,6 +605,29 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         for layer in layers:
             # A layer only reads its prefix cache, so a second pass finds the same cache as the first one.
             layer._can_checkpoint_with_cache = True
+
+    def set_prior(self, prior: Prior) -> None:
+        """
+        Replace the prior by a copy of another one, which is then saved with the model. The prior counts as fitted to
+        the model's present weights. Loss and KL do not change: they are with N(0, I).
+
+        Args:
+            prior ([`Prior`]): The prior, `StandardPrior(latent_size)` or a [`GaussianPrior`].
+
+        Raises:
+            ValueError: for a prior of another number of dimensions.
+        """
+        if not isinstance(prior, Prior) or prior.latent_size != self.config.latent_size:
+            raise ValueError(
+                f"The prior must have {self.config.latent_size} dimensions, as the latents do, got "
+                f"{getattr(prior, 'latent_size', prior)!r}."
+            )
+        weight = self.posterior.mean_projection.weight
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        self.prior = copy.deepcopy(prior).to(weight.device, dtype).train(self.training)
+        if isinstance(self.prior, GaussianPrior):
+            self.prior.head_fingerprint.copy_(self.posterior.fingerprint())
+        self.config.prior = prior.name
 
     def kl_floor(self) -> torch.Tensor:
         """The least mean KL of a training batch at the current parameters, in nats per sentence (0-dimensional)."""

@@ -50,6 +50,8 @@ class LatentTextPipeline(_LatentSpacePipeline):
 
     Args of a call, or of `pipeline("latent-text", ...)` for all calls:
         sample_posterior (`bool`, *optional*, defaults to `False`): Decode a draw from each text's posterior.
+        whitened (`bool`, *optional*, defaults to `False`): Take latents as the pipeline `"text-latent"` returns them
+            with `whitened=True`.
         prompt (`str`, *optional*): The beginning of every text.
         seed (`int`, *optional*): Seed of all draws. Each batch begins with it.
         batch_size (`int`, *optional*, defaults to 1): The number of inputs that are decoded at once.
@@ -79,8 +81,10 @@ class LatentTextPipeline(_LatentSpacePipeline):
             raise ValueError(f"An input must be a text or a latent of shape (latent_size,), got {input_!r}.")
         return {"latents": latents}
 
-    def _forward(self, model_inputs: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    def _forward(self, model_inputs: dict[str, Any], whitened: bool = False, **kwargs: Any) -> dict[str, Any]:
         (items,) = model_inputs.values()
+        if whitened and isinstance(items, torch.Tensor):
+            items = self.model.require_fitted_prior().unwhiten(items)
         items = [items] if isinstance(items, str) else items
         decoded = self.model.reconstruct(items, batch_size=len(items), show_progress=False, **kwargs)
         return {"texts": [texts if isinstance(texts, list) else [texts] for texts in decoded]}
@@ -98,6 +102,7 @@ class TextLatentPipeline(_LatentSpacePipeline):
 
     Args of a call, or of `pipeline("text-latent", ...)` for all calls:
         return_tensors (`bool`, *optional*, defaults to `False`): Return tensors instead of lists.
+        whitened (`bool`, *optional*, defaults to `False`): Return the means where the model's fitted prior is N(0, I).
         batch_size (`int`, *optional*, defaults to 1): The number of texts that are encoded at once.
 
     Returns for each text:
@@ -105,19 +110,21 @@ class TextLatentPipeline(_LatentSpacePipeline):
     """
 
     def _sanitize_parameters(
-        self, return_tensors: bool | None = None, **kwargs: Any
+        self, return_tensors: bool | None = None, whitened: bool | None = None, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if kwargs:
             raise ValueError(f"Unknown arguments of {type(self).__name__}: {', '.join(sorted(kwargs))}.")
-        return {}, {}, {} if return_tensors is None else {"return_tensors": return_tensors}
+        forward = {} if whitened is None else {"whitened": whitened}
+        return {}, forward, {} if return_tensors is None else {"return_tensors": return_tensors}
 
     def preprocess(self, input_: str) -> dict[str, Any]:
         return {"text": input_}
 
-    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+    def _forward(self, model_inputs: dict[str, Any], whitened: bool = False) -> dict[str, torch.Tensor]:
         texts = model_inputs["text"]
         texts = texts if isinstance(texts, list) else [texts]
-        return {"latents": self.model.encode_texts(texts, batch_size=len(texts), show_progress=False)}
+        latents = self.model.encode_texts(texts, batch_size=len(texts), show_progress=False)
+        return {"latents": self.model.require_fitted_prior().whiten(latents) if whitened else latents}
 
     def postprocess(self, model_outputs: dict[str, torch.Tensor], return_tensors: bool = False) -> Any:
         latent = model_outputs["latents"][0]

@@ -121,6 +121,16 @@ class PosteriorHead(nn.Module):
         """The moments of the aggregated posterior that this head promises at the current parameters."""
         raise NotImplementedError
 
+    def fingerprint(self) -> torch.Tensor:
+        """Numbers that tell one training state of the head from another: both maps, each applied to one constant
+        vector. `(2, latent_size)`, in float32 on the CPU. If weights are sharded (FSDP), all processes must make this
+        call."""
+        maps = [
+            whole_parameter(m.weight).detach().float().cpu() for m in (self.mean_projection, self.scale_projection)
+        ]
+        vector = torch.cos(torch.arange(maps[0].shape[1], dtype=torch.float32))
+        return torch.stack([weight @ vector for weight in maps])
+
     def scale_and_shift_parameters(self) -> list[nn.Parameter]:
         """The parameters outside the two linear maps. They take no weight decay, which would pull them to an
         arbitrary value."""

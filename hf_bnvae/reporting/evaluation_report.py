@@ -18,8 +18,8 @@ PICTURES = {
     ),
     "aggregated_posterior.png": (
         "Aggregated posterior and prior",
-        "One draw from each text's posterior. Where they are not where the prior is, samples of the prior decode from "
-        "places that no text was encoded to. A collapsed posterior fits the prior best of all: look at the KL, too.",
+        "One draw from each text's posterior, and draws of N(0, I). Where the two differ, N(0, I) lies where no text "
+        "was encoded to; a fitted prior helps. A collapsed posterior fits N(0, I) best of all: look at the KL, too.",
     ),
     "rate_distortion.png": (
         "Rate and distortion",
@@ -52,6 +52,8 @@ def render_report(report: Mapping[str, Any]) -> str:
             lines += [f"### {title}", "", f"![{title}]({name})", "", explanation, ""]
     if "probe" in report:
         lines += ["## What a linear classifier reads", "", *_probe_lines(report["probe"]), ""]
+    if "samples" in report:
+        lines += ["## How good samples are", "", *_samples_lines(report["samples"]), ""]
     lines += ["## Texts", "", render_examples(Examples(**report["examples"])), ""]
     lines += ["## Settings", "", *_settings_lines(report), ""]
     lines += ["## To repeat it", "", "```bash", report["command"], "```"]
@@ -107,6 +109,27 @@ def _probe_lines(probe: Mapping[str, Any]) -> list[str]:
         "differences are like that. A draw is what the decoder gets.",
         *(f"No row of {number} labels per class: {reason}." for number, reason in first["omitted"].items()),
     ]
+    return lines
+
+
+def _samples_lines(samples: Mapping[str, Any]) -> list[str]:
+    judges, kinds = samples["judges"], samples["kinds"]
+    number = next(iter(kinds.values()))["num_texts"]
+    header = ("texts", "perplexity", "Frechet distance", "self-BLEU", "distinct")
+    rows = []
+    for name, quality in kinds.items():
+        cells = (name, quality["perplexity"], quality["frechet_distance"], quality["self_bleu"], quality["distinct"])
+        digits = ("", ".1f", ".3f", ".1f", ".0%")
+        rows.append(tuple("-" if c is None else format(c, d) for c, d in zip(cells, digits, strict=True)))
+    lines = [*markdown_table(header, rows), ""]
+    lines.append(
+        f"{number} texts of each kind, compared with {number} held-out texts. Other held-out texts, in the first row, "
+        "show what real texts get. The nearer a row is to the first row, the better."
+    )
+    if judges["language_model"]:
+        lines.append(f"Perplexity for each token of `{judges['language_model']}`.")
+    if judges["encoder"]:
+        lines.append(f"Frechet distance between the texts' vectors of `{judges['encoder']}`.")
     return lines
 
 

@@ -25,7 +25,7 @@ from .commands import PROGRAM
 from .evaluation_report import PICTURES, probe_table
 from .markdown import fenced, inline, markdown_table
 from .provenance import TextSource, is_hub_name, training_texts
-from .report import Examples, loading_lines, render_examples
+from .report import Examples, loading_lines, prior_lines, render_examples
 from .report_files import TRAINING, is_report, read_report
 from .settings import Role, names_with_role
 
@@ -347,7 +347,10 @@ class BNVAEModelCard:
 
     def _figures(self) -> str:
         rows = figure_rows({"latent_size": self.config["latent_size"], **self.figures})
-        return "\n".join(markdown_table(("figure", "value", "unit", "estimator"), rows)) if rows else ""
+        if not rows:
+            return ""
+        lines = markdown_table(("figure", "value", "unit", "estimator"), rows)
+        return "\n".join([*lines, "", *prior_lines(self.figures)]).rstrip("\n")
 
     def _probe(self) -> str:
         if self.probe is None:

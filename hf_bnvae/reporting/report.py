@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..evaluation.result import EvaluationResult, figure_rows
+from ..evaluation.result import EvaluationResult, figure_rows, prior_rows
 from ..model.modeling_bnvae import BNVAEModel
 from .markdown import markdown_table
 
@@ -21,11 +21,13 @@ class Examples:
         reconstructions (`list[tuple[str, str]]`): Texts, each with what is decoded from its posterior's mean.
         samples (`list[str]`): Decoded from draws of the prior.
         interpolation (`list[str]`): Decoded along the line between the first two texts' means, both ends included.
+        prior (`str`, *optional*, defaults to `"standard"`): The prior of the samples: `"standard"` or `"fitted"`.
     """
 
     reconstructions: list[tuple[str, str]]
     samples: list[str]
     interpolation: list[str]
+    prior: str = "standard"
 
 
 def make_examples(
@@ -33,6 +35,7 @@ def make_examples(
 ) -> Examples:
     """
     Reconstructions of `texts`, samples of the prior, and an interpolation in nine steps between the first two texts.
+    The samples are of the fitted prior if the model has one, otherwise of N(0, I).
 
     Args:
         model ([`BNVAEModel`]): The model, in evaluation mode, with its processor attached.
@@ -43,11 +46,12 @@ def make_examples(
         seed (`int`, *optional*, defaults to 0): Seed of the draws.
     """
     greedy = {"show_progress": False, "do_sample": False}
-    samples = model.sample(num_samples, seed=seed, **greedy)
+    prior = "standard" if model.fitted_prior is None else "fitted"
+    samples = model.sample(num_samples, seed=seed, prior=prior, **greedy)
     if not means.isfinite().all():
-        return Examples([], samples, [])
+        return Examples([], samples, [], prior)
     reconstructions = list(zip(texts, model.reconstruct(means, **greedy), strict=True))
-    return Examples(reconstructions, samples, model.interpolate(means[0], means[1], steps=9, **greedy))
+    return Examples(reconstructions, samples, model.interpolate(means[0], means[1], steps=9, **greedy), prior)
 
 
 def render_figures(result: EvaluationResult) -> str:
@@ -65,7 +69,16 @@ def figures_and_verdict(figures: Mapping[str, Any], verdict: str) -> str:
         verdict (`str`): The verdict in words.
     """
     lines = markdown_table(("figure", "value", "unit", "estimator"), figure_rows(figures))
-    return "\n".join([*lines, "", verdict])
+    return "\n".join([*lines, "", *prior_lines(figures), verdict])
+
+
+def prior_lines(figures: Mapping[str, Any]) -> list[str]:
+    """The figures under both priors side by side; empty without a fitted prior."""
+    rows = prior_rows(figures)
+    if not rows:
+        return []
+    title = "Under the prior N(0, I), and under the model's fitted prior:"
+    return [title, "", *markdown_table(("figure", "N(0, I)", "fitted", "unit"), rows), ""]
 
 
 def render_examples(examples: Examples) -> str:
@@ -74,7 +87,9 @@ def render_examples(examples: Examples) -> str:
     steps = [f"{number}. {text}" for number, text in enumerate(examples.interpolation, 1)]
     parts = {
         "Reconstructions (text, then what is decoded from its mean)": pairs,
-        "Samples of the prior": [f"- {text}" for text in examples.samples],
+        "Samples of the fitted prior" if examples.prior == "fitted" else "Samples of the prior": [
+            f"- {text}" for text in examples.samples
+        ],
         "From the first text to the second" if pairs else "From one text to another": steps,
     }
     return "\n\n".join("\n".join([title, "", *lines]) for title, lines in parts.items() if lines)

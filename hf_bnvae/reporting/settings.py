@@ -41,6 +41,7 @@ ROLES: dict[str, Role] = {
     "beta_schedule": Role.SHOWN,
     "free_bits": Role.SHOWN,
     "free_bits_mode": Role.SHOWN,
+    "prior": Role.SHOWN,
     "mixed_precision": Role.SHOWN,
     "seed": Role.SHOWN,
     "auto_find_batch_size": Role.TRAINER_ONLY,

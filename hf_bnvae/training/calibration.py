@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Recompute a posterior's running statistics from data, with the present weights."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from ..data.collator import encoder_inputs
 from ..model.batch_statistics_bnvae import population_statistics
+from ..model.gaussian_bnvae import DiagonalGaussian
 from ..utils.modes import preserved_modes
 
 
@@ -38,14 +39,27 @@ def recalibrate_posterior(model: PreTrainedModel, batches: Iterable[Mapping[str,
     model = getattr(model, "module", model)
     if not model.posterior.uses_batch:
         return 0
+    count = 0
+    with preserved_modes(model), torch.no_grad(), population_statistics(model.posterior):
+        model.train()
+        for posterior in encoded_batches(model, batches):
+            count += len(posterior.mean)
+    return count
+
+
+def encoded_batches(
+    model: PreTrainedModel, batches: Iterable[Mapping[str, torch.Tensor]]
+) -> Iterator[DiagonalGaussian]:
+    """
+    The posteriors of batches, in the present mode of the model.
+
+    Args:
+        model ([`BNVAEModel`]): The model, which no `DistributedDataParallel` wraps. Its weights may be sharded (FSDP).
+        batches (iterable of mappings): As in [`recalibrate_posterior`].
+    """
     if isinstance(model, FSDPModule) and "encode" not in vars(model):
         # Sharded weights are gathered for `forward` and for registered methods only.
         register_fsdp_forward_method(model, "encode")
-    count = 0
     device = model.posterior.mean_projection.weight.device
-    with preserved_modes(model), torch.no_grad(), population_statistics(model.posterior):
-        model.train()
-        for batch in batches:
-            model.encode(**{name: values.to(device) for name, values in encoder_inputs(batch).items()})
-            count += len(batch["input_ids"])
-    return count
+    for batch in batches:
+        yield model.encode(**{name: values.to(device) for name, values in encoder_inputs(batch).items()})

@@ -4,6 +4,7 @@
 from dataclasses import dataclass, field
 from typing import get_args
 
+from ..model.configuration_bnvae import PriorName
 from ..model.modeling_bnvae import FreezablePart
 from .objective import Regularizer
 
@@ -57,4 +58,11 @@ class ObjectiveArguments:
     num_statistics_batches: int = field(
         default=64,
         metadata={"help": "Training batches that refresh the running statistics before each evaluation."},
+    )
+    prior: str = field(
+        default="gaussian",
+        metadata={
+            "help": "The prior of the trained model: gaussian is fitted to it at the end, standard is N(0, I).",
+            "choices": list(get_args(PriorName)),
+        },
     )

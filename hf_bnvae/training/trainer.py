@@ -35,6 +35,7 @@ from ..hub.push import BackgroundPushes, Pushed, prepare_repository, push_folder
 from ..hub.target import HubTarget
 from ..model.modeling_bnvae import has_adapters
 from ..model.posterior_bnvae import PosteriorHead
+from ..model.prior_bnvae import StandardPrior
 from ..model.processing_bnvae import BNVAEProcessor
 from ..reporting.commands import without_folders
 from ..reporting.model_card import BNVAEModelCard, known_figures, shown_settings
@@ -43,6 +44,7 @@ from ..utils.json_files import write_json
 from ..utils.random_state import preserved_random_state
 from .adapters import require_trainable_adapters
 from .calibration import recalibrate_posterior
+from .fitted_prior import fit_trained_prior, remove_prior
 from .optimization import decayed_parameter_names, hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
 from .sampling import join_batches, posterior_noise, statistics_batches, training_sampler
 from .short_runs import ShortRunCallback
@@ -65,7 +67,7 @@ class BNVAETrainer(Trainer):
     - one posterior batch across gradient accumulation and several processes, however the batch is cut,
     - reconstruction, KL, floor, beta and moments in the logs,
     - evaluation over the whole corpus, with running statistics refreshed from training batches,
-    - exact recalibration of the running statistics at the end,
+    - exact recalibration of the running statistics at the end, and a prior that is fitted to the posteriors,
     - a warning when the latent space is not healthy, once for each verdict,
     - a stop at the first loss that is not finite.
 
@@ -175,6 +177,7 @@ class BNVAETrainer(Trainer):
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         model = super().call_model_init(trial)
+        remove_prior(model)
         _choose_trained_parts(model, self.args)
         # `Trainer` makes one model in its constructor and another one to train.
         _attach_processor(model, getattr(self, "processing_class", None))
@@ -215,14 +218,21 @@ class BNVAETrainer(Trainer):
     # -- training ----------------------------------------------------------------------------------------------------
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As `Trainer.train`. At the end it recomputes the running statistics from the whole training set."""
+        """As `Trainer.train`. At the end it recomputes the running statistics from the whole training set. Then it
+        fits the prior to this set, unless `args.prior` is `"standard"`."""
         self._window.clear()
+        remove_prior(self.accelerator.unwrap_model(self.model))
         # All processes begin with the same seed and model, but their dropout should differ.
         set_seed(self.args.seed, device_specific=self.args.world_size > 1)
         output = super().train(*args, **kwargs)
         # Without an evaluation, the last training batches tell whether the latent space has collapsed.
         self._warn_of(judge_training(self._last_figures))
-        self.recalibrate(None if has_length(self.train_dataset) else self.args.num_statistics_batches)
+        num_batches = None if has_length(self.train_dataset) else self.args.num_statistics_batches
+        self.recalibrate(num_batches)
+        if self.args.prior != StandardPrior.name:
+            with preserved_random_state(self.args.seed):
+                batches = self._statistics_batches(num_batches)
+                fit_trained_prior(self.accelerator.unwrap_model(self.model), batches)
         return output
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:

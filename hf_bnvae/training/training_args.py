@@ -61,11 +61,14 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
         num_statistics_batches (`int`, *optional*, defaults to 64):
             The number of training batches from which an evaluation during training refreshes the posterior's running
             statistics. At the end of the training they are recomputed from the whole training set.
+        prior (`str`, *optional*, defaults to `"gaussian"`):
+            The prior of the trained model. `"gaussian"`: at the end of the training a Gaussian is fitted to the
+            posteriors of the training set ([`fit_prior`]). `"standard"`: N(0, I). The training itself is the same.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        chosen = ("freeze", "beta_schedule", "regularizer", "free_bits_mode")
+        chosen = ("freeze", "beta_schedule", "regularizer", "free_bits_mode", "prior")
         for own in fields(ObjectiveArguments):
             choices, value = own.metadata.get("choices"), getattr(self, own.name)
             if own.name in chosen and value not in (own.default, *choices):

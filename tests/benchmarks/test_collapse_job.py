@@ -154,6 +154,12 @@ def test_chosen_settings_are_run_with_every_seed_and_evaluated_on_the_held_out_h
     for run in (*autoencoder["runs"], *bn_rms["runs"]):
         assert run["figures"]["num_sentences"] == 20 and run["figures"]["iw_nll_num_samples"] == 3
         assert run["probe"]["results"]["means"]["num_test"] == 20
+        # Under its own fitted prior, too, with samples that the benchmark's judge has read.
+        assert run["figures"]["fitted_prior"] == "gaussian"
+        kinds = run["samples"]["kinds"]
+        assert len(kinds) == 5 and all(quality["perplexity"] > 1 for quality in kinds.values())
+        assert kinds["held-out texts"] == autoencoder["runs"][0]["samples"]["kinds"]["held-out texts"]
+    assert "| bn_rms            | fitted prior, drawn tokens" in first["page"]
 
 
 @pytest.mark.slow

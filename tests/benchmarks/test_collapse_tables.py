@@ -4,12 +4,15 @@ import pytest
 
 from hf_bnvae.benchmarks.tables.collapse import (
     block_of,
+    measures_of,
     render_benchmark,
     render_choices,
     render_frontier,
     render_grids,
+    render_priors,
     render_probes,
     render_remedies,
+    render_samples,
     render_summary,
     render_verdicts,
     wins,
@@ -58,16 +61,74 @@ def test_a_figure_that_older_runs_lack_is_a_dash_and_has_no_column_if_all_lack_i
 
 def test_verdicts_name_the_remedies_that_are_beaten():
     entries = [entry("bn", [50.0, 52.0], [4.0, 5.0]), entry("a", [52.0, 53.0], [3.0, 3.0]), entry("b", [40.0], [3.0])]
-    header, _, row = ([cell.strip() for cell in line.split("|")] for line in render_verdicts(entries).splitlines())
-    assert dict(zip(header, row, strict=True)) == {
+    explanation, _, *lines = render_verdicts(entries).splitlines()
+    assert explanation == "Compared under N(0, I), by IW-NLL and mutual information, with every seed:"
+    header, _, row = ([cell.strip() for cell in line.split("|")] for line in lines)
+    assert row[1] == "bn (bn_tau 0.1)"
+    assert dict(zip(header[2:], row[2:], strict=True)) == {
         "": "",
-        "with every seed": "bn (bn_tau 0.1)",
         "better in both than": "a",
         "better in likelihood only than": "",
         "better in information only than": "b",
         "better in neither than": "",
     }
     assert render_verdicts(entries[1:]) == render_verdicts(entries[:1]) == ""
+
+
+def with_priors(entry, fitted_nlls):
+    for run, nll in zip(entry["runs"], fitted_nlls, strict=True):
+        fitted = dict.fromkeys(("kl", "marginal_kl", "iw_negative_elbo", "decoder_information"), 0.5)
+        run["figures"] |= {"iw_negative_elbo": 60.0, "fitted_iw_nll": nll}
+        run["figures"] |= {f"fitted_{name}": value for name, value in fitted.items()}
+    return entry
+
+
+def test_both_priors_stand_side_by_side():
+    entries = [with_priors(entry("bn", [50.0, 52.0], [4.0, 5.0]), [49.0, 49.5]), entry("a", [52.0], [3.0])]
+    table = render_priors(entries)
+    row = [cell.strip() for cell in table.splitlines()[-1].split("|")]
+    assert row[1:4] == ["bn", "60.00 ± 0.00 / 0.50 ± 0.00", "51.00 ± 1.41 / 49.25 ± 0.35"]
+    assert "| a " not in table, "it has no fitted prior"
+    assert render_priors(entries[1:]) == ""
+
+
+def test_remedies_with_fitted_priors_are_compared_under_them():
+    ours = with_priors(entry("bn", [50.0, 52.0], [4.0, 5.0]), [49.0, 49.0])
+    other = with_priors(entry("a", [51.0, 53.0], [3.0, 4.0]), [48.0, 48.0])
+    measures = measures_of([ours, other])
+    assert wins(ours, other, measures) == (False, False)  # worse, and the decoder uses as much
+    ours["runs"][0]["figures"]["fitted_decoder_information"] = 0.6
+    assert wins(ours, other, measures) == (False, False)
+    ours["runs"][1]["figures"]["fitted_decoder_information"] = 0.6
+    assert wins(ours, other, measures) == (False, True)
+    assert "under the fitted priors, by IW-NLL and decoder information" in render_verdicts([ours, other])
+    # Control: one remedy without a fitted prior, and all are compared under N(0, I).
+    plain = measures_of([ours, other, entry("b", [51.0], [3.0])])
+    assert plain == ("iw_nll", "mutual_information") and wins(ours, other, plain) == (True, True)
+
+
+def test_samples_have_a_row_for_each_prior_and_way_of_decoding():
+    def judged(perplexity):
+        kind = {"perplexity": perplexity, "frechet_distance": None, "self_bleu": 20.0, "distinct": 0.5, "num_texts": 9}
+        kinds = ("held-out texts", "standard prior, greedy", "fitted prior, greedy")
+        return {"kinds": dict.fromkeys(kinds, kind), "judges": {"language_model": "judge", "encoder": "other"}}
+
+    entries = [entry("bn", [50.0, 52.0], [4.0, 5.0]), entry("a", [52.0], [3.0]), entry("b", [52.0], [3.0])]
+    for run, perplexity in zip((*entries[0]["runs"], *entries[1]["runs"]), (10.0, 12.0, 13.0), strict=True):
+        run["samples"] = judged(perplexity)
+    _, _, _, _, *rows = ([cell.strip() for cell in line.split("|")] for line in render_samples(entries).splitlines())
+    assert [row[1:4] for row in rows] == [
+        ["", "held-out texts", "11.0 ± 1.4"],
+        ["bn", "standard prior, greedy", "11.0 ± 1.4"],
+        ["bn", "fitted prior, greedy", "11.0 ± 1.4"],
+        ["a", "standard prior, greedy", "13.0"],
+        ["a", "fitted prior, greedy", "13.0"],
+    ]
+    assert rows[0][4:] == ["-", "20.0 ± 0.0", "0.50 ± 0.00", ""]
+    assert render_samples(entries[2:]) == ""
+    # Figures of other judges are not comparable.
+    entries[1]["runs"][0]["samples"]["judges"]["encoder"] = "another"
+    assert "| a " not in render_samples(entries)
 
 
 def test_every_setting_of_the_others_is_held_against_ours():
@@ -82,12 +143,12 @@ def test_every_setting_of_the_others_is_held_against_ours():
 
 
 def test_a_remedy_wins_with_every_seed_or_not_at_all():
-    ours = entry("bn", [50.0, 52.0], [4.0, 5.0])
-    assert wins(ours, entry("a", [51.0, 53.0], [3.0, 4.9])) == (True, True)
-    assert wins(ours, entry("a", [51.0, 53.0], [3.0, 5.1])) == (True, False)
-    assert wins(ours, entry("a", [60.0, 51.9], [3.0, 4.9])) == (False, True)
-    assert wins(ours, entry("a", [40.0, 41.0], [9.0, 9.0])) == (False, False)
-    assert wins(ours, {**ours, "runs": []}) == (False, False)
+    ours, measures = entry("bn", [50.0, 52.0], [4.0, 5.0]), ("iw_nll", "mutual_information")
+    assert wins(ours, entry("a", [51.0, 53.0], [3.0, 4.9]), measures) == (True, True)
+    assert wins(ours, entry("a", [51.0, 53.0], [3.0, 5.1]), measures) == (True, False)
+    assert wins(ours, entry("a", [60.0, 51.9], [3.0, 4.9]), measures) == (False, True)
+    assert wins(ours, entry("a", [40.0, 41.0], [9.0, 9.0]), measures) == (False, False)
+    assert wins(ours, {**ours, "runs": []}, measures) == (False, False)
 
 
 def test_the_picture_shows_means_and_spreads():

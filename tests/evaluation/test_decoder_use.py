@@ -10,8 +10,9 @@ import torch
 from factor_model import FactorModel
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributions import MultivariateNormal
 
-from hf_bnvae import DiagonalGaussian, build_posterior_head
+from hf_bnvae import DiagonalGaussian, GaussianPrior, build_posterior_head
 from hf_bnvae.evaluation import estimate_likelihood, importance_weighted_nll
 from hf_bnvae.evaluation.decoder_use import LEAST_DRAWS, num_draws
 
@@ -82,19 +83,45 @@ def test_the_likelihood_is_that_of_the_integral():
     assert (alone - truth).mean() > 0.1
 
 
+def test_under_a_fitted_prior_both_likelihoods_are_those_of_their_integrals():
+    model = FactorModel()
+    moments = torch.tensor([0.4, -0.8]).double(), torch.tensor([[1.6, 0.5], [0.5, 0.6]]).double()
+    prior = GaussianPrior.from_moments(*moments).double()
+    posterior = model.posterior(0.3, 0.3)
+    estimate = estimate_likelihood(model.nll, posterior, 2000, generator=seeded(0), fitted_prior=prior)
+    reconstruction = model.negative_elbo(posterior) - posterior.kl().sum(-1)
+    truths = [
+        -marginal.log_prob(model.data)
+        for marginal in (model.marginal, model.marginal_under(MultivariateNormal(*moments)))
+    ]
+    assert (truths[0] - truths[1]).mean().abs() > 0.1  # control: the priors differ
+    for own, truth in zip((estimate, estimate.fitted), truths, strict=True):
+        torch.testing.assert_close(own.iw_nll, truth, rtol=0, atol=0.4)
+        error = own.variance.sum().sqrt().item() / len(model.data)
+        assert own.decoder_information.mean().item() == pytest.approx(
+            (truth - reconstruction).mean().item(), abs=4 * error
+        )
+    assert estimate_likelihood(model.nll, posterior, generator=seeded(0)).fitted is None
+
+
 # --- a decoder that ignores the latent -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rate", [4.0, 8.0, 32.0, 1000.0])
 def test_a_deaf_decoder_has_no_information(rate):
-    head = build_posterior_head("bn_rms", 20, 32, rate=rate).train()
-    posterior = head(torch.randn(200, 20))
+    head = build_posterior_head("bn_rms", 64, 32, rate=rate).train()
+    posterior = head(torch.randn(200, 64))
     posterior = DiagonalGaussian(posterior.mean.detach(), posterior.logvar.detach())
     nll = 30 + 10 * torch.rand(200)
 
     def deaf(latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         return nll[rows]
 
+    prior = GaussianPrior.from_moments(
+        posterior.mean.mean(0), posterior.mean.T.cov() + posterior.logvar.exp().mean(0).diag()
+    )
+    estimate = estimate_likelihood(deaf, posterior, generator=seeded(0), fitted_prior=prior)
+    assert abs(estimate.fitted.decoder_information.mean().item()) < 0.1
     estimate = estimate_likelihood(deaf, posterior, generator=seeded(0))
     assert abs(estimate.decoder_information.mean().item()) < 0.1
     assert (estimate.iw_nll - nll).abs().max() < 0.5

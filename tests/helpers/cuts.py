@@ -103,10 +103,11 @@ def train_with_trainer(
     trainer_class: type = BNVAETrainer,
     before: Callable[[], Any] = lambda: None,
     look_at: Callable[[nn.Module], Any] = lambda model: None,
+    after: Callable[[nn.Module], Any] = lambda model: None,
     **arguments: Any,
 ) -> dict[str, torch.Tensor]:
     """The same steps by `BNVAETrainer`. `before` is called when the arguments exist and the trainer does not yet.
-    `look_at` is called with the model before each step."""
+    `look_at` is called with the model before each step, `after` with the trained model."""
     seen: dict[str, torch.Tensor] = {}
 
     class Recorder(TrainerCallback):
@@ -142,14 +143,21 @@ def train_with_trainer(
         **arguments,
     )
     before()
-    RecordingTrainer(
+    trainer = RecordingTrainer(
         model=setting.model(posterior),
         args=args,
         train_dataset=setting.dataset,
         data_collator=setting.collate,
         callbacks=[Recorder()],
-    ).train()
+    )
+    trainer.train()
+    after(trainer.accelerator.unwrap_model(trainer.model))
     return seen
+
+
+def fitted_prior(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Mean and factor of the prior that a training has fitted, as the model's state holds them."""
+    return {name: model.prior.get_buffer(name).clone() for name in ("mean", "scale_tril")}
 
 
 def record(seen: dict[str, torch.Tensor], step: int, loss: torch.Tensor | None, model: nn.Module) -> None:

@@ -18,6 +18,11 @@ class FactorModel:
         self.data = self.marginal.sample((count,))
         self.precision = 1 + self.weights.square().sum(0) / self.noise**2
 
+    def marginal_under(self, prior: MultivariateNormal) -> MultivariateNormal:
+        """p(x) with another prior of z."""
+        covariance = self.weights @ prior.covariance_matrix @ self.weights.T + self.noise**2 * torch.eye(5).double()
+        return MultivariateNormal(self.bias + self.weights @ prior.mean, covariance)
+
     def nll(self, latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         return -Normal(latents @ self.weights.T + self.bias, self.noise).log_prob(self.data[rows]).sum(-1)
 

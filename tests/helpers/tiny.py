@@ -6,7 +6,7 @@ import random
 import torch
 from transformers import BertConfig, GPT2Config
 
-from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor, recalibrate_posterior
+from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor, fit_prior, recalibrate_posterior
 from hf_bnvae.training.from_scratch import train_processor
 
 # Options of a training script with which a file of some twenty lines takes seconds.
@@ -90,5 +90,7 @@ def train_model(processor: BNVAEProcessor, texts: list[str], steps: int = 200) -
         model(**batch, noise=torch.randn(32, 8, generator=generator)).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    recalibrate_posterior(model, [dict(processor(texts, return_tensors="pt"))])
+    everything = dict(processor(texts, return_tensors="pt"))
+    recalibrate_posterior(model, [everything])
+    fit_prior(model, [everything])
     return model.eval()

@@ -12,7 +12,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, PreTrainedTokenizerFast
 
-from hf_bnvae import BNVAEModel, BNVAEProcessor, recalibrate_posterior
+from hf_bnvae import BNVAEModel, BNVAEProcessor, fit_prior, recalibrate_posterior
 from hf_bnvae.interop.sentence_embeddings import sentence_transformer
 
 VARIANTS = [("bn", "cls"), ("bn_rms", "mean"), ("bn_mean", "pooler"), ("ln", "mean"), ("gaussian", "cls")]
@@ -54,6 +54,20 @@ def test_embeddings_are_the_modes_of_the_posteriors_in_batches_of_any_size(
     np.testing.assert_allclose(embedder.encode(texts[3]), expected[3], rtol=0, atol=1e-9)
     other = make_ready(posterior=posterior, pooling=pooling, seed=1).double()
     assert np.abs(modes(other, processor, texts[:16]) - expected).max() > 1e-3
+
+
+def test_whitened_embeddings_are_whitened_modes_also_when_loaded(make_ready, processor, texts, tmp_path):
+    model = make_ready(posterior="gaussian").attach_processor(processor)
+    with pytest.raises(ValueError, match="no fitted prior"):
+        sentence_transformer(model, processor, whitened=True)
+    fit_prior(model, texts)
+    expected = model.prior.whiten(torch.from_numpy(modes(model, processor, texts[:16]))).numpy()
+    embedder = sentence_transformer(model, processor, whitened=True)
+    np.testing.assert_allclose(embedder.encode(texts[:16]), expected, rtol=1e-4, atol=1e-4)
+    embedder.save_pretrained(str(tmp_path / "embedder"))
+    np.testing.assert_allclose(load(tmp_path / "embedder").encode(texts[:16]), expected, rtol=1e-4, atol=1e-4)
+    plain = sentence_transformer(model, processor).encode(texts[:16])
+    assert np.abs(plain - expected).max() > 0.1  # control
 
 
 def test_embeddings_are_float32_of_the_latents_size(make_ready, processor, texts):

@@ -45,6 +45,13 @@ def test_a_finished_run_is_known_as_one(tmp_path):
     assert again.differences() == ["posterior: 'bn', not 'ln'"]
 
 
+def test_a_run_of_an_older_version_had_the_standard_prior(tmp_path):
+    RunDirectory(tmp_path / "run", SETTINGS).start()
+    assert RunDirectory(tmp_path / "run", {**SETTINGS, "prior": "standard"}).differences() == []
+    (difference,) = RunDirectory(tmp_path / "run", {**SETTINGS, "prior": "gaussian"}).differences()
+    assert difference == "prior: 'standard', not 'gaussian'"
+
+
 def test_checkpoints_of_other_settings_are_refused_and_the_settings_named(tmp_path):
     RunDirectory(tmp_path / "run", SETTINGS).start()
     other = RunDirectory(tmp_path / "run", {**SETTINGS, "posterior": "ln", "latent_size": 8})

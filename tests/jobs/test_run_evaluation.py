@@ -19,9 +19,10 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from paths import SCRIPTS
 from PIL import Image
-from transformers import GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import hf_bnvae.evaluation
+from hf_bnvae import BNVAEModel
 from hf_bnvae.data.corpora import load_text_set
 from hf_bnvae.evaluation.encoding import encode_corpus
 from hf_bnvae.evaluation.probe import probe_features
@@ -102,6 +103,43 @@ def evaluated(tmp_path_factory, trained_folder, texts) -> Evaluated:
         printed = start("--file", "reviews.csv", "--text_column", "review", model=trained_folder)
         kept_memory = freed_memory_is_kept()
     return Evaluated(folder / "evaluations" / f"{Path(trained_folder).name}-reviews", printed, kept_memory)
+
+
+def test_figures_stand_under_both_priors(evaluated):
+    figures = evaluated.report["figures"]
+    assert figures["fitted_prior"] == "gaussian"
+    gap = figures["fitted_elbo"] - figures["elbo"]
+    assert gap == pytest.approx(figures["kl"] - figures["fitted_kl"]) and gap > 0
+    _, _, after = evaluated.markdown.partition("Under the prior N(0, I)")
+    rows = ([cell.strip() for cell in line.split("|")] for line in after.splitlines() if line.startswith("|"))
+    table = {row[1]: row[2:4] for row in rows}
+    assert table["figure"] == ["N(0, I)", "fitted"]
+    assert table["KL"] == [f"{figures['kl']:.2f}", f"{figures['fitted_kl']:.2f}"]
+    assert table["marginal KL"][1].startswith(f"{figures['fitted_marginal_kl']:.2f} ± ")
+
+
+def test_samples_are_judged_if_a_judge_is_named(run, table, processor, tmp_path, trained_folder):
+    torch.manual_seed(9)
+    config = GPT2Config(vocab_size=len(processor.tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=40)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "judge")
+    processor.tokenizer.save_pretrained(tmp_path / "judge")
+    options = ["--file", str(table), "--text_column", "review", "--output_dir", "judged"]
+    judges = ["--judge_language_model", str(tmp_path / "judge"), "--judge_encoder", "judge"]
+    run(*options, *judges, "--num_judged_samples", "6")
+    samples = read("judged")["samples"]
+    assert samples["judges"] == {"language_model": "judge", "encoder": "judge"}, "without folders of this machine"
+    assert {quality["num_texts"] for quality in samples["kinds"].values()} == {6} and len(samples["kinds"]) == 5
+    assert "## How good samples are" in Path("judged/report.md").read_text()
+    assert read_report("judged")["samples"] == samples
+    # Mistakes end before the evaluation.
+    with pytest.raises(SystemExit, match="The judge nowhere could not be loaded"):
+        run(*options[:-1], "other", "--judge_encoder", "nowhere")
+    shutil.copytree(trained_folder, "own")
+    BNVAEModel.from_pretrained("own").decoder.save_pretrained("own-decoder")
+    processor.tokenizer.save_pretrained("own-decoder")
+    with pytest.raises(SystemExit, match="judge own-decoder is the model's decoder"):
+        run(*options[:-1], "other", "--judge_language_model", "own-decoder")
+    assert not Path("other").exists()
 
 
 def test_a_file_gives_a_folder_with_report_and_pictures(evaluated):

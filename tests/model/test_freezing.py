@@ -67,14 +67,15 @@ def test_a_resumed_training_freezes_again_and_ends_at_the_same_bits(make_trainer
     checkpoint = f"{whole.args.output_dir}/checkpoint-2"
     # What is saved is whole, and loaded it is trainable: freezing is the training's.
     saved = BNVAEModel.from_pretrained(checkpoint)
-    assert saved.state_dict().keys() == whole.model.state_dict().keys()
+    fitted = {"prior.mean", "prior.scale_tril", "prior.head_fingerprint"}  # at the end of the training
+    assert saved.state_dict().keys() == whole.model.state_dict().keys() - fitted
     assert torch.equal(saved.decoder.lm_head.weight, whole.model.decoder.lm_head.weight)
     assert all(parameter.requires_grad for parameter in saved.parameters())
     resumed = make_trainer(model={"seed": 1}, **arguments)
     resumed.train(resume_from_checkpoint=checkpoint)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
-        assert name.startswith("decoder.") or not torch.equal(tensor, saved.state_dict()[name]), name
+        assert name.startswith("decoder.") or name in fitted or not torch.equal(tensor, saved.state_dict()[name]), name
 
 
 @PARTS

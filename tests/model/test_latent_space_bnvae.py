@@ -145,10 +145,15 @@ def test_a_prompt_begins_every_text(model, texts):
     assert not all(text.startswith("The food") for text in model.reconstruct(texts[:3], **GREEDY))  # control
 
 
-def test_samples_are_decoded_draws_of_the_prior(model):
+@pytest.mark.parametrize("prior", ["standard", "fitted"])
+def test_samples_are_decoded_draws_of_the_prior(model, prior):
     torch.manual_seed(4)
-    expected = generated(model, torch.randn(9, 8))
-    assert model.sample(9, seed=4, batch_size=2, **GREEDY) == expected
+    noise = torch.randn(9, 8)
+    expected = generated(model, model.prior.unwhiten(noise) if prior == "fitted" else noise)
+    assert model.sample(9, seed=4, batch_size=2, prior=prior, **GREEDY) == expected
+    if prior == "standard":
+        assert model.sample(9, seed=4, **GREEDY) != expected, "the fitted prior is the default"
+        return
     assert model.sample(9, seed=5, **GREEDY) != expected
     torch.manual_seed(4)
     assert model.sample(9, **GREEDY) == expected

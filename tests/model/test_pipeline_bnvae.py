@@ -121,3 +121,12 @@ def test_a_model_and_a_processor_make_a_pipeline_too(make_model, processor):
 def test_bad_input_is_refused(latent_text, inputs, words):
     with pytest.raises(ValueError, match=words):
         latent_text(inputs)
+
+
+def test_whitened_latents_go_out_and_come_back(trained_folder, latent_text, texts, expected):
+    text_latent = pipeline("text-latent", model=trained_folder, device="cpu", return_tensors=True)
+    plain, whitened = text_latent(texts[:5]), text_latent(texts[:5], whitened=True, batch_size=2)
+    prior = latent_text.model.prior
+    torch.testing.assert_close(torch.stack(whitened), prior.whiten(torch.stack(plain)), rtol=1e-4, atol=1e-4)
+    assert latent_text(whitened, whitened=True) == expected == latent_text(texts[:5], whitened=True)
+    assert (torch.stack(whitened) - torch.stack(plain)).abs().max() > 0.1  # control

@@ -82,7 +82,7 @@ def test_the_markdown_holds_figures_and_texts(made):
     assert render_figures(report.result) in report.markdown
     for text in report.record["examples"]["samples"]:
         assert f"- {text}" in report.markdown
-    assert "python mine.py" in report.markdown and "Samples of the prior" in report.markdown
+    assert "python mine.py" in report.markdown and "Samples of the fitted prior" in report.markdown
 
 
 def test_a_probe_gets_the_encoded_texts(trained_model, processor, texts):

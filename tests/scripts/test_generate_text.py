@@ -29,6 +29,9 @@ def test_samples_come_by_a_seed(run, trained_model):
     lines = run("sample", "--num_samples", "4", "--seed", "3")
     assert lines == trained_model.sample(4, seed=3, do_sample=False)
     assert run("sample", "--num_samples", "4", "--seed", "4") != lines
+    standard = run("sample", "--num_samples", "4", "--seed", "3", "--prior", "standard")
+    assert standard == trained_model.sample(4, seed=3, prior="standard", do_sample=False) != lines
+    assert run("sample", "--num_samples", "4", "--seed", "3", "--prior", "fitted") == lines
     options = ["--prompt", "The", "--do_sample", "--top_p", "0.9", "--num_return_sequences", "2", "--seed", "1"]
     records = [json.loads(line) for line in run("sample", *options, "--output_format", "jsonl")]
     assert [len(record["generated"]) for record in records] == [2] * 5

@@ -12,7 +12,7 @@ from paths import HELPERS
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import Trainer
 
-from hf_bnvae import BNVAEModel, BNVAETrainer, recalibrate_posterior
+from hf_bnvae import BNVAEModel, BNVAETrainer, fit_prior, recalibrate_posterior
 from hf_bnvae.evaluation.evaluator import evaluate_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
@@ -132,6 +132,29 @@ def test_the_trained_head_alone_has_its_statistics_recomputed(make_trainer, make
     assert not original.is_estimated and not torch.equal(copy.mean_norm.running_mean, averaged)
     with pytest.raises(ValueError, match="at least two sentences, and none"):
         recalibrate_posterior(model, [])
+
+
+def test_no_prior_is_fitted_that_an_adapter_would_not_save(
+    make_trainer, base, batch, processor, texts, tmp_path, caplog
+):
+    """And the base's own prior is not taken for that of the adapted model, loaded or merged."""
+    fitted = BNVAEModel.from_pretrained(base).attach_processor(processor)
+    recalibrate_posterior(fitted, [batch])
+    fit_prior(fitted.eval(), texts)
+    fitted.save_pretrained(base)
+    trainer = make_trainer(model=get_peft_model(BNVAEModel.from_pretrained(base), config()), learning_rate=1e-2)
+    trainer.train()
+    assert "A model with adapters has no prior" in caplog.text
+    trainer.save_model(str(tmp_path / "adapter"))
+    fresh = BNVAEModel.from_pretrained(base).eval()
+    assert fresh.fitted_prior is not None  # control
+    loaded = PeftModel.from_pretrained(fresh, str(tmp_path / "adapter")).eval()
+    assert loaded.fitted_prior is None
+    with pytest.raises(ValueError, match="has no prior"):
+        fit_prior(loaded, [batch])
+    merged = loaded.merge_and_unload()
+    assert merged.fitted_prior is None
+    assert fit_prior(merged.attach_processor(processor), texts) is merged.fitted_prior
 
 
 def test_floor_and_figures_are_those_of_the_trained_head(make_trainer, make_adapted, batch):

@@ -4,10 +4,19 @@ from functools import cache
 
 import pytest
 import torch
-from cuts import BATCH, STEPS, Setting, deviation, gradient_error, train_by_hand
+from cuts import (
+    BATCH,
+    STEPS,
+    Setting,
+    deviation,
+    fitted_prior,
+    gradient_error,
+    train_by_hand,
+    train_with_trainer,
+)
 from launch import launch_two
 
-from hf_bnvae import recalibrate_posterior
+from hf_bnvae import fit_prior, recalibrate_posterior
 from hf_bnvae.training.sampling import posterior_noise
 
 
@@ -68,6 +77,27 @@ def test_population_statistics_are_those_of_all_processes(setting, processes):
     recalibrate_posterior(model, [setting.batch(0, 70)])  # the share of one process alone
     ratio = model.posterior.mean_norm.running_var / processes["population"]["mean_norm.running_var"]
     assert (ratio - 1).abs().max() > 1e-3
+
+
+def test_the_fitted_prior_is_that_of_all_processes(setting, processes):
+    model = setting.model("gaussian")
+    fit_prior(model, [setting.batch(0, BATCH * STEPS)])
+    for name, found in processes["fitted prior"].items():
+        torch.testing.assert_close(model.prior.get_buffer(name), found, rtol=1e-10, atol=1e-12)
+    fit_prior(model, [setting.batch(0, 70)])  # the share of one process alone
+    assert (model.prior.scale_tril - processes["fitted prior"]["scale_tril"]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_a_training_ends_with_the_prior_of_one_process(setting, processes, tmp_path, way):
+    priors = []
+    arguments = {"after": lambda model: priors.append(fitted_prior(model)), "per_device_train_batch_size": BATCH}
+    train_with_trainer(setting, "bn", str(tmp_path), **arguments)
+    train_with_trainer(setting, "bn", str(tmp_path), **arguments, max_steps=1)  # control
+    (whole, short), found = priors, processes[f"prior {way}"]
+    for name, buffer in whole.items():
+        torch.testing.assert_close(found[name], buffer, rtol=1e-6, atol=1e-8)
+    assert (short["scale_tril"] - found["scale_tril"]).abs().max() > 1e-4
 
 
 def test_noise_is_that_of_one_process(processes):

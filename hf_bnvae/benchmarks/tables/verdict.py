@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .collapse import wins
+from .collapse import measures_of, wins
 from .runs import Run, options_of, used_share_of
 from .speed import aims_of, compared_pieces, has_aims
 
@@ -38,9 +38,21 @@ def _default_job(runs: Sequence[Run]) -> str:
         f"dimensions are active and carry {ours['eval_mutual_information']:.1f} nats of information about a sentence"
         f"{_used(ours)}. "
         f"Without a floor {free['eval_active_units']} are active. The likelihood of held-out texts (IW-NLL) is "
-        f"{abs(price):.1f} nats {'worse' if price > 0 else 'better'} than without a floor. The networks are tiny: "
+        f"{abs(price):.1f} nats {'worse' if price > 0 else 'better'} than without a floor. "
+        f"{_with_fitted_priors(ours, free)}The networks are tiny: "
         f"BLEU of reconstructions is {ours['eval_reconstruction_bleu']:.1f} of 100."
     )
+
+
+def _with_fitted_priors(ours: Mapping[str, Any], free: Mapping[str, Any]) -> str:
+    """The same comparison under the fitted priors, if both runs have one."""
+    likelihoods = [results.get("eval_fitted_iw_nll") for results in (ours, free)]
+    share = used_share_of(ours, "eval_fitted_")
+    if None in (*likelihoods, share):
+        return ""
+    price = likelihoods[0] - likelihoods[1]
+    words = f"{abs(price):.1f} nats {'worse' if price > 0 else 'better'}"
+    return f"With fitted priors it is {words}, and the decoder uses {share:.0%} of the KL. "
 
 
 def _used(results: Mapping[str, Any]) -> str:
@@ -52,8 +64,9 @@ def _used(results: Mapping[str, Any]) -> str:
 def _remedies(benchmark: Record) -> str:
     entries = {entry["name"]: entry for entry in benchmark["remedies"]}
     ours, others = entries[OURS], [entry for entry in entries.values() if not entry["is_ours"] and entry["runs"]]
-    beaten = [f"*{other['name']}*" for other in others if all(wins(ours, other))]
-    better = [f"*{other['name']}*" for other in others if all(wins(other, ours))]
+    measures = measures_of([ours, *others])
+    beaten = [f"*{other['name']}*" for other in others if all(wins(ours, other, measures))]
+    better = [f"*{other['name']}*" for other in others if all(wins(other, ours, measures))]
     price = _mean(ours, "iw_nll") - _mean(entries[COLLAPSING], "iw_nll")
     aim = "reached" if len(beaten) == len(others) else "missed"
     return (

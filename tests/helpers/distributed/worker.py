@@ -12,17 +12,19 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import DistributedType
-from cuts import BATCH, Setting, train_by_hand, train_with_trainer
+from cuts import BATCH, Setting, fitted_prior, train_by_hand, train_with_trainer
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from transformers.models.bert.modeling_bert import BertLayer
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
-from hf_bnvae import recalibrate_posterior
+from hf_bnvae import fit_prior, recalibrate_posterior
 from hf_bnvae.model import batch_statistics_bnvae
 from hf_bnvae.training.sampling import posterior_noise
 
 EVEN, UNEVEN = 16, 20
+# The priors that trainings with `BNVAETrainer` ended with, by the way in which processes share the model.
+PRIORS: dict[str, dict[str, torch.Tensor]] = {}
 
 
 def share(first: int) -> slice:
@@ -48,7 +50,12 @@ def ddp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str,
 
     def by_trainer(batch_size: int, posterior: str = "bn", **settings):
         return lambda: train_with_trainer(
-            setting, posterior, folder, per_device_train_batch_size=batch_size, **settings
+            setting,
+            posterior,
+            folder,
+            per_device_train_batch_size=batch_size,
+            after=lambda model: PRIORS.setdefault("ddp", fitted_prior(model)),
+            **settings,
         )
 
     def unsynchronised():
@@ -90,6 +97,7 @@ def fsdp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str
                 fsdp="full_shard",
                 fsdp_config={"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"},
                 before=pretend_an_accelerator,
+                after=lambda model: PRIORS.setdefault("fsdp", fitted_prior(model)),
                 look_at=kinds.append,
                 **settings,
             )
@@ -117,6 +125,14 @@ def population(setting: Setting) -> dict[str, torch.Tensor]:
     return {name: buffer for name, buffer in model.posterior.named_buffers() if "running" in name}
 
 
+def prior_of_shares(setting: Setting) -> dict[str, torch.Tensor]:
+    """The prior that two processes fit to uneven shares of the data."""
+    model = setting.model("gaussian")
+    start, stop = (0, 70) if dist.get_rank() == 0 else (70, 96)
+    fit_prior(model, [setting.batch(first, min(first + 16, stop)) for first in range(start, stop, 16)])
+    return fitted_prior(model)
+
+
 def noise_of_all() -> dict[str, torch.Tensor]:
     """The noise of one posterior batch whose sentences both processes share, three and five."""
     sizes = (3, 5)
@@ -131,9 +147,11 @@ def main(folder: str) -> None:
     setting = Setting()
     found = {f"ddp {name}": run() for name, run in ddp_cases(setting, folder).items()}
     found["population"] = population(setting)
+    found["fitted prior"] = prior_of_shares(setting)
     found["noise"] = noise_of_all()
     # Last: they make Accelerate believe that there is an accelerator.
     found |= {f"fsdp {name}": run() for name, run in fsdp_cases(setting, folder).items()}
+    found |= {f"prior {way}": prior for way, prior in PRIORS.items()}
     if dist.get_rank() == 0:
         torch.save(found, Path(folder, "found.pt"))
     dist.barrier()

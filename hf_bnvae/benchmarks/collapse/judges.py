@@ -1,0 +1,73 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The language model that judges the samples of all remedies: trained on the benchmark's texts, without a latent."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.nn.utils.rnn import pad_sequence
+from transformers import CONFIG_NAME, GPT2LMHeadModel, Trainer, TrainingArguments
+
+from ...model.loss_bnvae import IGNORE_INDEX
+from ...training.from_scratch import small_configs, train_processor
+
+# Two passes over all training texts. A run of the small setting makes one pass over half of them.
+TRAINING: dict[str, Any] = {
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 64,
+    "learning_rate": 1e-3,
+    "warmup_steps": 100,
+    "lr_scheduler_type": "cosine",
+    "logging_strategy": "no",
+    "save_strategy": "no",
+    "report_to": "none",
+    "seed": 1,
+}
+
+
+def train_judge(texts: list[str], folder: Path, **training: Any) -> Path:
+    """
+    A causal language model without a latent, two layers of width 128, trained on the benchmark's training texts alone.
+    It shares neither weights nor seed with any remedy. A judge that lies in the folder is not trained again.
+
+    Args:
+        texts (`list[str]`): The training texts.
+        folder (`Path`): The folder of the judge.
+        **training: Arguments of `TrainingArguments` that replace those in `TRAINING`.
+
+    Returns:
+        `Path`: The folder, with model and tokenizer.
+    """
+    if (folder / CONFIG_NAME).is_file():
+        return folder
+    processor = train_processor(texts)
+    tokenizer = processor.tokenizer
+    _, config = small_configs(processor)
+    torch.manual_seed(TRAINING["seed"])
+    # Each text between BOS and EOS; longer ones are cut.
+    most = tokenizer.model_max_length - 2
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    dataset = Dataset.from_dict({"input_ids": [[start, *ids[:most], end] for ids in rows]})
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    trainer = Trainer(
+        model=GPT2LMHeadModel(config),
+        args=TrainingArguments(output_dir=str(partial), **{**TRAINING, **training}),
+        train_dataset=dataset,
+        data_collator=_pad,
+    )
+    trainer.train()
+    trainer.model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    partial.rename(folder)
+    return folder
+
+
+def _pad(rows: list[Mapping[str, list[int]]]) -> dict[str, torch.Tensor]:
+    ids = [torch.tensor(row["input_ids"]) for row in rows]
+    labels = pad_sequence(ids, batch_first=True, padding_value=IGNORE_INDEX)
+    return {"input_ids": labels.clamp_min(0), "attention_mask": labels.ne(IGNORE_INDEX).long(), "labels": labels}

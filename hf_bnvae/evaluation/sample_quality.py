@@ -1,0 +1,285 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""How good samples are, by judges that the judged model has not seen: a language model and a text encoder."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from tqdm.auto import tqdm
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+from ..model.loss_bnvae import IGNORE_INDEX, sentence_nll
+from ..model.modeling_bnvae import BNVAEModel
+from ..utils.random_state import seeded_generator
+from .text_scores import LetterCounts, self_bleu
+
+# Self-BLEU takes time of the square of the number of texts.
+SELF_BLEU_TEXTS = 100
+# The least mean cosine of two networks' vocabulary vectors that shows a common origin. Fine-tuning changes these
+# vectors little. Two trainings that began apart have a mean cosine near 0.
+SAME_ORIGIN = 0.5
+# What the draw of the references is for. The number is a part of its seed.
+SPLIT = 7
+
+
+@dataclass(frozen=True)
+class SampleQuality:
+    """
+    How good texts are, compared with reference texts.
+
+    Args:
+        perplexity (`float`, *optional*): Perplexity of the texts for each token of an independent language model, the
+            end of each text included.
+        frechet_distance (`float`, *optional*): Distance of the texts from the references in the space of an
+            independent encoder ([`frechet_distance`]).
+        self_bleu (`float`): Self-BLEU of the first 100 texts, 0 to 100.
+        distinct (`float`): The share of distinct texts, 0 to 1.
+        num_texts (`int`): The number of texts, and of references.
+    """
+
+    perplexity: float | None
+    frechet_distance: float | None
+    self_bleu: float
+    distinct: float
+    num_texts: int
+
+
+def frechet_distance(first: torch.Tensor, second: torch.Tensor) -> float:
+    """
+    The Frechet distance between the Gaussians with the moments of two sets of vectors (Heusel et al., NeurIPS 2017):
+
+        |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))
+
+    It is biased upwards for few vectors. So compare sets of equal size, and compare with the distance between two
+    halves of one set.
+
+    Args:
+        first, second (`torch.Tensor` of shape `(texts, size)`): The vectors, at least two of each.
+
+    Raises:
+        ValueError: for fewer than two vectors.
+    """
+    if min(len(first), len(second)) < 2:
+        raise ValueError(f"A Frechet distance needs two vectors of each kind, got {len(first)} and {len(second)}.")
+    first, second = first.double(), second.double()
+    means = first.mean(0), second.mean(0)
+    # Roots of the covariances: S = root' root.
+    roots = [(x - mean) / math.sqrt(len(x) - 1) for x, mean in zip((first, second), means, strict=True)]
+    # The singular values of root1 root2' are the roots of the eigenvalues of S1 S2.
+    shared = torch.linalg.svdvals(roots[0] @ roots[1].T).sum()
+    traces = sum(root.square().sum() for root in roots)
+    return ((means[0] - means[1]).square().sum() + traces - 2 * shared).clamp_min(0).item()
+
+
+class Judge:
+    """
+    A pretrained network that judges texts, with its tokenizer.
+
+    Args:
+        name_or_path (`str`): Hub name or folder, or a file in llama.cpp's format (`*.gguf`).
+        auto_class: `AutoModel` or `AutoModelForCausalLM`.
+        device (`torch.device`, *optional*): Where it runs.
+        **loading: Arguments for the loading of network and tokenizer.
+
+    Raises:
+        ValueError: if it could not be loaded.
+    """
+
+    def __init__(self, name_or_path: str, auto_class: Any, device: Any = None, **loading: Any) -> None:
+        self.name = name_or_path
+        if name_or_path.endswith(".gguf"):
+            file = Path(name_or_path)
+            name_or_path, loading = str(file.parent), {**loading, "gguf_file": file.name}
+        try:
+            self.network = auto_class.from_pretrained(name_or_path, dtype=torch.float32, **loading).eval().to(device)
+            self.tokenizer = AutoTokenizer.from_pretrained(name_or_path, **loading)
+        except (OSError, ValueError, ImportError) as error:
+            raise ValueError(f"The judge {self.name} could not be loaded: {error}") from error
+
+    def require_independent(self, model: BNVAEModel) -> None:
+        """
+        Refuse a judge that is a part of the judged model, or from which a part of the model was fine-tuned.
+
+        Raises:
+            ValueError: if the names are the same, or the vectors of the vocabularies are nearly the same.
+        """
+        own = self.network.get_input_embeddings().weight.float()
+        for part in ("encoder", "decoder"):
+            network = getattr(model, part)
+            theirs = network.get_input_embeddings().weight.to(own)
+            is_same = network.config.name_or_path == self.name
+            if theirs.shape[1] == own.shape[1]:
+                # A vocabulary may have got more tokens in fine-tuning.
+                shared = min(len(own), len(theirs))
+                is_same = is_same or F.cosine_similarity(own[:shared], theirs[:shared]).mean().item() > SAME_ORIGIN
+            if is_same:
+                raise ValueError(
+                    f"The judge {self.name} is the model's {part}, or the {part} was fine-tuned from it. Such a judge "
+                    "prefers its own. Name another one."
+                )
+
+    def _batches(
+        self, texts: Sequence[str], batch_size: int, add_special_tokens: bool
+    ) -> Iterator[tuple[list[int], list[torch.LongTensor]]]:
+        """Places of texts and their token ids, in batches of similar length."""
+        limit = min(self.tokenizer.model_max_length, getattr(self.network.config, "max_position_embeddings", 2**20))
+        ids = self.tokenizer(
+            list(texts), add_special_tokens=add_special_tokens, truncation=True, max_length=limit - 2, verbose=False
+        )["input_ids"]
+        order = sorted(range(len(texts)), key=lambda place: len(ids[place]))
+        for start in range(0, len(order), batch_size):
+            places = order[start : start + batch_size]
+            yield places, [torch.tensor(ids[place], dtype=torch.long) for place in places]
+
+
+class LanguageModelJudge(Judge):
+    """A causal language model that scores texts. `name_or_path`, `device` and `loading` are as in [`Judge`]."""
+
+    def __init__(self, name_or_path: str, device: Any = None, **loading: Any) -> None:
+        super().__init__(name_or_path, AutoModelForCausalLM, device, **loading)
+        end, start = self.tokenizer.eos_token_id, self.tokenizer.bos_token_id
+        if end is None:
+            raise ValueError(f"The judge {self.name} has no EOS token, with which every text ends. Name another one.")
+        self._start, self._end = end if start is None else start, end
+
+    @torch.no_grad()
+    def perplexity(self, texts: Sequence[str], batch_size: int = 64) -> float:
+        """exp(sum of -log p / number of tokens) of texts; the end of each text is a token, too."""
+        total, number = 0.0, 0
+        for _, batch in self._batches(texts, batch_size, add_special_tokens=False):
+            labels = [F.pad(ids, (0, 1), value=self._end) for ids in batch]
+            inputs = [F.pad(ids, (1, 0), value=self._start) for ids in batch]
+            labels = pad_sequence(labels, batch_first=True, padding_value=IGNORE_INDEX).to(self.network.device)
+            inputs = pad_sequence(inputs, batch_first=True, padding_value=self._end).to(self.network.device)
+            scored = labels.ne(IGNORE_INDEX)
+            logits = self.network(input_ids=inputs, attention_mask=scored.long()).logits[scored]
+            total += sentence_nll(logits, labels, scored).double().sum().item()
+            number += int(scored.sum())
+        return math.exp(total / number)
+
+
+class EncoderJudge(Judge):
+    """
+    A network whose hidden states, averaged over a text's tokens and scaled to unit length, stand for the text: an
+    encoder of sentences, or a language model. `name_or_path`, `device` and `loading` are as in [`Judge`].
+    """
+
+    def __init__(self, name_or_path: str, device: Any = None, **loading: Any) -> None:
+        super().__init__(name_or_path, AutoModel, device, **loading)
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str], batch_size: int = 64) -> torch.Tensor:
+        """One vector for each text, `(texts, hidden_size)`, on the CPU."""
+        vectors = [torch.empty(0)] * len(texts)
+        for places, batch in self._batches(texts, batch_size, add_special_tokens=True):
+            # A text without a token has the first one of the vocabulary.
+            batch = [ids if len(ids) else ids.new_zeros(1) for ids in batch]
+            ids = pad_sequence(batch, batch_first=True).to(self.network.device)
+            mask = pad_sequence([torch.ones_like(own) for own in batch], batch_first=True).to(ids)
+            hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
+            pooled = (hidden * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
+            for place, vector in zip(places, F.normalize(pooled, dim=-1).float().cpu(), strict=True):
+                vectors[place] = vector
+        return torch.stack(vectors)
+
+
+def judge_texts(
+    texts: Sequence[str],
+    references: Sequence[str],
+    language_model: LanguageModelJudge | None = None,
+    encoder: EncoderJudge | None = None,
+    batch_size: int = 64,
+) -> SampleQuality:
+    """
+    How good texts are.
+
+    Args:
+        texts (sequence of `str`): The texts, such as samples of a model; at least two.
+        references (sequence of `str`): As many texts that somebody has written.
+        language_model ([`LanguageModelJudge`], *optional*): Gives the perplexity.
+        encoder ([`EncoderJudge`], *optional*): Gives the Frechet distance.
+        batch_size (`int`, *optional*, defaults to 64): Texts that a judge reads at once.
+
+    Raises:
+        ValueError: for fewer than two texts, or other numbers of texts and references.
+    """
+    if len(texts) < 2 or len(texts) != len(references):
+        raise ValueError(
+            f"Samples and references must be equally many, two or more of each, got {len(texts)} and "
+            f"{len(references)}."
+        )
+    return SampleQuality(
+        perplexity=None if language_model is None else language_model.perplexity(texts, batch_size),
+        frechet_distance=(
+            None
+            if encoder is None
+            else frechet_distance(encoder.embed(texts, batch_size), encoder.embed(references, batch_size))
+        ),
+        # Samples are cut into tokens as real texts are, also if they are no words.
+        self_bleu=self_bleu(texts[:SELF_BLEU_TEXTS], LetterCounts().update(references).tokenizer),
+        distinct=len(set(texts)) / len(texts),
+        num_texts=len(texts),
+    )
+
+
+def judge_samples(
+    model: BNVAEModel,
+    texts: Sequence[str],
+    language_model: LanguageModelJudge | None = None,
+    encoder: EncoderJudge | None = None,
+    num_samples: int = 500,
+    batch_size: int = 64,
+    seed: int = 0,
+    show_progress: bool = True,
+) -> dict[str, SampleQuality]:
+    """
+    How good a model's samples are, from every prior that it has, with greedy and with drawn tokens.
+
+    The references are one half of `texts`, drawn at random. The other half is judged like samples: it shows what to
+    expect of real texts.
+
+    Args:
+        model ([`BNVAEModel`]): The model, in evaluation mode, with its processor attached.
+        texts (sequence of `str`): Texts that neither model nor judges were trained on; at least four.
+        language_model, encoder (*optional*): The judges, as in [`judge_texts`].
+        num_samples (`int`, *optional*, defaults to 500): Samples of each kind; at most half of the texts.
+        batch_size (`int`, *optional*, defaults to 64): Texts that are decoded at once.
+        seed (`int`, *optional*, defaults to 0): Seed of all samples.
+        show_progress (`bool`, *optional*, defaults to `True`): Whether to draw a progress bar.
+
+    Returns:
+        `dict`: [`SampleQuality`] by the kinds of texts.
+
+    Raises:
+        ValueError: for fewer than four texts, and for judges that are not independent of the model.
+    """
+    for judge in (language_model, encoder):
+        if judge is not None:
+            judge.require_independent(model)
+    half = len(texts) // 2
+    if half < 2:
+        raise ValueError(f"Samples are compared with one half of the texts: four are needed, got {len(texts)}.")
+    number = min(num_samples, half)
+    # A file may be sorted.
+    order = torch.randperm(len(texts), generator=seeded_generator(seed, SPLIT)).tolist()
+    references, others = ([texts[i] for i in places[:number]] for places in (order[:half], order[half:]))
+    sampling: dict[str, Any] = {"n": number, "seed": seed, "batch_size": batch_size, "show_progress": False}
+    # A decoder's own generation configuration has no part in it.
+    plain = {"num_beams": 1, "num_return_sequences": 1, "repetition_penalty": 1.0}
+    decodings = {
+        "greedy": {"do_sample": False, **plain},
+        "drawn tokens": {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0, **plain},
+    }
+    priors = ["standard", *([] if model.fitted_prior is None else ["fitted"])]
+    kinds: dict[str, Callable[[], Sequence[str]]] = {"held-out texts": lambda: others}
+    for (words, decoding), prior in itertools.product(decodings.items(), priors):
+        kinds[f"{prior} prior, {words}"] = partial(model.sample, prior=prior, **decoding, **sampling)
+    progress = tqdm(kinds.items(), desc="Judging samples", disable=not show_progress, leave=False)
+    return {name: judge_texts(make(), references, language_model, encoder, batch_size) for name, make in progress}
