@@ -199,6 +199,7 @@ def test_a_report_stays_here_when_the_run_is_pushed(finished):
     assert {"model.safetensors", "model_card.json", "all_results.json"} <= contents.uploaded.keys()
 
 
+@pytest.mark.slow
 def test_a_script_encodes_every_text_once_for_its_report(finished, run, tmp_path):
     """For pictures, examples and figures together. A training before would encode texts for itself."""
     options = {"train_file": str(finished.folder / "mine.txt"), "model_name_or_path": str(finished.out), **QUICK}
@@ -240,6 +241,7 @@ def test_a_second_run_leaves_a_finished_one_alone(finished, run, monkeypatch, ca
     assert {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_a_frozen_network_keeps_its_weights(finished, run, my_files):
     options = {"train_file": "mine.txt", "script": finished.script, **QUICK}
     run(output_dir="second", model_name_or_path=str(finished.out), freeze="decoder", **options)
