@@ -8,7 +8,6 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 from transformers.utils import logging
 
-from ..model.prior_bnvae import StandardPrior
 from ..utils.checkpoints import last_complete_checkpoint
 from ..utils.file_names import LOCK_FILE, PARTIAL_RUN_FILE, RUN_FILE
 from ..utils.json_files import read_json, write_json
@@ -17,8 +16,8 @@ logger = logging.get_logger(__name__)
 
 LOCK_SECONDS = 10
 
-# Values of runs that were recorded before an option existed. An option that is not here was off.
-_BEFORE = {"prior": StandardPrior.name}
+# Options that act after the last step. A run that was recorded before they existed resumes with any value of them.
+_AT_THE_END = ("prior",)
 
 
 class RunDirectory:
@@ -99,8 +98,8 @@ class RunDirectory:
 
     def differences(self) -> list[str]:
         """The settings in which the recorded run differs from this run, as "name: recorded value, not new value"."""
-        before = {name: _BEFORE.get(name, False) for name in self.settings}
-        recorded = {name: before[name] for name, value in self.settings.items() if name in _BEFORE or value is False}
+        # An option that did not exist when the run was recorded was off.
+        recorded = {name: value for name, value in self.settings.items() if value is False or name in _AT_THE_END}
         recorded |= self._recorded().get("settings", {})
         names = sorted({*recorded, *self.settings})
         return [

@@ -45,10 +45,13 @@ def test_a_finished_run_is_known_as_one(tmp_path):
     assert again.differences() == ["posterior: 'bn', not 'ln'"]
 
 
-def test_a_run_of_an_older_version_had_the_standard_prior(tmp_path):
+def test_a_run_of_an_older_version_takes_any_prior_since_it_is_fitted_at_the_end(tmp_path):
     RunDirectory(tmp_path / "run", SETTINGS).start()
-    assert RunDirectory(tmp_path / "run", {**SETTINGS, "prior": "standard"}).differences() == []
-    (difference,) = RunDirectory(tmp_path / "run", {**SETTINGS, "prior": "gaussian"}).differences()
+    for prior in ("standard", "gaussian"):
+        assert RunDirectory(tmp_path / "run", {**SETTINGS, "prior": prior}).differences() == []
+    # Control: a run that has recorded its prior keeps it.
+    RunDirectory(tmp_path / "other", {**SETTINGS, "prior": "standard"}).start()
+    (difference,) = RunDirectory(tmp_path / "other", {**SETTINGS, "prior": "gaussian"}).differences()
     assert difference == "prior: 'standard', not 'gaussian'"
 
 

@@ -368,7 +368,7 @@ def test_two_processes_make_one_run(torchrun, tmp_path, script):
     """And what they print is printed once."""
     ended = torchrun(script, "two")
     assert ended.returncode == 0, ended.stderr[-3000:]
-    for piece in ("18 sentences to train on", "| IW-NLL", "BNVAEModel.from_pretrained('two')"):
+    for piece in ("18 sentences to train on", "| latent gain", "BNVAEModel.from_pretrained('two')"):
         assert ended.stdout.count(piece) == 1, piece
     assert (ended.stdout + ended.stderr).count("The latent space is d") <= 2  # the warning, and the report's verdict
     assert json.loads((tmp_path / "two" / "run.json").read_text())["finished"]
