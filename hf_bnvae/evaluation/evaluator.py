@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -369,7 +370,7 @@ class _Evaluation:
     def _noise(self, purpose: int, indices: Iterable[int], *shape: int) -> torch.Tensor:
         return sentence_noise(self.seed, purpose, indices, *shape, self.model.config.latent_size)
 
-    @property
+    @cached_property
     def _fitted_prior(self) -> Prior | None:
         return self.model.fitted_prior
 

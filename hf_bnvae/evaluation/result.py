@@ -283,20 +283,6 @@ def figure_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-# The figures that depend on the prior.
-PRIOR_FIGURES = (
-    "kl",
-    "elbo",
-    "iw_negative_elbo",
-    "iw_nll",
-    "decoder_information",
-    "marginal_kl",
-    "token_perplexity",
-    "word_perplexity",
-    "self_bleu",
-)
-
-
 def prior_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """
     The figures that depend on the prior: name, value under N(0, I), value under the fitted prior, unit. Empty for a
@@ -308,7 +294,7 @@ def prior_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     rows = []
     for figure in fields(EvaluationResult):
         fitted = f"fitted_{figure.name}"
-        if figure.name in PRIOR_FIGURES and figures.get(fitted) is not None:
+        if figure.metadata["label"] and figures.get(fitted) is not None:
             values = (_with_error(figure, name, figures) for name in (figure.name, fitted))
             rows.append((figure.metadata["label"], *values, figure.metadata["unit"]))
     return rows

@@ -229,6 +229,31 @@ def judge_texts(
     )
 
 
+def check_judges(
+    model: BNVAEModel,
+    texts: Sequence[str],
+    language_model: LanguageModelJudge | None = None,
+    encoder: EncoderJudge | None = None,
+) -> None:
+    """
+    Refuse what [`judge_samples`] cannot do, before the expensive work. Arguments are as there.
+
+    Raises:
+        ValueError: for fewer than four texts, for judges that are not independent of the model, and for judges that
+            cannot read texts.
+    """
+    for kind, judge in (("language_model", language_model), ("encoder", encoder)):
+        if judge is None:
+            continue
+        judge.require_independent(model)
+        try:
+            judge_texts(texts[:2], texts[:2], **{kind: judge})
+        except (RuntimeError, ValueError, AttributeError) as error:
+            raise ValueError(f"The judge {judge.name} cannot read texts: {error}") from error
+    if len(texts) < 4:
+        raise ValueError(f"Samples are compared with one half of the texts: four are needed, got {len(texts)}.")
+
+
 def judge_samples(
     model: BNVAEModel,
     texts: Sequence[str],
@@ -258,14 +283,10 @@ def judge_samples(
         `dict`: [`SampleQuality`] by the kinds of texts.
 
     Raises:
-        ValueError: for fewer than four texts, and for judges that are not independent of the model.
+        ValueError: as [`check_judges`].
     """
-    for judge in (language_model, encoder):
-        if judge is not None:
-            judge.require_independent(model)
+    check_judges(model, texts, language_model, encoder)
     half = len(texts) // 2
-    if half < 2:
-        raise ValueError(f"Samples are compared with one half of the texts: four are needed, got {len(texts)}.")
     number = min(num_samples, half)
     # A file may be sorted.
     order = torch.randperm(len(texts), generator=seeded_generator(seed, SPLIT)).tolist()

@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from ..data.corpora import LABEL, TEXT, corpus_hash, first_texts, load_text_set, load_texts, notes_on_copies
 from ..evaluation.encoding import EncodedTexts, encode_corpus
-from ..evaluation.sample_quality import EncoderJudge, Judge, LanguageModelJudge, judge_samples, judge_texts
+from ..evaluation.sample_quality import EncoderJudge, Judge, LanguageModelJudge, check_judges, judge_samples
 from ..model.modeling_bnvae import BNVAEModel
 from ..reporting.commands import without_folders
 from ..reporting.evaluate_and_report import (
@@ -196,7 +196,7 @@ class EvaluationJob:
         )
 
     def _load_judges(self, model: BNVAEModel, texts: list[str]) -> dict[str, Judge]:
-        """The judges of samples, after a look at two texts: a judge that fails must do so before the evaluation."""
+        """The judges of samples. A judge that would fail fails here, before the evaluation."""
         args = self.args
         loading = {"token": args.token, "trust_remote_code": args.trust_remote_code}
         judges: dict[str, Judge] = {}
@@ -204,14 +204,8 @@ class EvaluationJob:
             judges["language_model"] = LanguageModelJudge(args.judge_language_model, model.device, **loading)
         if args.judge_encoder is not None:
             judges["encoder"] = EncoderJudge(args.judge_encoder, model.device, **loading)
-        for kind, judge in judges.items():
-            judge.require_independent(model)
-            try:
-                judge_texts(texts[:2], texts[:2], **{kind: judge})
-            except (RuntimeError, ValueError, AttributeError) as error:
-                raise ValueError(f"The judge {judge.name} cannot read texts: {error}") from error
-        if judges and len(texts) < 4:
-            raise ValueError(f"Samples are compared with one half of the texts: four are needed, got {len(texts)}.")
+        if judges:
+            check_judges(model, texts, **judges)
         return judges
 
     # -- what comes out ----------------------------------------------------------------------------------------------

@@ -93,8 +93,8 @@ def test_a_fitted_prior_is_saved_and_loaded(trained_folder, model, tmp_path, dty
     assert loaded.fitted_prior is loaded.prior
     assert loaded.config.prior == "gaussian" and loaded.prior.scale_tril.dtype == torch.float32
     torch.testing.assert_close(loaded.prior.scale_tril, model.prior.scale_tril.float(), atol=0, rtol=0)
-    assert torch.equal(loaded.prior.sample(2, seed=0), model.prior.float().sample(2, seed=0))
-    model.prior.double()
+    assert torch.equal(loaded.prior.sample(2, seed=0), copy.deepcopy(model.prior).float().sample(2, seed=0))
+    assert not torch.equal(loaded.prior.sample(2, seed=0), StandardPrior(8).sample(2, seed=0))  # control
 
 
 def test_a_loaded_model_gets_a_prior_and_keeps_it(make_model, processor, texts, tmp_path):

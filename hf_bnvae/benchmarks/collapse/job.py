@@ -1,8 +1,9 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The collapse benchmark from its texts to its results.
 
-Every run is a training with its own process and folder. Samples of all remedies
-are judged by a language model that is trained first, on the same texts. There are four stages:
+Every run is a training with its own process and folder. A language
+model, trained on the same texts ahead of the first evaluation, judges the samples of all remedies. There are four
+stages:
 
 1. *Tuning*: every remedy at every point of its grid, with the first seed. All grids have the same size. The chosen
    point has the lowest IW-NLL among those with at least `min_information` nats of mutual information, or among all
@@ -124,15 +125,18 @@ class CollapseBenchmark:
         all_choices = CHOICES[plan.setting_name]
         choices = [choice for choice in all_choices if plan.choices is None or choice.option in plan.choices]
         comparisons = self._comparisons(remedies, choices)
-        evaluations = [one for comparison in comparisons for one in comparison.repetitions()]
-        if not evaluations or any(one.results is None for one in evaluations):
-            texts = load_text_set(str(self._data["train_file"]), text_column=TEXT)[TEXT][:]
-            train_judge(texts, self._held_out["judge_language_model"])
         failed = execute(comparisons[0].tuning(), plan.num_workers)
         for comparison in comparisons:
-            failed += execute(comparison.repetitions(), plan.num_workers)
+            failed += self._evaluate(comparison.repetitions())
         failed += execute(comparisons[0].choice_runs(), plan.num_workers)
-        return failed + execute(comparisons[0].repetitions(ENCODER_DROPOUT), plan.num_workers)
+        return failed + self._evaluate(comparisons[0].repetitions(ENCODER_DROPOUT))
+
+    def _evaluate(self, evaluations: Sequence[Evaluation]) -> list[Run | Evaluation]:
+        """Make the evaluations that are not finished. If there are any, they need the judge of samples."""
+        if any(one.results is None for one in evaluations):
+            texts = load_text_set(str(self._data["train_file"]), text_column=TEXT)[TEXT][:]
+            train_judge(texts, self._held_out["judge_language_model"])
+        return execute(evaluations, self.plan.num_workers)
 
     def write_results(self) -> str:
         """

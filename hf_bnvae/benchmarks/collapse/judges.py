@@ -2,16 +2,19 @@
 """The language model that judges the samples of all remedies: trained on the benchmark's texts, without a latent."""
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.nn.utils.rnn import pad_sequence
-from transformers import CONFIG_NAME, GPT2LMHeadModel, Trainer, TrainingArguments
+from transformers import (
+    CONFIG_NAME,
+    DataCollatorForLanguageModeling,
+    GPT2LMHeadModel,
+    Trainer,
+    TrainingArguments,
+)
 
-from ...model.loss_bnvae import IGNORE_INDEX
 from ...training.from_scratch import small_configs, train_processor
 
 # Two passes over all training texts. A run of the small setting makes one pass over half of them.
@@ -58,16 +61,10 @@ def train_judge(texts: list[str], folder: Path, **training: Any) -> Path:
         model=GPT2LMHeadModel(config),
         args=TrainingArguments(output_dir=str(partial), **{**TRAINING, **training}),
         train_dataset=dataset,
-        data_collator=_pad,
+        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
     )
     trainer.train()
     trainer.model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     partial.rename(folder)
     return folder
-
-
-def _pad(rows: list[Mapping[str, list[int]]]) -> dict[str, torch.Tensor]:
-    ids = [torch.tensor(row["input_ids"]) for row in rows]
-    labels = pad_sequence(ids, batch_first=True, padding_value=IGNORE_INDEX)
-    return {"input_ids": labels.clamp_min(0), "attention_mask": labels.ne(IGNORE_INDEX).long(), "labels": labels}

@@ -198,12 +198,12 @@ def render_samples(entries: Sequence[Entry]) -> str:
     shown = [entry for entry in judged if all(run["samples"]["judges"] == judges for run in entry["runs"])]
     rows = []
     for entry in shown:
-        judged = [run["samples"]["kinds"] for run in entry["runs"]]
-        for kind, quality in judged[0].items():
+        kinds_of_runs = [run["samples"]["kinds"] for run in entry["runs"]]
+        for kind, quality in kinds_of_runs[0].items():
             is_real = "prior" not in kind
             if is_real and rows:
                 continue  # the same texts for all remedies
-            cells = _cells([{"figures": one[kind]} for one in judged], _SAMPLE_COLUMNS)
+            cells = _cells([{"figures": kinds[kind]} for kinds in kinds_of_runs], _SAMPLE_COLUMNS)
             number = quality["num_texts"]
             rows.append(("" if is_real else entry["name"], kind, *cells))
     explanation = (
