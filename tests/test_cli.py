@@ -46,6 +46,7 @@ print(json.dumps(found))
     return [set(names) for names in json.loads(run.stdout)]
 
 
+@pytest.mark.slow
 def test_help_imports_no_more_than_the_package():
     calls = [["--help"], *([name, "--help"] for name in cli.COMMANDS), ["generate", "sample", "--help"]]
     *quick, slow = modules_imported_for([*calls, ["train", "--help_all"]])

@@ -49,6 +49,7 @@ def test_a_saved_model_encodes_decodes_and_scores_as_it_did(saved, expected):
     assert model(**batch, noise=noise_of(expected)).loss.item() != pytest.approx(expected["loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_saved_model_loads_without_the_package(saved, expected, tmp_path):
     """By the code in its own folder, in a process in which `hf_bnvae` cannot be imported."""
     code = f"""

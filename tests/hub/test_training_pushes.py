@@ -177,6 +177,7 @@ def test_a_model_with_adapters_is_not_pushed_by_a_trainer(hub, make_trainer, mak
     assert hub.repositories == {}
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_script_pushes_what_it_trained_with_its_figures(hub, target, run, script, capsys):
     options = {

@@ -306,6 +306,7 @@ def test_an_unfinished_run_is_resumed_and_ends_as_if_never_stopped(run, my_files
     assert figures[0] == figures[1]
 
 
+@pytest.mark.slow
 def test_both_scripts_make_the_same_model_and_report(run, my_files):
     options = {**QUICK, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "encoder_dropout": 0.1}
     for script in ("run_bnvae", "run_bnvae_no_trainer"):
