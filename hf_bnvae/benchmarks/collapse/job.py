@@ -1,9 +1,8 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The collapse benchmark from its texts to its results.
 
-Every run is a training with its own process and folder. A language
-model, trained on the same texts ahead of the first evaluation, judges the samples of all remedies. There are four
-stages:
+Every run is a training with its own process and folder. A language model judges the samples of all remedies. It is
+trained on the same texts, before the first evaluation. There are four stages:
 
 1. *Tuning*: every remedy at every point of its grid, with the first seed. All grids have the same size. The chosen
    point has the lowest IW-NLL among those with at least `min_information` nats of mutual information, or among all
