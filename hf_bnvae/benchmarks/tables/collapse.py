@@ -208,8 +208,8 @@ def render_samples(entries: Sequence[Entry]) -> str:
             rows.append(("" if is_real else entry["name"], kind, *cells))
     explanation = (
         f"Samples of the chosen settings, {number} of each kind. The language model `{judges['language_model']}` "
-        f"gives the perplexity, and the encoder `{judges['encoder']}` the Frechet distance. No remedy has seen either. "
-        "The first row has held-out texts: the nearer to it, the better."
+        f"gives the perplexity, and the encoder `{judges['encoder']}` the Frechet distance. No remedy has seen "
+        "either. The first row has held-out texts: the nearer to it, the better."
     )
     return f"{explanation}\n\n{table(('remedy', 'texts', *_headings(_SAMPLE_COLUMNS)), rows)}"
 
