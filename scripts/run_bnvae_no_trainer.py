@@ -30,6 +30,7 @@ from hf_bnvae.jobs.training_job import StartedRun, TrainingJob, leave_process_gr
 from hf_bnvae.jobs.training_options import parse_arguments
 from hf_bnvae.model.prior_bnvae import StandardPrior
 from hf_bnvae.reporting.settings import Role, names_with_role
+from hf_bnvae.training.auxiliary import build_auxiliary
 from hf_bnvae.training.fitted_prior import fit_trained_prior, remove_prior
 from hf_bnvae.training.optimization import hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
 from hf_bnvae.training.sampling import posterior_noise, statistics_batches, training_sampler
@@ -78,8 +79,8 @@ class Loop:
         )
         if args.report_to:
             self.accelerator.init_trackers("bnvae", config=job.directory.settings)
-        if args.freeze is not None and args.freeze_steps is None:
-            run.model.freeze(args.freeze)
+        if args.frozen_part is not None and args.freeze_steps is None:
+            run.model.freeze(args.frozen_part)
         if args.activation_checkpointing:
             run.model.activation_checkpointing_enable(args.activation_checkpointing_kwargs)
         self.collator = BNVAEDataCollator(run.processor)
@@ -106,6 +107,7 @@ class Loop:
         optimizer = optimizer_class(kwargs.pop("params"), **kwargs)
         self.model, self.optimizer, self.eval_loader = self.accelerator.prepare(run.model, optimizer, eval_loader)
         self.bare_model = self.accelerator.unwrap_model(self.model)
+        self.auxiliary = build_auxiliary(self.bare_model, args, self.accelerator.device)
         max_steps = args.max_steps
         if max_steps <= 0:
             max_steps = math.ceil(args.num_train_epochs * len(self.train_loader))
@@ -140,6 +142,8 @@ class Loop:
         remove_prior(self.bare_model)
         if self.run.checkpoint is not None:
             self.accelerator.load_state(self.run.checkpoint)
+            if self.auxiliary is not None:
+                self.auxiliary.load(self.run.checkpoint)
             self.state = TrainerState.load_from_json(Path(self.run.checkpoint, "trainer_state.json"))
         if args.eval_on_start and self.state.global_step == 0:
             self.log_evaluate_save(TrainerControl(should_evaluate=True))
@@ -181,6 +185,8 @@ class Loop:
         with self.accelerator.autocast():
             outputs = self.model(**batch, noise=noise.to(self.accelerator.device), **args.chunking())
             loss = args.loss(outputs, step, self.state.max_steps)
+        if self.auxiliary is not None:
+            loss = loss + self.auxiliary.learn(outputs.latents, batch["labels"], step, self.state.max_steps)
         self.accelerator.backward(loss)
         require_finite_loss(loss.detach(), step + 1, self.job.path)
         most = args.max_grad_norm if args.max_grad_norm > 0 else math.inf
@@ -204,6 +210,8 @@ class Loop:
                 "learning_rate": self.scheduler.get_last_lr()[0],
                 "beta": self.args.beta_at_step(self.state.global_step, self.state.max_steps),
             }
+            if self.auxiliary is not None:
+                how |= self.auxiliary.figures(self.state.global_step, self.state.max_steps)
             self.window.clear()
             self.losses.clear()
             self.log({**how, **self.last_figures})
@@ -279,6 +287,8 @@ class Loop:
             self.bare_model.config.save_pretrained(folder)
             self.bare_model.save_code(folder)
             self.run.processor.save_pretrained(folder)
+            if self.auxiliary is not None:
+                self.auxiliary.save(folder)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             record_contents(folder)

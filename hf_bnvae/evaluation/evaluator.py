@@ -423,6 +423,7 @@ class _Evaluation:
             if not share.num_undecodable:
                 figures["reconstruction_bleu"] = share.scores.bleu(tokenizer)
                 figures["reconstruction_chrf"] = share.scores.chrf()
+                figures["reconstruction_exact"] = share.scores.exact()
             if tokenizer != CHARACTERS:
                 num_words = sum(sentence.num_words or 0 for sentence in likelihoods)
                 figures |= {"iw_nll_num_words": num_words, **_perplexities(iw_nlls, "word", num_words)}

@@ -158,6 +158,13 @@ class EvaluationResult:
     reconstruction_chrf: float | None = _figure(
         "reconstruction chrF", "0 to 100", "of the same reconstructions, n-grams of characters", digits=1, default=None
     )
+    reconstruction_exact: float | None = _figure(
+        "exact reconstructions",
+        "percent",
+        "of the same reconstructions, those that are the text",
+        digits=1,
+        default=None,
+    )
     text_tokenizer: str | None = _figure(
         "", "text", "sacreBLEU's tokenizer of reconstruction_bleu and self_bleu; 13a if it is null", default=None
     )

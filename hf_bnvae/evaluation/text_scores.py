@@ -9,9 +9,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric
+from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+from sacrebleu.tokenizers.tokenizer_char import TokenizerChar
 
 # Names of sacreBLEU's tokenizers: of mteval-v13a for words between spaces, and single characters.
 WORDS, CHARACTERS = "13a", "char"
+_TOKENIZERS = {WORDS: Tokenizer13a, CHARACTERS: TokenizerChar}
 
 # Letters and marks of scripts that do not separate words: Thai, Lao, Tibetan, Burmese, Khmer, Kana, Han.
 _WITHOUT_SPACES = re.compile(
@@ -48,8 +51,8 @@ class LetterCounts:
 
 class RunningScores:
     """
-    BLEU in words and in characters, and chrF, of a corpus whose texts come in batches. Only numbers of n-grams and
-    lengths are kept. Batches do not change the scores.
+    BLEU in words and in characters, chrF, and the share of exact reconstructions, of a corpus whose texts come in
+    batches. Only numbers of n-grams, lengths and texts are kept. Batches do not change the scores.
     """
 
     def __init__(self) -> None:
@@ -59,6 +62,7 @@ class RunningScores:
             "chrf": CHRF(),
         }
         self._sums: dict[str, np.ndarray | int] = dict.fromkeys(self._metrics, 0)
+        self._num_exact = self._num_texts = 0
         self.letters = LetterCounts()
 
     def update(self, reconstructions: Sequence[str], texts: Sequence[str]) -> "RunningScores":
@@ -69,6 +73,8 @@ class RunningScores:
             )
         if texts:
             self.letters.update(texts)
+            self._num_texts += len(texts)
+            self._num_exact += sum(a == b for a, b in zip(reconstructions, texts, strict=True))
             for name, metric in self._metrics.items():
                 # What `corpus_score` sums and scores at once.
                 rows = metric._extract_corpus_statistics(list(reconstructions), [list(texts)])
@@ -78,6 +84,8 @@ class RunningScores:
     def merge(self, other: "RunningScores") -> "RunningScores":
         """Add the counts of another object, and return this object."""
         self.letters.merge(other.letters)
+        self._num_texts += other._num_texts
+        self._num_exact += other._num_exact
         for name, sums in other._sums.items():
             self._sums[name] = self._sums[name] + sums
         return self
@@ -89,6 +97,10 @@ class RunningScores:
     def chrf(self) -> float:
         """chrF, from 0 to 100."""
         return self._score("chrf")
+
+    def exact(self) -> float:
+        """The share of reconstructions that are their text, from 0 to 100."""
+        return 100 * self._num_exact / self._num_texts
 
     def _score(self, name: str) -> float:
         return self._metrics[name]._compute_score_from_stats(np.asarray(self._sums[name]).tolist()).score
@@ -112,6 +124,20 @@ def reconstruction_bleu(reconstructions: Sequence[str], texts: Sequence[str], to
     if not texts:
         raise ValueError(f"As many reconstructions as texts are needed, got {len(reconstructions)} and no text.")
     return RunningScores().update(reconstructions, texts).bleu(tokenizer)
+
+
+def token_f1(text: str, reconstruction: str, tokenizer: str = WORDS) -> float:
+    """
+    F1 of the sets of tokens of a text and of its reconstruction, from 0 to 1; case is kept. Two texts without a token
+    have 1.
+
+    Args:
+        text, reconstruction (`str`): The two texts.
+        tokenizer (`str`, *optional*, defaults to `"13a"`): As in [`reconstruction_bleu`].
+    """
+    cut = _TOKENIZERS[tokenizer]()
+    tokens, others = (set(cut(part).split()) for part in (text, reconstruction))
+    return 2 * len(tokens & others) / (len(tokens) + len(others)) if tokens or others else 1.0
 
 
 def self_bleu(texts: Sequence[str], tokenizer: str | None = None) -> float:

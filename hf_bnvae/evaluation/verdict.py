@@ -147,8 +147,8 @@ def _not_trained(figures: Mapping[str, Any], words: _Words) -> tuple[VerdictName
         return None
     return "not trained", (
         f"Even with its latent, {words.a} costs {nll:.2f} nats. The frequencies of {words.units} alone predict it "
-        f"with {frequency:.2f} nats. Train longer, and see whether the training loss falls. If it did fall, these "
-        f"{words.many} are of another kind than those of the training."
+        f"with {frequency:.2f} nats. Train longer, and see whether reconstruction_nll falls in the log. If it did, "
+        f"these {words.many} are of another kind than those of the training."
     )
 
 

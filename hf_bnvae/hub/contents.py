@@ -17,6 +17,7 @@ from ..model.configuration_bnvae import BNVAEConfig
 from ..reporting.model_card import CARD_JSON
 from ..utils.checkpoints import last_complete_checkpoint
 from ..utils.file_names import (
+    AUXILIARY_FILE,
     CONTENTS_FILE,
     EXAMPLES_FILE,
     LOCK_FILE,
@@ -87,6 +88,7 @@ _STRANGER = "no file of a saved model"
 
 _LEFT_OUT = (
     (f"{PREFIX_CHECKPOINT_DIR}-*", _CHECKPOINT),
+    (AUXILIARY_FILE, _CHECKPOINT),
     *((f"*.{ending}", _PICKLE) for ending in ("bin", "pt", "pth", "pkl", "pickle", "ckpt", "joblib")),
     *((name, _RECORD) for name in (RUN_FILE, PARTIAL_RUN_FILE, LOCK_FILE, CONTENTS_FILE, TRAINER_STATE_NAME)),
     *((name, _TEXTS) for name in (EXAMPLES_FILE, REPORT_JSON, REPORT_MARKDOWN)),

@@ -33,10 +33,12 @@ class ModelArguments:
     """Which networks, and which latent space between them."""
 
     encoder_name_or_path: str | None = field(
-        default=None, metadata={"help": "Pretrained encoder: a Hub name or a folder. Needs --decoder_name_or_path."}
+        default=None,
+        metadata={"help": "Pretrained encoder: a Hub name or a folder. Alone, it gets a small new decoder."},
     )
     decoder_name_or_path: str | None = field(
-        default=None, metadata={"help": "Pretrained decoder: a Hub name or a folder. Needs --encoder_name_or_path."}
+        default=None,
+        metadata={"help": "Pretrained decoder: a Hub name or a folder. Alone, it gets a small new encoder."},
     )
     decoder_gguf_file: str | None = field(
         default=None, metadata={"help": "The GGUF file in --decoder_name_or_path (needs the extra gguf)."}
@@ -72,6 +74,9 @@ class ModelArguments:
         default=None,
         metadata={"help": "How the encoder's hidden states become one vector.", "choices": ["cls", "mean", "pooler"]},
     )
+    normalize_features: bool = field(
+        default=False, metadata={"help": "Scale that vector to length 1, as sentence-embedding models do."}
+    )
     latent_injection: str | None = field(
         default=None,
         metadata={"help": "How the latent enters the decoder.", "choices": ["both", "memory", "embedding"]},
@@ -85,9 +90,9 @@ class ModelArguments:
             "help": "Attention of both networks: sdpa, eager or flash_attention_2. Without it the networks choose."
         },
     )
-    vocab_size: int = field(default=4096, metadata={"help": "Size of both vocabularies, from scratch."})
-    hidden_size: int = field(default=128, metadata={"help": "Width of both networks, from scratch."})
-    num_layers: int = field(default=2, metadata={"help": "Layers of both networks, from scratch."})
+    vocab_size: int = field(default=4096, metadata={"help": "Size of the vocabulary of each new network."})
+    hidden_size: int = field(default=128, metadata={"help": "Width of each new network."})
+    num_layers: int = field(default=2, metadata={"help": "Layers of each new network."})
     revision: str | None = field(
         default=None, metadata={"help": "Branch, tag or commit of --model_name_or_path. Without it: main."}
     )
@@ -95,21 +100,21 @@ class ModelArguments:
     trust_remote_code: bool = field(default=False, metadata={"help": "Allow code from the Hub for both networks."})
 
     def __post_init__(self) -> None:
-        if (self.encoder_name_or_path is None) != (self.decoder_name_or_path is None):
-            raise ValueError("Give both encoder_name_or_path and decoder_name_or_path, or neither.")
         if self.decoder_gguf_file is not None and self.decoder_name_or_path is None:
             raise ValueError("decoder_gguf_file names a file in decoder_name_or_path, which was not given.")
-        if self.model_name_or_path is not None and self.encoder_name_or_path is not None:
+        if self.model_name_or_path is not None and (self.encoder_name_or_path or self.decoder_name_or_path):
             raise ValueError("Give either model_name_or_path or an encoder and a decoder, not both.")
+        if self.encoder_side_name_or_path is not None and self.decoder_name_or_path and not self.encoder_name_or_path:
+            raise ValueError("encoder_side_name_or_path needs encoder_name_or_path beside decoder_name_or_path.")
         if self.model_name_or_path is not None and self.encoder_side_name_or_path is not None:
             raise ValueError("model_name_or_path has its own encoder. Leave encoder_side_name_or_path out.")
 
     def config_fields(self) -> dict[str, Any]:
         """The fields of [`BNVAEConfig`] that were set."""
         names = ("latent_size", "posterior", "bn_tau", "bn_theta_init", "bn_gamma", "rate")
-        names += ("pooling", "latent_injection")
-        fields = {name: getattr(self, name) for name in (*names, "encoder_dropout")}
-        return {name: value for name, value in fields.items() if value is not None}
+        names += ("pooling", "latent_injection", "encoder_dropout")
+        fields = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return fields | ({"normalize_features": True} if self.normalize_features else {})
 
 
 @dataclass

@@ -72,7 +72,8 @@ class EvaluationArguments:
         metadata={"help": "A text encoder, independent of the model, that compares samples with the texts."},
     )
     num_judged_samples: int = field(
-        default=500, metadata={"help": "Samples of each kind to judge; at most half of the texts."}
+        default=500,
+        metadata={"help": "Texts of each kind to judge; at most half of the held-out texts."},
     )
     num_examples: int = field(
         default=5, metadata={"help": "Reconstructions, and samples of the prior, in the report."}
@@ -165,7 +166,7 @@ EVALUATION_GROUPS = (
     OptionGroup("figures", "How precise the estimates are.", ("num_importance_samples", "max_importance_sentences")),
     OptionGroup(
         "samples",
-        "How good samples are, by judges that the model has nothing to do with. Hub name, folder or .gguf file.",
+        "How good the model's texts are, by independent judges. Hub name, folder or .gguf file.",
         ("judge_language_model", "judge_encoder", "num_judged_samples"),
     ),
     OptionGroup(

@@ -11,7 +11,9 @@ from transformers.utils import logging
 
 from ..data.corpora import LABEL, TEXT, corpus_hash, first_texts, load_text_set, load_texts, notes_on_copies
 from ..evaluation.encoding import EncodedTexts, encode_corpus
-from ..evaluation.sample_quality import EncoderJudge, Judge, LanguageModelJudge, check_judges, judge_samples
+from ..evaluation.judged_latents import judge_paths, judge_reconstructions
+from ..evaluation.judges import EncoderJudge, Judge, LanguageModelJudge
+from ..evaluation.sample_quality import check_judges, judge_samples
 from ..model.modeling_bnvae import BNVAEModel
 from ..reporting.commands import without_folders
 from ..reporting.evaluate_and_report import (
@@ -31,6 +33,9 @@ from .evaluation_arguments import EvaluationArguments
 from .saved_model import load_saved_model
 
 logger = logging.get_logger(__name__)
+
+# Each path costs nine decoded texts.
+_MOST_PATHS = 100
 
 # Options that the report does not record.
 _UNRECORDED = ("token", "overwrite_output_dir")
@@ -112,7 +117,7 @@ class EvaluationJob:
             seed=args.seed,
             compared_with=others,
             probe=None if probe is None else lambda encoded: self._probe(probe, model, probe_data, encoded),
-            samples=(lambda: self._judge_samples(model, texts, judges)) if judges else None,
+            samples=(lambda encoded: self._judge_samples(model, texts, judges, encoded)) if judges else None,
             notes=self.notes,
         )
         # Somebody may have written to the folder meanwhile.
@@ -236,16 +241,23 @@ class EvaluationJob:
             "results": results,
         }
 
-    def _judge_samples(self, model: BNVAEModel, texts: list[str], judges: dict[str, Judge]) -> dict[str, Any]:
+    def _judge_samples(
+        self, model: BNVAEModel, texts: list[str], judges: dict[str, Judge], encoded: EncodedTexts
+    ) -> dict[str, Any]:
         args = self.args
-        kinds = judge_samples(
-            model, texts, **judges, num_samples=args.num_judged_samples, batch_size=args.batch_size, seed=args.seed
-        )
+        settings = {"batch_size": args.batch_size, "seed": args.seed}
+        kinds = judge_samples(model, texts, **judges, num_samples=args.num_judged_samples, **settings)
         names = {"language_model": args.judge_language_model, "encoder": args.judge_encoder}
-        return {
+        judged: dict[str, Any] = {
             "judges": {kind: without_folders(name) for kind, name in names.items()},
             "kinds": {name: asdict(quality) for name, quality in kinds.items()},
         }
+        if not encoded.mean.isfinite().all():
+            return judged  # nothing can be decoded from such latents
+        found = judge_reconstructions(model, texts, judges.get("encoder"), args.num_judged_samples, **settings)
+        num_paths = min(args.num_judged_samples, _MOST_PATHS)
+        paths = judge_paths(model, texts, judges.get("language_model"), num_paths, **settings)
+        return judged | {"reconstructions": asdict(found), "paths": asdict(paths)}
 
     def _update_card(self, report: EvaluationReport) -> None:
         folder = Path(self.args.model_name_or_path)

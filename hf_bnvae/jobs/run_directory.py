@@ -18,6 +18,8 @@ LOCK_SECONDS = 10
 
 # Options that act after the last step. A run that was recorded before they existed resumes with any value of them.
 _AT_THE_END = ("prior",)
+# What runs had before these options existed.
+_BEFORE = {"auxiliary": "none"}
 
 
 class RunDirectory:
@@ -100,6 +102,7 @@ class RunDirectory:
         """The settings in which the recorded run differs from this run, as "name: recorded value, not new value"."""
         # An option that did not exist when the run was recorded was off.
         recorded = {name: value for name, value in self.settings.items() if value is False or name in _AT_THE_END}
+        recorded |= {name: value for name, value in _BEFORE.items() if name in self.settings}
         recorded |= self._recorded().get("settings", {})
         names = sorted({*recorded, *self.settings})
         return [

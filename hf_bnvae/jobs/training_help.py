@@ -46,9 +46,9 @@ COMMON_TRAINER_OPTIONS: dict[str, tuple[Any, str]] = {
 }
 
 _LATENT_SPACE = ("posterior", "latent_size", "rate", "bn_tau", "bn_theta_init", "bn_gamma")
-_LATENT_SPACE += ("pooling", "latent_injection", "encoder_dropout")
+_LATENT_SPACE += ("pooling", "normalize_features", "latent_injection", "encoder_dropout")
 _OBJECTIVE = ("beta", "beta_schedule", "beta_zero_ratio", "beta_increase_ratio", "beta_num_cycles")
-_OBJECTIVE += ("free_bits", "free_bits_mode", "regularizer")
+_OBJECTIVE += ("free_bits", "free_bits_mode", "regularizer", "auxiliary", "auxiliary_weight", "auxiliary_steps")
 _TRAINING = ("output_dir", "num_train_epochs", "max_steps", "learning_rate", "latent_learning_rate", "warmup_steps")
 _TRAINING += ("per_device_train_batch_size", "gradient_accumulation_steps", "chunk_size", "checkpoint_chunks")
 _TRAINING += ("freeze", "freeze_steps", "prior", "weight_decay", "bf16", "use_cpu", "seed")
@@ -79,7 +79,9 @@ TRAINING_GROUPS = (
         _names(DataArguments),
     ),
     OptionGroup(
-        "objective", "The weight of the KL over the training. Usually nothing here needs a change.", _OBJECTIVE
+        "objective",
+        "The weight of the KL, and a second task for the latent. Usually nothing here needs a change.",
+        _OBJECTIVE,
     ),
     OptionGroup("training", "How long, how fast, and in which batches to train.", _TRAINING),
     OptionGroup(

@@ -123,10 +123,12 @@ class TrainingJob:
             # Of an attempt that was killed. `Trainer` adds to the results, and cannot read a file that was cut off.
             for name in (RESULTS_FILE, REPORT_JSON):
                 (self.path / name).unlink(missing_ok=True)
+        frozen = self.training_args.frozen_part
         self.print(
             f"{len(train_dataset)} sentences to train on, {len(eval_dataset)} held out; "
             f"{model.num_parameters() / 1e6:.1f} million parameters; posterior {model.config.posterior!r}, "
-            f"{model.config.latent_size} latent dimensions, KL at least {model.config.kl_floor:.2f} nats."
+            f"{model.config.latent_size} latent dimensions, KL at least {model.config.kl_floor:.2f} nats"
+            f"{'' if frozen is None else f'; --freeze {frozen}'}."
         )
         return StartedRun(self, model, processor, train_dataset, eval_dataset, texts, checkpoint, hub_target)
 
@@ -173,23 +175,27 @@ class TrainingJob:
             model = AutoModel.from_pretrained(args.model_name_or_path, **loading)
             self._require_bnvae(model.config, fields)
             processor = AutoProcessor.from_pretrained(args.model_name_or_path, **loading)
-        elif args.encoder_name_or_path is not None:
-            names = args.encoder_name_or_path, args.decoder_name_or_path
-            decoder = {} if args.decoder_gguf_file is None else {"gguf_file": args.decoder_gguf_file}
-            model = BNVAEModel.from_encoder_decoder_pretrained(*names, decoder=decoder, **fields, **loading)
-            processor = BNVAEProcessor.from_encoder_decoder_pretrained(
-                *names, config=model.config, decoder=decoder, **loading
-            )
         else:
-            # A resumed run keeps the tokenizers that it was started with. An encoder that is taken over keeps its own.
-            source = checkpoint or args.encoder_side_name_or_path
-            processor = (
-                train_processor(train_texts[TEXT], args.vocab_size)
-                if source is None
-                else AutoProcessor.from_pretrained(source)
+            names = args.encoder_name_or_path, args.decoder_name_or_path
+            networks, tokenizers = names, names
+            if None in names:
+                # A resumed run keeps the tokenizers that it was started with. An encoder that is taken over keeps its
+                # own.
+                source = checkpoint or (args.encoder_side_name_or_path if names == (None, None) else None)
+                small = (
+                    train_processor(train_texts[TEXT], args.vocab_size)
+                    if source is None
+                    else AutoProcessor.from_pretrained(source)
+                )
+                configs = small_configs(small, args.hidden_size, args.num_layers)
+                networks = [name or config for name, config in zip(names, configs, strict=True)]
+                own_tokenizers = (small.encoder_tokenizer, small.tokenizer)
+                tokenizers = [name or own for name, own in zip(names, own_tokenizers, strict=True)]
+            decoder = {} if args.decoder_gguf_file is None else {"gguf_file": args.decoder_gguf_file}
+            model = BNVAEModel.from_encoder_decoder_pretrained(*networks, decoder=decoder, **fields, **loading)
+            processor = BNVAEProcessor.from_encoder_decoder_pretrained(
+                *tokenizers, config=model.config, decoder=decoder, **loading
             )
-            encoder, decoder = small_configs(processor, args.hidden_size, args.num_layers)
-            model = BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder, decoder, **fields))
         if args.attn_implementation is not None:
             model.set_attn_implementation(args.attn_implementation)
         if args.encoder_side_name_or_path is not None:
@@ -203,7 +209,7 @@ class TrainingJob:
         if config.model_type != BNVAEConfig.model_type:
             raise ValueError(
                 f"{self.model_args.model_name_or_path} is a {config.model_type!r}, no BNVAE. To build one on it, give "
-                "--encoder_name_or_path and --decoder_name_or_path."
+                "it as --encoder_name_or_path or --decoder_name_or_path."
             )
         changed = [f"{name} ({getattr(config, name)!r})" for name in fields if fields[name] != getattr(config, name)]
         if changed:

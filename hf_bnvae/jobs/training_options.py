@@ -76,12 +76,19 @@ def _defaults(options: Mapping[str, Any]) -> dict[str, Any]:
     """The defaults that differ from `Trainer`'s. A trained BNVAE gets the gentle ones of `Trainer`."""
     if options.get("model_name_or_path"):
         return {}
-    is_pair = options.get("encoder_name_or_path") or options.get("decoder_name_or_path")
-    return PRETRAINED_PAIR_DEFAULTS if is_pair else FROM_SCRATCH_DEFAULTS
+    pretrained = [name for name in ("encoder", "decoder") if options.get(f"{name}_name_or_path")]
+    if len(pretrained) == 2:
+        return PRETRAINED_PAIR_DEFAULTS
+    if not pretrained:
+        return FROM_SCRATCH_DEFAULTS
+    if options.get("freeze") in (None, *pretrained, "both"):
+        return {**FROM_SCRATCH_DEFAULTS, "freeze": pretrained[0]}
+    # The rate from scratch would undo what the pretrained network has learnt.
+    return {**FROM_SCRATCH_DEFAULTS, "learning_rate": PRETRAINED_PAIR_DEFAULTS["learning_rate"]}
 
 
 # Options on which defaults depend, or whether a run can start at all: a recorded command always has them.
-_START_OPTIONS = ("model_name_or_path", "encoder_name_or_path", "decoder_name_or_path", "use_cpu")
+_START_OPTIONS = ("model_name_or_path", "encoder_name_or_path", "decoder_name_or_path", "freeze", "use_cpu")
 
 
 def training_command(arguments: Arguments, loop: str) -> str:

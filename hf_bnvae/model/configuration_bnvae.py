@@ -72,6 +72,10 @@ class BNVAEConfig(PreTrainedConfig):
         pooling (`str`, *optional*, defaults to `"mean"`):
             How a sentence's hidden states become one vector: `"cls"` (the first token's), `"mean"` (over the real
             tokens) or `"pooler"` (the encoder's own pooler).
+        normalize_features (`bool`, *optional*, defaults to `False`):
+            Whether that vector is scaled to length 1, as many sentence-embedding models do. With such a model's
+            encoder and pooling, the vectors are its sentence embeddings, and
+            [`~LatentSpaceMixin.encode_embeddings`] takes embeddings that were made elsewhere.
         latent_injection (`str`, *optional*, defaults to `"memory"`):
             How the latent enters the decoder: `"memory"` (one extra key/value slot per layer), `"embedding"` (added
             to every input embedding) or `"both"`, as in Optimus (Li et al., EMNLP 2020).
@@ -132,6 +136,7 @@ class BNVAEConfig(PreTrainedConfig):
     bn_gamma: float | int | None = None
     rate: float | int | None = None
     pooling: Literal["cls", "mean", "pooler"] = "mean"
+    normalize_features: bool = False
     latent_injection: Literal["both", "memory", "embedding"] = "memory"
     prior: PriorName = "standard"
     encoder_dropout: float | int = 0

@@ -129,7 +129,9 @@ class LatentGenerationMixin(GenerationMixin):
         if not latents.is_floating_point():
             raise ValueError(f"{expected}, got {latents.dtype}. Token ids of sentences are passed as input_ids.")
         if latents.dim() != 2 or latents.shape[1] != self.config.latent_size or len(latents) == 0:
-            raise ValueError(f"{expected}, got shape {tuple(latents.shape)}.")
+            is_embedding = latents.dim() == 2 and latents.shape[1] == self.config.encoder.hidden_size
+            hint = " If these are sentence embeddings: reconstruct(embeddings=...)." if is_embedding else ""
+            raise ValueError(f"{expected}, got shape {tuple(latents.shape)}.{hint}")
         latents = latents.to(self.device, self.posterior.mean_projection.weight.dtype)
         is_finite = latents.isfinite().all(1)
         if not is_finite.all():

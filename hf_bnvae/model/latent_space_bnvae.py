@@ -31,6 +31,9 @@ _HOW_TO_FIT = (
     "A training with hf-bnvae or BNVAETrainer fits one at its end, unless prior='standard' is given."
 )
 
+# How far the length of a normalised embedding may be from 1, also in half precision.
+_LENGTH_TOLERANCE = 0.01
+
 # Half characters, which no tokenizer takes.
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -175,6 +178,73 @@ class LatentSpaceMixin:
         return latents[0] if isinstance(texts, str) else latents
 
     @torch.no_grad()
+    def encode_embeddings(
+        self, embeddings: Any, sample_posterior: bool = False, seed: int | None = None
+    ) -> torch.FloatTensor:
+        """
+        The latents of sentence embeddings that the model's encoder has made elsewhere, for example in a
+        SentenceTransformer. The encoder itself is not used.
+
+        Args:
+            embeddings (tensor, array or list): One embedding `(hidden_size,)` or several `(n, hidden_size)`. They must
+                be of the same encoder with the same pooling, as [`~BNVAEEncoderSide.features`] returns them. With
+                `config.normalize_features` they have length 1. Other libraries may cut long texts earlier; the
+                embeddings of such texts are of their beginnings.
+            sample_posterior (`bool`, *optional*, defaults to `False`): Draw from each posterior instead of taking its
+                mode.
+            seed (`int`, *optional*): See [`LatentSpaceMixin`].
+
+        Returns:
+            `torch.FloatTensor` of shape `(latent_size,)` for one embedding, `(n, latent_size)` for several, on the
+            CPU.
+
+        Raises:
+            ValueError: for embeddings that are no finite numbers or have another size, and for lengths that show that
+                they are not this model's features.
+        """
+        self.require_evaluation_mode()
+        size = self.config.encoder.hidden_size
+        table = embeddings.to_numpy() if hasattr(embeddings, "to_numpy") else embeddings
+        vectors = _materialize(table, "embeddings")
+        if isinstance(vectors, list) and not vectors:
+            vectors = torch.empty(0, size)
+        is_numbers = isinstance(vectors, torch.Tensor) and vectors.dim() in (1, 2) and not vectors.is_complex()
+        if not (is_numbers and vectors.shape[-1] == size):
+            raise ValueError(
+                f"embeddings must have the shape ({size},) or (n, {size}), the size of the encoder's vectors, got "
+                f"{tuple(vectors.shape) if isinstance(vectors, torch.Tensor) else reprlib.repr(embeddings)}."
+            )
+        is_single = vectors.dim() == 1
+        vectors = vectors.reshape(-1, size).to(self.device, self.posterior.mean_projection.weight.dtype)
+        self._check_lengths(vectors)
+        with seeded(seed):
+            noise = torch.randn(len(vectors), self.config.latent_size) if sample_posterior else None
+        posterior = self.posterior(vectors)
+        latents = (posterior.mode() if noise is None else posterior.sample(noise)).cpu()
+        return latents[0] if is_single else latents
+
+    def _check_lengths(self, vectors: torch.Tensor) -> None:
+        """Refuse embeddings whose lengths show that they are not this model's features."""
+        lengths = vectors.norm(dim=-1)
+        is_finite = lengths.isfinite()
+        if not is_finite.all():
+            raise ValueError(f"embeddings must be finite numbers, but number {int(is_finite.int().argmin())} is not.")
+        has_unit_length = (lengths - 1).abs() < _LENGTH_TOLERANCE
+        if self.config.normalize_features and not has_unit_length.all():
+            worst = (lengths - 1).abs().argmax()
+            raise ValueError(
+                f"This model was trained on embeddings of length 1 (normalize_features=True), but number {int(worst)} "
+                f"has length {lengths[worst]:.3g}. Scale each to length 1 if they come from the same encoder: "
+                "torch.nn.functional.normalize(embeddings, dim=-1)."
+            )
+        if not self.config.normalize_features and len(vectors) and has_unit_length.all():
+            raise ValueError(
+                "All embeddings have length 1, but this model was trained on the encoder's vectors as they are "
+                "(normalize_features=False). Take the vectors from before their normalisation, or train with "
+                "--normalize_features."
+            )
+
+    @torch.no_grad()
     def text_posteriors(
         self, texts: Sequence[str], batch_size: int = 64, show_progress: bool | None = None
     ) -> Iterator[tuple[list[int], DiagonalGaussian]]:
@@ -203,27 +273,30 @@ class LatentSpaceMixin:
 
     def reconstruct(
         self,
-        texts: TextsOrLatents,
+        texts: TextsOrLatents | None = None,
         sample_posterior: bool = False,
         prompt: str | None = None,
         batch_size: int = 64,
         show_progress: bool | None = None,
         seed: int | None = None,
+        embeddings: Any = None,
         **generation_kwargs: Any,
     ) -> str | list[Any]:
         """
-        Texts from the latents of texts, or from latents.
+        Texts from the latents of texts, from latents, or from sentence embeddings.
 
         Args:
             texts (`str`, sequence of `str`, or latents): What to decode.
             sample_posterior (`bool`, *optional*, defaults to `False`): Decode a draw from each text's posterior
                 instead of its mode.
             prompt (`str`, *optional*): The beginning of every text, which the decoder continues under each latent.
+            embeddings (tensor, array or list, *optional*): Sentence embeddings instead of texts, as
+                [`~LatentSpaceMixin.encode_embeddings`] takes them.
             batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`].
 
         Returns:
-            `str` for one text or latent, `list[str]` for several. With `num_return_sequences` above one, a list of
-            this number of texts for each text or latent.
+            `str` for one text, latent or embedding, `list[str]` for several. With `num_return_sequences` above one, a
+            list of this number of texts for each of them.
 
         Example:
 
@@ -232,8 +305,14 @@ class LatentSpaceMixin:
         'the food was great .'
         ```
         """
+        if texts is not None and embeddings is not None:
+            raise ValueError("Give what to decode either as texts or latents, or as embeddings, not both.")
         with seeded(seed):
-            latents, is_single = self.as_latents(texts, batch_size, show_progress, sample_posterior)
+            if embeddings is None:
+                latents, is_single = self.as_latents(texts, batch_size, show_progress, sample_posterior)
+            else:
+                latents = self.encode_embeddings(embeddings, sample_posterior)
+                latents, is_single = torch.atleast_2d(latents), latents.dim() == 1
             decoded = self._decode_latents(latents, prompt, batch_size, show_progress, generation_kwargs)
         return decoded[0] if is_single else decoded
 
@@ -507,7 +586,7 @@ class LatentSpaceMixin:
         return self.processor
 
 
-def _materialize(items: Any) -> str | list[Any] | torch.Tensor:
+def _materialize(items: Any, expected: str = "texts or latents") -> str | list[Any] | torch.Tensor:
     """A text, a list that holds texts (or nothing), or a tensor of latents.
 
     Raises:
@@ -525,7 +604,7 @@ def _materialize(items: Any) -> str | list[Any] | torch.Tensor:
             return torch.stack([torch.as_tensor(item) for item in items])
         return torch.as_tensor(items)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"Expected texts or latents, got {reprlib.repr(items)}: {error}") from error
+        raise ValueError(f"Expected {expected}, got {reprlib.repr(items)}: {error}") from error
 
 
 def _require_count(name: str, value: Any, minimum: int = 1) -> int:

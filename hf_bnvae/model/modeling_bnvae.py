@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.dynamic_module_utils import custom_object_save
@@ -242,7 +242,8 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         **kwargs: Any,
     ) -> torch.Tensor:
         """
-        The encoder's pooled hidden states of sentences, from which the posterior head makes the posteriors.
+        The encoder's pooled hidden states of sentences, from which the posterior head makes the posteriors. With
+        `config.normalize_features` each has length 1.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`): Token ids of the encoder's vocabulary.
@@ -273,7 +274,7 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
             for part, packing in zip(plan.parts, packings, strict=True):
                 part["packing"] = packing
         (features,) = self._run_batch(self._pooled_hidden_states, plan, checkpoint_chunks)
-        return features
+        return F.normalize(features, dim=-1) if self.config.normalize_features else features
 
     def _plan_batch(
         self, inputs: dict[str, Any], mask: torch.Tensor, chunk_size: int | None, **vectors: torch.Tensor
@@ -391,8 +392,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
     @classmethod
     def from_encoder_decoder_pretrained(
         cls,
-        encoder_name_or_path: str,
-        decoder_name_or_path: str,
+        encoder_name_or_path: str | PreTrainedConfig,
+        decoder_name_or_path: str | PreTrainedConfig,
         *,
         encoder: dict[str, Any] | None = None,
         decoder: dict[str, Any] | None = None,
@@ -400,11 +401,13 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         **fields: Any,
     ) -> "BNVAEModel":
         r"""
-        A BN-VAE from a pretrained encoder and a pretrained decoder. The posterior head and the injection are new.
+        A BN-VAE from a pretrained encoder and a pretrained decoder, or from one of them and a new partner. The
+        posterior head and the injection are new.
 
         Args:
-            encoder_name_or_path (`str`): Hub name or folder of a bidirectional `AutoModel` (BERT, RoBERTa, ...).
-            decoder_name_or_path (`str`): Hub name or folder of an `AutoModelForCausalLM` (GPT-2, ...).
+            encoder_name_or_path (`str` or `PreTrainedConfig`): Hub name or folder of a bidirectional `AutoModel`
+                (BERT, RoBERTa, ...). A configuration instead of a name makes a new network.
+            decoder_name_or_path (`str` or `PreTrainedConfig`): The same of an `AutoModelForCausalLM` (GPT-2, ...).
             encoder, decoder (`dict`, *optional*): Overrides for the configuration or the loading of one network, for
                 example `decoder={"resid_pdrop": 0.0}` or `encoder={"revision": "v1.0"}`. Weights in llama.cpp's format
                 need `gguf` and `decoder={"gguf_file": "model.Q4_1.gguf"}`. They are dequantised, and saved so.
@@ -438,26 +441,23 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
                 )
         encoder, decoder = dict(encoder or {}), dict(decoder or {})
         _refuse_encoder_dropouts(encoder)
-        encoder_config, encoder_kwargs = AutoConfig.from_pretrained(
-            encoder_name_or_path, **loading, **encoder, return_unused_kwargs=True
-        )
-        decoder_config, decoder_kwargs = AutoConfig.from_pretrained(
-            decoder_name_or_path, **loading, **decoder, return_unused_kwargs=True
-        )
+        encoder_config, encoder_kwargs = _load_config(encoder_name_or_path, loading, encoder)
+        decoder_config, decoder_kwargs = _load_config(decoder_name_or_path, loading, decoder)
         config = config_class.from_encoder_decoder_configs(encoder_config, decoder_config, **fields)
-        # The loading of a configuration removes the loading arguments. The weights need them, too.
-        encoder_kwargs |= {k: v for k, v in {**loading, **encoder}.items() if not hasattr(encoder_config, k)}
-        decoder_kwargs |= {k: v for k, v in {**loading, **decoder}.items() if not hasattr(decoder_config, k)}
-        model = cls(
-            config,
-            encoder=AutoModel.from_pretrained(
-                encoder_name_or_path, config=config.encoder, dtype=dtype, **encoder_kwargs
-            ),
-            decoder=AutoModelForCausalLM.from_pretrained(
-                decoder_name_or_path, config=config.decoder, dtype=dtype, **decoder_kwargs
-            ),
-        )
-        model.injection.to(dtype)
+        networks: dict[str, PreTrainedModel] = {}
+        for name, auto_class, source, kwargs in (
+            ("encoder", AutoModel, encoder_name_or_path, encoder_kwargs),
+            ("decoder", AutoModelForCausalLM, decoder_name_or_path, decoder_kwargs),
+        ):
+            if not isinstance(source, PreTrainedConfig):
+                own_config = getattr(config, name)
+                networks[name] = auto_class.from_pretrained(source, config=own_config, dtype=dtype, **kwargs)
+        model = cls(config, **networks)
+        for name in ("encoder", "decoder", "injection"):
+            if name not in networks:
+                getattr(model, name).to(dtype)
+        if loading.get("attn_implementation") is not None:
+            model.set_attn_implementation(loading["attn_implementation"])
         if dtype == torch.float64:
             model.posterior.to(dtype)
             model.prior.to(dtype)
@@ -557,7 +557,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         """
         if not isinstance(source, BNVAEModel):
             raise ValueError(f"source must be a BNVAEModel, got {type(source).__name__}.")
-        for name in ("posterior", "pooling", "latent_size", "bn_tau", "bn_gamma", "rate"):
+        for name in ("posterior", "pooling", "normalize_features", "latent_size", "bn_tau", "bn_gamma", "rate"):
             own, other = getattr(self.config, name), getattr(source.config, name)
             if own != other:
                 raise ValueError(
@@ -936,6 +936,21 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         inputs = labels.masked_fill(~scored, self.config.decoder_start_token_id).roll(1, dims=1)
         inputs[:, 0] = self.config.decoder_start_token_id
         return inputs
+
+
+def _load_config(
+    source: str | PreTrainedConfig, loading: dict[str, Any], own: dict[str, Any]
+) -> tuple[PreTrainedConfig, dict[str, Any]]:
+    """The configuration of a network, and the arguments for the loading of its weights."""
+    if isinstance(source, PreTrainedConfig):
+        if own:
+            raise ValueError(
+                f"A new network takes no arguments for loading, got {', '.join(own)}. Set them in its configuration."
+            )
+        return source, {}
+    config, kwargs = AutoConfig.from_pretrained(source, **loading, **own, return_unused_kwargs=True)
+    # The loading of a configuration removes the loading arguments. The weights need them, too.
+    return config, kwargs | {k: v for k, v in {**loading, **own}.items() if not hasattr(config, k)}
 
 
 def has_adapters(model: nn.Module) -> bool:

@@ -69,8 +69,8 @@ class BNVAEProcessor(ProcessorMixin):
     @classmethod
     def from_encoder_decoder_pretrained(
         cls,
-        encoder_name_or_path: str,
-        decoder_name_or_path: str,
+        encoder_name_or_path: str | PreTrainedTokenizerBase,
+        decoder_name_or_path: str | PreTrainedTokenizerBase,
         config: BNVAEConfig | None = None,
         encoder: dict[str, Any] | None = None,
         decoder: dict[str, Any] | None = None,
@@ -80,9 +80,10 @@ class BNVAEProcessor(ProcessorMixin):
         A processor from the tokenizers of a pretrained encoder and a pretrained decoder.
 
         Args:
-            encoder_name_or_path, decoder_name_or_path (`str`): Hub names or folders.
+            encoder_name_or_path, decoder_name_or_path (`str` or `PreTrainedTokenizerBase`): Hub names, folders, or the
+                tokenizers themselves.
             config ([`BNVAEConfig`], *optional*): The model's configuration, which says how long texts may be. By
-                default the processor loads the configurations of the two networks.
+                default the processor loads the configurations of the two networks, if both are given by names.
             encoder, decoder (`dict`, *optional*): Arguments for the loading of one tokenizer, for example
                 `decoder={"gguf_file": "model.Q4_1.gguf"}`.
             **kwargs: Arguments for the loading of both tokenizers (`token`, `cache_dir`, ...).
@@ -91,8 +92,13 @@ class BNVAEProcessor(ProcessorMixin):
             (encoder_name_or_path, {**kwargs, **(encoder or {})}),
             (decoder_name_or_path, {**kwargs, **(decoder or {})}),
         )
-        encoder_tokenizer, tokenizer = (AutoTokenizer.from_pretrained(name, **loading) for name, loading in halves)
+        encoder_tokenizer, tokenizer = (
+            source if isinstance(source, PreTrainedTokenizerBase) else AutoTokenizer.from_pretrained(source, **loading)
+            for source, loading in halves
+        )
         processor = cls(tokenizer, encoder_tokenizer)
+        if config is None and any(isinstance(source, PreTrainedTokenizerBase) for source, _ in halves):
+            raise ValueError("Tokenizers do not know how long texts may be. Give the model's config=...")
         if config is None:
             processor.limit_lengths(*(AutoConfig.from_pretrained(name, **loading) for name, loading in halves))
         else:

@@ -97,7 +97,7 @@ def evaluate_and_report(
     training: Mapping[str, Any] | None = None,
     compared_with: Sequence[Mapping[str, Any]] | None = None,
     probe: Callable[[EncodedTexts], dict[str, Any]] | None = None,
-    samples: Callable[[], dict[str, Any]] | None = None,
+    samples: Callable[[EncodedTexts], dict[str, Any]] | None = None,
     notes: Sequence[str] = (),
 ) -> EvaluationReport:
     """
@@ -119,7 +119,7 @@ def evaluate_and_report(
         compared_with (sequence of mappings, *optional*): Other reports, for the picture of rates and distortions.
             The picture is not drawn if `compared_with` is `None`; an empty sequence draws this model alone.
         probe (`Callable`, *optional*): From the encoded texts to the `probe` of the report.
-        samples (`Callable`, *optional*): Gives the `samples` of the report: how good samples are.
+        samples (`Callable`, *optional*): From the encoded texts to the `samples` of the report: how good samples are.
         notes (sequence of `str`, *optional*): Sentences that stand at the top of the report.
 
     Raises:
@@ -159,7 +159,7 @@ def evaluate_and_report(
         },
         **({} if training is None else {"training": dict(training)}),
         **({} if probe is None else {"probe": probe(encoded)}),
-        **({} if samples is None else {"samples": samples()}),
+        **({} if samples is None else {"samples": samples(encoded)}),
         "figures": {name: value if _is_json(value) else None for name, value in asdict(result).items()},
         "verdict": result.verdict.name,
         "verdict_text": str(result.verdict),

@@ -130,6 +130,26 @@ def _samples_lines(samples: Mapping[str, Any]) -> list[str]:
         lines.append(f"Perplexity for each token of `{judges['language_model']}`.")
     if judges["encoder"]:
         lines.append(f"Frechet distance between the texts' vectors of `{judges['encoder']}`.")
+    if "reconstructions" in samples:
+        found = samples["reconstructions"]
+        spaces = [("the model's own encoder", "own_similarity", "own_random_similarity")]
+        if found["similarity"] is not None:
+            spaces.insert(0, (f"`{judges['encoder']}`", "similarity", "random_similarity"))
+        shown = []
+        for space, own, other in spaces:
+            baseline = "" if found[other] is None else f" (of another text: {found[other]:.3f})"
+            shown.append(f"{found[own]:.3f}{baseline} in the space of {space}")
+        lines += ["", f"{found['num_texts']} held-out texts and their reconstructions: mean cosine "]
+        lines[-1] += f"{' and '.join(shown)}. F1 of their sets of tokens: {found['token_f1']:.2f}."
+    if "paths" in samples:
+        found = samples["paths"]
+        lines += ["", f"On the way from one text to another: {found['distinct']:.1f} distinct texts in "]
+        lines[-1] += f"{found['num_steps']} steps, mean of {found['num_paths']} pairs of held-out texts."
+        if found["inner_perplexity"] is not None:
+            lines[-1] += (
+                f" Perplexity {found['inner_perplexity']:.1f} between the ends, {found['end_perplexity']:.1f} at the "
+                "ends."
+            )
     return lines
 
 

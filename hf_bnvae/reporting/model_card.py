@@ -338,11 +338,12 @@ class BNVAEModelCard:
             if not config["kl_floor"]
             else f"The mean KL of a training batch cannot fall below {config['kl_floor']:.2f} nats per sentence."
         )
+        pooling = f"pooling `{config['pooling']}`{', normalised' if config.get('normalize_features') else ''}"
         return (
             f"A variational autoencoder for text{size}: a sentence is encoded to a Gaussian over "
             f"{config['latent_size']} dimensions, and decoded from a point of them. Encoder: {inline(self.encoder)}. "
             f"Decoder: {inline(self.decoder)}. Posterior: `{config['posterior']}`{f' ({scale})' if scale else ''}, "
-            f"pooling `{config['pooling']}`; the latent enters the decoder by {way}. {floor}"
+            f"{pooling}; the latent enters the decoder by {way}. {floor}"
         )
 
     def _figures(self) -> str:
@@ -456,7 +457,7 @@ def _digest(text: str) -> str:
 
 def latent_space(config: BNVAEConfig) -> dict[str, Any]:
     """The part of a configuration that a card shows."""
-    names = ("posterior", "latent_size", "pooling", "latent_injection", "encoder_dropout")
+    names = ("posterior", "latent_size", "pooling", "normalize_features", "latent_injection", "encoder_dropout")
     scale = {name: getattr(config, name) for name in _SCALES if getattr(config, name) is not None}
     return {name: getattr(config, name) for name in names} | {"scale": scale, "kl_floor": config.kl_floor}
 

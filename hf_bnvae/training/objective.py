@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The training objective: reconstruction + beta * KL, with a schedule for beta and free bits for the KL.
 
-The density gap can replace the KL. All functions are pure. The model's own loss is always the negative ELBO; the
-functions here compose what a training minimises instead.
+The density gap can replace the KL, and an auxiliary can be added. All functions are pure. The model's own loss is
+always the negative ELBO; the functions here compose what a training minimises instead.
 """
 
 import math
@@ -12,13 +12,17 @@ import torch
 
 from ..model.batch_statistics_bnvae import posterior_batch_mean
 from ..model.gaussian_bnvae import DiagonalGaussian, normal_log_density
+from ..model.loss_bnvae import IGNORE_INDEX
 
 BetaSchedule = Literal["constant", "linear", "cyclical"]
 FreeBitsMode = Literal["batch", "optimus"]
 Regularizer = Literal["kl", "density_gap"]
+AuxiliaryName = Literal["none", "bag_of_words"]
 
 # Samples of each posterior, as in the paper.
 DENSITY_GAP_SAMPLES = 32
+
+DEFAULT_AUXILIARY_WEIGHT, DEFAULT_AUXILIARY_STEPS = 1.0, 0.5
 
 
 def beta_at_step(
@@ -125,3 +129,51 @@ def training_loss(
     """
     reconstruction, _ = posterior_batch_mean(reconstruction_nll)
     return reconstruction + beta * free_bits_kl(kl, free_bits, free_bits_mode)
+
+
+def auxiliary_weight_at_step(
+    step: int,
+    total_steps: int,
+    weight: float = DEFAULT_AUXILIARY_WEIGHT,
+    steps: float = DEFAULT_AUXILIARY_STEPS,
+) -> float:
+    """
+    The weight of an auxiliary at an optimiser step. It falls linearly to 0.
+
+    Args:
+        step (`int`): The step, from 0.
+        total_steps (`int`): Length of the whole training in steps.
+        weight (`float`, *optional*, defaults to 1.0): The weight at step 0.
+        steps (`float`, *optional*, defaults to 0.5): The step from which on the weight is 0. A number up to 1 is a
+            share of the training.
+
+    Returns:
+        `float`: The weight, never negative.
+    """
+    end = steps * total_steps if steps <= 1 else steps
+    return weight * max(0.0, 1 - step / end)
+
+
+def bag_of_words_nll(logits: torch.Tensor, labels: torch.LongTensor) -> torch.Tensor:
+    """
+    How badly one distribution over the vocabulary predicts which tokens stand in a sentence, in nats per sentence.
+
+    It is -sum_t log p(x_t | z) over the tokens of the sentence, with repeats and without order. EOS, which every
+    sentence has, is left out.
+
+    Zhao et al., "Learning Discourse-level Diversity for Neural Dialog Models using Conditional Variational
+    Autoencoders", ACL 2017, section 3.3.
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch, vocab_size)`): One distribution for each sentence.
+        labels (`torch.LongTensor` of shape `(batch, target_length)`): The sentences as the model takes them: ending
+            in EOS, and padded on the right with -100.
+
+    Returns:
+        `torch.Tensor` of shape `(batch,)`
+    """
+    # A token is no EOS if another token follows it.
+    is_word = torch.zeros_like(labels, dtype=torch.bool)
+    is_word[:, :-1] = labels[:, 1:].ne(IGNORE_INDEX)
+    log_probs = logits.log_softmax(-1).gather(-1, labels.masked_fill(~is_word, 0))
+    return -(log_probs * is_word).sum(-1)

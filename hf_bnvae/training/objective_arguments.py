@@ -6,7 +6,7 @@ from typing import get_args
 
 from ..model.configuration_bnvae import PriorName
 from ..model.modeling_bnvae import FreezablePart
-from .objective import Regularizer
+from .objective import AuxiliaryName, Regularizer
 
 
 @dataclass
@@ -30,7 +30,10 @@ class ObjectiveArguments:
     )
     freeze: str | None = field(
         default=None,
-        metadata={"help": "The network whose weights do not change.", "choices": list(get_args(FreezablePart))},
+        metadata={
+            "help": "The network whose weights do not change. One pretrained network alone is frozen by default.",
+            "choices": [*get_args(FreezablePart), "none"],
+        },
     )
     freeze_steps: int | None = field(
         default=None, metadata={"help": "Freeze that network only in this number of first steps."}
@@ -54,6 +57,20 @@ class ObjectiveArguments:
             "help": "batch: free bits of a dimension's batch mean. optimus: a mask per sentence and dimension.",
             "choices": ["batch", "optimus"],
         },
+    )
+    auxiliary: str = field(
+        default="none",
+        metadata={
+            "help": "bag_of_words: the latent alone also predicts the sentence's tokens, at first.",
+            "choices": list(get_args(AuxiliaryName)),
+        },
+    )
+    auxiliary_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the auxiliary at the first step; 1 if not given."}
+    )
+    auxiliary_steps: float | None = field(
+        default=None,
+        metadata={"help": "Steps in which that weight falls to 0; 0.5 if not given. Up to 1: a share of all steps."},
     )
     num_statistics_batches: int = field(
         default=64,

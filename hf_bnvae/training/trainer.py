@@ -43,6 +43,7 @@ from ..utils.checkpoints import describe_last_checkpoint, record_contents, unmar
 from ..utils.json_files import write_json
 from ..utils.random_state import preserved_random_state
 from .adapters import require_trainable_adapters
+from .auxiliary import BagOfWordsAuxiliary, build_auxiliary
 from .calibration import recalibrate_posterior
 from .fitted_prior import fit_trained_prior, remove_prior
 from .optimization import decayed_parameter_names, hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
@@ -62,7 +63,7 @@ class BNVAETrainer(Trainer):
 
     It adds to `Trainer`:
 
-    - the objective `reconstruction + beta * KL`, with schedules and free bits,
+    - the objective `reconstruction + beta * KL`, with schedules, free bits and an auxiliary,
     - a separate learning rate for the latent's parameters,
     - one posterior batch across gradient accumulation and several processes, however the batch is cut,
     - reconstruction, KL, floor, beta and moments in the logs,
@@ -142,6 +143,7 @@ class BNVAETrainer(Trainer):
         # Values of the training batches since the last log line, kept on the device.
         self._window: list[dict[str, torch.Tensor]] = []
         self._last_figures: dict[str, float] = {}
+        self._auxiliary: BagOfWordsAuxiliary | None = None  # of the training that runs
         # Values of an evaluation, on the CPU.
         self._evaluated: list[dict[str, torch.Tensor]] = []
         self._warned: set[str] = set()  # names of verdicts
@@ -200,6 +202,12 @@ class BNVAETrainer(Trainer):
         """As in `Trainer`, with the latent's parameters in separate groups with their learning rate."""
         return optimizer_class_and_kwargs(args, model)
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """As in `Trainer`, and the auxiliary of the training that begins."""
+        own_model = self.accelerator.unwrap_model(self.model if model is None else model)
+        self._auxiliary = build_auxiliary(own_model, self.args, self.args.device)
+        return super().create_optimizer(model)
+
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
@@ -221,10 +229,12 @@ class BNVAETrainer(Trainer):
         """As `Trainer.train`. At the end it recomputes the running statistics from the whole training set. Then it
         fits the prior to this set, unless `args.prior` is `"standard"`."""
         self._window.clear()
-        remove_prior(self.accelerator.unwrap_model(self.model))
+        model = self.accelerator.unwrap_model(self.model)
+        remove_prior(model)
         # All processes begin with the same seed and model, but their dropout should differ.
         set_seed(self.args.seed, device_specific=self.args.world_size > 1)
         output = super().train(*args, **kwargs)
+        self._auxiliary = None
         # Without an evaluation, the last training batches tell whether the latent space has collapsed.
         self._warn_of(judge_training(self._last_figures))
         num_batches = None if has_length(self.train_dataset) else self.args.num_statistics_batches
@@ -319,7 +329,7 @@ class BNVAETrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """reconstruction + beta * KL, with free bits, in training; the negative ELBO in evaluation."""
+        """reconstruction + beta * KL, with free bits and auxiliary, in training; the negative ELBO in evaluation."""
         args = self.args
         if not model.training:
             outputs = model(**inputs)
@@ -334,7 +344,10 @@ class BNVAETrainer(Trainer):
             noise = posterior_noise(len(inputs["input_ids"]), config.latent_size, args.seed, self.state.global_step)
             inputs = {**inputs, "noise": noise.to(args.device)}
         outputs = model(**inputs, **args.chunking())
-        loss = args.loss(outputs, self.state.global_step, self.state.max_steps)
+        step, max_steps = self.state.global_step, self.state.max_steps
+        loss = args.loss(outputs, step, max_steps)
+        if self._auxiliary is not None:
+            loss = loss + self._auxiliary.learn(outputs.latents, inputs["labels"], step, max_steps)
         if args.logging_strategy != "no":
             self._window.append({name: getattr(outputs, name).detach() for name in PER_SENTENCE})
         return (loss, outputs) if return_outputs else loss
@@ -355,7 +368,10 @@ class BNVAETrainer(Trainer):
         shares = gather_object([own])
         tensors = {name: torch.cat([share[name] for share in shares]) for name in PER_SENTENCE}
         self._last_figures = training_figures(**tensors, head=self.head)
-        return {**self._last_figures, "beta": self.current_beta()}
+        figures = {**self._last_figures, "beta": self.current_beta()}
+        if self._auxiliary is not None:
+            figures |= self._auxiliary.figures(self.state.global_step, self.state.max_steps)
+        return figures
 
     # -- running statistics ------------------------------------------------------------------------------------------
 
@@ -527,6 +543,16 @@ class BNVAETrainer(Trainer):
         self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self._auxiliary is not None and self.args.should_save:
+            self._auxiliary.save(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self._auxiliary is not None and checkpoint is not None:
+            self._auxiliary.load(checkpoint)
+
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         # The state comes next and marks the checkpoint as complete, so all processes' files must be there.
@@ -616,10 +642,10 @@ def _choose_trained_parts(model: nn.Module, args: BNVAETrainingArguments) -> Non
     """Freeze the network that `args` names. In a model with adapters PEFT has already chosen what is trained."""
     if has_adapters(model):
         require_trainable_adapters(model)
-        if args.freeze is not None:
+        if args.frozen_part is not None:
             raise ValueError(
                 f"freeze={args.freeze!r} would freeze adapters too, and PEFT has already frozen the networks "
                 "under them. Leave it out, and choose with target_modules what is trained."
             )
-    elif args.freeze is not None and args.freeze_steps is None:
-        model.freeze(args.freeze)
+    elif args.frozen_part is not None and args.freeze_steps is None:
+        model.freeze(args.frozen_part)

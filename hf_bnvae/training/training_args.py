@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The settings of a BN-VAE's training, in addition to `TrainingArguments`."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,7 +13,15 @@ from ..model.batch_statistics_bnvae import num_processes
 from ..model.configuration_bnvae import check_chunk_size
 from ..model.modeling_bnvae import BNVAEOutput
 from ..utils.random_state import seeded_generator
-from .objective import DENSITY_GAP_SAMPLES, beta_at_step, density_gap, training_loss
+from .objective import (
+    DEFAULT_AUXILIARY_STEPS,
+    DEFAULT_AUXILIARY_WEIGHT,
+    DENSITY_GAP_SAMPLES,
+    auxiliary_weight_at_step,
+    beta_at_step,
+    density_gap,
+    training_loss,
+)
 from .objective_arguments import ObjectiveArguments
 
 
@@ -41,7 +50,7 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
             networks may be. `None` means `learning_rate`. Scale and shift parameters take no weight decay.
         freeze (`str`, *optional*):
             `"encoder"`, `"decoder"` or `"both"`: the network keeps its weights ([`~BNVAEModel.freeze`]). Posterior
-            head and injection are always trained.
+            head and injection are always trained. `"none"` is as `None`.
         freeze_steps (`int`, *optional*):
             Freeze in this number of first optimiser steps only; `None` means in all steps. The new parts can then
             settle before the networks begin to move. Until then the networks' learning rate is 0; afterwards the
@@ -58,6 +67,15 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
         free_bits_mode (`str`, *optional*, defaults to `"batch"`):
             `"batch"`: max(batch mean of KL_j, lambda) in each dimension. `"optimus"`: a mask per sentence and
             dimension.
+        auxiliary (`str`, *optional*, defaults to `"none"`):
+            `"bag_of_words"`: in the first part of the training, a small network also has to predict from the latent
+            alone which tokens stand in the sentence ([`~auxiliary.BagOfWordsAuxiliary`]). The decoder then learns
+            sooner to use the latent. The network is not a part of the model.
+        auxiliary_weight (`float`, *optional*):
+            Weight of the auxiliary's loss at the first step. With an auxiliary, `None` means 1.
+        auxiliary_steps (`float`, *optional*):
+            The number of optimiser steps in which that weight falls linearly to 0. A number below 1 is a share of the
+            training. With an auxiliary, `None` means 0.5.
         num_statistics_batches (`int`, *optional*, defaults to 64):
             The number of training batches from which an evaluation during training refreshes the posterior's running
             statistics. At the end of the training they are recomputed from the whole training set.
@@ -68,7 +86,7 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        chosen = ("freeze", "beta_schedule", "regularizer", "free_bits_mode", "prior")
+        chosen = ("freeze", "beta_schedule", "regularizer", "free_bits_mode", "auxiliary", "prior")
         for own in fields(ObjectiveArguments):
             choices, value = own.metadata.get("choices"), getattr(self, own.name)
             if own.name in chosen and value not in (own.default, *choices):
@@ -76,6 +94,7 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
         for name in ("beta", "free_bits"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        self._check_auxiliary()
         if self.push_to_hub:
             require_safe_strategy(self.hub_strategy)
         if self.regularizer == "density_gap":
@@ -98,7 +117,7 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         check_chunk_size(self.chunk_size)
         is_count = isinstance(self.freeze_steps, int) and not isinstance(self.freeze_steps, bool)
-        if self.freeze_steps is not None and not (self.freeze is not None and is_count and self.freeze_steps > 0):
+        if self.freeze_steps is not None and not (self.frozen_part is not None and is_count and self.freeze_steps > 0):
             raise ValueError(
                 "freeze_steps is the number of first steps in which the network that freeze names is frozen. Set "
                 "freeze, and freeze_steps to 1 at least; got "
@@ -112,6 +131,29 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
             )
         if self.latent_learning_rate is not None and self.latent_learning_rate < 0:
             raise ValueError(f"latent_learning_rate must not be negative, got {self.latent_learning_rate}.")
+
+    @property
+    def frozen_part(self) -> str | None:
+        """What `freeze` names; `None` if nothing is frozen."""
+        return None if self.freeze == "none" else self.freeze
+
+    def _check_auxiliary(self) -> None:
+        for name in ("auxiliary_weight", "auxiliary_steps"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.auxiliary == "none":
+                raise ValueError(f"{name}={value} needs an auxiliary: auxiliary='bag_of_words'.")
+            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+                raise ValueError(
+                    f"{name} must be a positive number, got {value!r}. For a training without an auxiliary give "
+                    "auxiliary='none'."
+                )
+        if self.auxiliary_steps is not None and self.auxiliary_steps > 1 and self.auxiliary_steps % 1:
+            raise ValueError(
+                "auxiliary_steps is a share of the training up to 1, or a whole number of steps above it; got "
+                f"{self.auxiliary_steps}."
+            )
 
     def chunking(self) -> dict[str, Any]:
         """The arguments about chunks for the model's `forward` in training."""
@@ -130,6 +172,14 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
             increase_ratio=self.beta_increase_ratio,
             num_cycles=self.beta_num_cycles,
         )
+
+    def auxiliary_weight_at_step(self, step: int, max_steps: int) -> float:
+        """The auxiliary's weight at an optimiser step of a training of `max_steps`; 0 without an auxiliary."""
+        if self.auxiliary == "none":
+            return 0.0
+        weight = DEFAULT_AUXILIARY_WEIGHT if self.auxiliary_weight is None else self.auxiliary_weight
+        steps = DEFAULT_AUXILIARY_STEPS if self.auxiliary_steps is None else self.auxiliary_steps
+        return auxiliary_weight_at_step(step, max(max_steps, 1), weight, steps)
 
     def loss(self, outputs: BNVAEOutput, step: int, max_steps: int) -> torch.Tensor:
         """The loss of an optimiser step of a training of `max_steps`, in nats per sentence of the posterior batch.

@@ -14,3 +14,5 @@ REPORT_JSON = "report.json"
 REPORT_MARKDOWN = "report.md"
 # Lists the files of a checkpoint with their sizes.
 CONTENTS_FILE = "contents.json"
+# The auxiliary of a training, in its checkpoints.
+AUXILIARY_FILE = "auxiliary.safetensors"

@@ -164,12 +164,29 @@ def test_options_that_would_do_nothing_are_refused():
             parse_arguments(arguments)
 
 
-def test_half_a_pair_is_refused():
-    with pytest.raises(ValueError, match="or neither"):
-        parse_arguments(["--encoder_name_or_path", "a"])
-    with pytest.raises(ValueError, match="not both"):
-        pair = ["--encoder_name_or_path", "a", "--decoder_name_or_path", "b"]
-        parse_arguments([*pair, "--model_name_or_path", "c"])
+def test_a_model_has_its_own_networks():
+    for name in ("encoder", "decoder"):
+        with pytest.raises(ValueError, match="not both"):
+            parse_arguments([f"--{name}_name_or_path", "a", "--model_name_or_path", "c"])
+    with pytest.raises(ValueError, match="encoder_side_name_or_path needs encoder_name_or_path"):
+        parse_arguments(["--decoder_name_or_path", "a", "--encoder_side_name_or_path", "c"])
+
+
+def test_one_pretrained_network_is_frozen_unless_that_is_refused():
+    for name, other in (("encoder", "decoder"), ("decoder", "encoder")):
+        found = {}
+        for frozen in (None, name, "both", other, "none"):
+            options = [f"--{name}_name_or_path", "a", *([] if frozen is None else ["--freeze", frozen])]
+            arguments = parse_arguments(options)
+            found[frozen] = arguments[-1].freeze, arguments[-1].learning_rate
+            assert arguments[-1].latent_learning_rate == FROM_SCRATCH_DEFAULTS["latent_learning_rate"]
+            # The recorded command repeats the run.
+            command = training_command(arguments, "Trainer").split()[2:]
+            assert parse_arguments(command)[-1].to_dict() == arguments[-1].to_dict()
+        scratch, gentle = FROM_SCRATCH_DEFAULTS["learning_rate"], PRETRAINED_PAIR_DEFAULTS["learning_rate"]
+        assert found[None] == found[name] == (name, scratch) and found["both"] == ("both", scratch)
+        assert found[other] == (other, gentle) and found["none"] == ("none", gentle)
+        assert parse_arguments([f"--{name}_name_or_path", "a", "--freeze", "none"])[-1].frozen_part is None
 
 
 # -- help ------------------------------------------------------------------------------------------------------------

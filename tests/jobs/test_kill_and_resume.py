@@ -41,6 +41,8 @@ OPTIONS = {
     "max_steps": 11,
     "warmup_steps": 0,
     "lr_scheduler_type": "constant",
+    "auxiliary": "bag_of_words",
+    "auxiliary_steps": 8,
     "save_strategy": "steps",
     "save_steps": 3,
     "save_total_limit": 2,

@@ -55,6 +55,13 @@ def test_a_run_of_an_older_version_takes_any_prior_since_it_is_fitted_at_the_end
     assert difference == "prior: 'standard', not 'gaussian'"
 
 
+def test_a_run_of_an_older_version_had_no_auxiliary(tmp_path):
+    RunDirectory(tmp_path / "run", SETTINGS).start()
+    assert RunDirectory(tmp_path / "run", {**SETTINGS, "auxiliary": "none"}).differences() == []
+    (difference,) = RunDirectory(tmp_path / "run", {**SETTINGS, "auxiliary": "bag_of_words"}).differences()
+    assert difference == "auxiliary: 'none', not 'bag_of_words'"
+
+
 def test_checkpoints_of_other_settings_are_refused_and_the_settings_named(tmp_path):
     RunDirectory(tmp_path / "run", SETTINGS).start()
     other = RunDirectory(tmp_path / "run", {**SETTINGS, "posterior": "ln", "latent_size": 8})

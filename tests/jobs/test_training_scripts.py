@@ -19,7 +19,7 @@ from counting import encoded_texts
 from paths import SCRIPTS
 from transformers import AutoModel, AutoProcessor, BertModel, GPT2LMHeadModel
 
-from hf_bnvae import BNVAEModel
+from hf_bnvae import BNVAEModel, BNVAEProcessor
 from hf_bnvae.hub.contents import list_files
 from hf_bnvae.jobs.training_job import StartedRun
 from hf_bnvae.reporting.evaluation_report import PICTURES
@@ -309,6 +309,7 @@ def test_an_unfinished_run_is_resumed_and_ends_as_if_never_stopped(run, my_files
 @pytest.mark.slow
 def test_both_scripts_make_the_same_model_and_report(run, my_files):
     options = {**QUICK, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "encoder_dropout": 0.1}
+    options["auxiliary"] = "bag_of_words"
     for script in ("run_bnvae", "run_bnvae_no_trainer"):
         run(script=script, train_file="mine.txt", output_dir=script, **options)
     first, second = BNVAEModel.from_pretrained("run_bnvae"), BNVAEModel.from_pretrained("run_bnvae_no_trainer")
@@ -435,6 +436,29 @@ def test_a_pretrained_pair_is_fine_tuned_from_a_file_of_options(
     assert results()["eval_kl_floor"] == pytest.approx(3.0, rel=1e-5)
     with pytest.raises(ValueError, match="'bert', no BNVAE"):
         run(train_file="mine.txt", model_name_or_path="encoder", output_dir="other")
+
+
+@pytest.mark.parametrize("known", ["encoder", "decoder"])
+def test_one_pretrained_network_gets_a_small_new_partner(
+    run, my_files, processor, encoder_config, decoder_config, known
+):
+    torch.manual_seed(3)
+    if known == "encoder":
+        network, tokenizer = BertModel(encoder_config, add_pooling_layer=False), processor.encoder_tokenizer
+    else:
+        network, tokenizer = GPT2LMHeadModel(decoder_config), processor.tokenizer
+    network.save_pretrained("known")
+    tokenizer.save_pretrained("known")
+    options = {f"{known}_name_or_path": "known", "freeze": known, "train_file": "mine.txt", "output_dir": "out"}
+    run(**{**QUICK, **options, "normalize_features": "true", "num_layers": 1})
+    model, trained = BNVAEModel.from_pretrained("out"), BNVAEProcessor.from_pretrained("out")
+    kept, new = getattr(model, known), model.decoder if known == "encoder" else model.encoder
+    assert all(torch.equal(tensor, kept.state_dict()[name]) for name, tensor in network.state_dict().items())
+    assert new.config.num_hidden_layers == 1 and kept.config.num_hidden_layers == 2
+    own = trained.tokenizer if known == "encoder" else trained.encoder_tokenizer
+    assert len(own) == new.config.vocab_size == 300 and model.config.normalize_features
+    assert len(trained.encoder_tokenizer) != len(trained.tokenizer)
+    assert isinstance(model.attach_processor(trained).reconstruct("The food likes fresh bread ."), str)
 
 
 def test_attention_is_the_one_that_was_asked_for(run, my_files, monkeypatch):

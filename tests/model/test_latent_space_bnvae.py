@@ -390,3 +390,60 @@ def test_progress_is_shown_for_long_work_and_where_asked_for(model, texts, capsy
         assert capsys.readouterr().err == ""
     finally:
         logging.disable_progress_bar()
+
+
+def embeddings_of(model, texts) -> torch.Tensor:
+    inputs = model.processor(texts, return_tensors="pt", return_labels=False)
+    with torch.no_grad():
+        return model.features(**inputs)
+
+
+def test_embeddings_have_the_latents_of_their_texts(model, texts):
+    embeddings, latents = embeddings_of(model, texts[:6]), model.encode_texts(texts[:6])
+    close = {"rtol": 1e-5, "atol": 1e-6}
+    for form in (embeddings, embeddings.numpy(), embeddings.tolist(), list(embeddings.numpy())):
+        torch.testing.assert_close(model.encode_embeddings(form), latents, **close)
+    single = model.encode_embeddings(embeddings[2])
+    assert single.shape == (8,)
+    torch.testing.assert_close(single, latents[2], **close)
+    draws = [model.encode_embeddings(embeddings, sample_posterior=True, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    decoded = model.reconstruct(embeddings=embeddings, **GREEDY)
+    assert decoded == model.reconstruct(texts[:6], **GREEDY) and len(set(decoded)) > 1
+    assert model.reconstruct(embeddings=embeddings[2], **GREEDY) == decoded[2]
+
+
+def test_normalised_features_have_length_one_and_others_are_refused(make_model, processor, texts):
+    model = make_model(normalize_features=True).attach_processor(processor)
+    with torch.no_grad():
+        model.train().encode(**processor(texts, return_tensors="pt", return_labels=False))
+    model.eval()
+    embeddings = embeddings_of(model, texts[:6])
+    torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(6))
+    torch.testing.assert_close(
+        model.encode_embeddings(embeddings.half()), model.encode_texts(texts[:6]), rtol=0.05, atol=0.05
+    )
+    with pytest.raises(ValueError, match=r"trained on embeddings of length 1 .* but number 3 has length 2"):
+        model.encode_embeddings(torch.where(torch.arange(6)[:, None] == 3, 2 * embeddings, embeddings))
+
+
+def test_bad_embeddings_are_refused(model, texts):
+    embeddings = embeddings_of(model, texts[:3])
+    unit = torch.nn.functional.normalize(embeddings, dim=-1)
+    for bad, words in (
+        (unit, "All embeddings have length 1, but this model was trained on the encoder's vectors as they are"),
+        (embeddings[:, :5], r"shape \(32,\) or \(n, 32\), the size of the encoder's vectors, got \(3, 5\)"),
+        (torch.where(torch.arange(3)[:, None] == 1, math.nan, embeddings), "finite numbers, but number 1 is not"),
+        (["a text"], "got \\['a text'\\]"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            model.encode_embeddings(bad)
+    with pytest.raises(ValueError, match="either as texts or latents, or as embeddings"):
+        model.reconstruct(texts[:3], embeddings=embeddings)
+    with pytest.raises(ValueError, match=r"If these are sentence embeddings: reconstruct\(embeddings=...\)"):
+        model.reconstruct(embeddings)
+
+
+def test_no_embedding_has_no_text(model):
+    for none in ([], torch.empty(0, 32)):
+        assert model.reconstruct(embeddings=none) == [] and model.encode_embeddings(none).shape == (0, 8)

@@ -80,3 +80,33 @@ def test_a_real_encoder_trains_saves_and_loads(built, texts, tmp_path):
     # A real encoder tells these sentences apart from the start: their posteriors differ within a few steps.
     assert result.active_units == 16 and result.mutual_information > 1
     assert 0.5 < result.mean_moment_ratio < 2
+
+
+def test_embeddings_of_a_sentence_transformer_are_decoded_like_their_texts(minilm, built, texts):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    embeddings = sentence_transformers.SentenceTransformer(minilm, device="cpu").encode(texts[:8])
+    model, processor = built
+    model.config.normalize_features = True
+    model.attach_processor(processor)
+    with torch.no_grad():
+        model.train().encode(**processor(texts, return_tensors="pt", return_labels=False))  # running statistics
+    model.eval()
+    latents = model.encode_texts(texts[:8])
+    torch.testing.assert_close(model.encode_embeddings(embeddings), latents, rtol=1e-3, atol=1e-3)
+    decoded = model.reconstruct(embeddings=embeddings, max_new_tokens=5)
+    assert decoded == model.reconstruct(latents, max_new_tokens=5) and len(decoded) == 8
+    # The control: the encoder's vectors before their normalisation give other latents.
+    model.config.normalize_features = False
+    assert (model.encode_texts(texts[:8]) - latents).abs().max() > 0.1
+
+
+def test_a_new_partner_has_the_attention_and_the_type_that_were_asked_for(encoder_config, decoder_config):
+    model = BNVAEModel.from_encoder_decoder_pretrained(
+        encoder_config, decoder_config, latent_size=4, attn_implementation="eager", dtype="bfloat16"
+    )
+    for half in (model.encoder, model.decoder):
+        assert half.config._attn_implementation == "eager" and half.dtype == torch.bfloat16
+    assert model.injection.memory.weight.dtype == torch.bfloat16
+    assert model.posterior.mean_projection.weight.dtype == torch.float32
+    with pytest.raises(ValueError, match=r"got resid_pdrop\. Set them in its configuration"):
+        BNVAEModel.from_encoder_decoder_pretrained(encoder_config, decoder_config, decoder={"resid_pdrop": 0.1})

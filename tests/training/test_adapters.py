@@ -70,8 +70,9 @@ def equal(found, expected) -> bool:
         ({"use_rslora": True}, {"activation_checkpointing": True}),
         ({"modules_to_save": ["encoder.embeddings", "encoder.encoder", "posterior", "injection"]}, {}),
         ({"target_modules": "all-linear", "exclude_modules": ["lm_head"]}, {}),
+        ({}, {"auxiliary": "bag_of_words"}),
     ],
-    ids=["lora", "seq2seq_accumulated", "causal_chunks", "activations", "encoder_too", "all_linear"],
+    ids=["lora", "seq2seq_accumulated", "causal_chunks", "activations", "encoder_too", "all_linear", "auxiliary"],
 )
 def test_a_trained_adapter_loads_onto_a_fresh_base_with_the_same_outputs(
     make_trainer, make_adapted, base, batch, tmp_path, trainer_class, fields, arguments

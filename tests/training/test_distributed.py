@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 import torch
 from cuts import (
+    AUXILIARY,
     BATCH,
     STEPS,
     Setting,
@@ -67,6 +68,15 @@ def test_statistics_of_each_process_by_itself_are_another_training(alone, proces
 @pytest.mark.parametrize("case", ["even", "uneven", "uneven chunks", "trainer", "trainer accumulating"])
 def test_sharded_weights_are_the_same_training(alone, processes, case):
     assert deviation(processes[f"fsdp bn {case}"], alone("bn")) < 1
+
+
+def test_the_auxiliary_learns_from_the_whole_batch(setting, processes, tmp_path):
+    whole = train_with_trainer(setting, "bn", str(tmp_path), per_device_train_batch_size=BATCH, **AUXILIARY)
+    assert deviation(processes["ddp bn trainer auxiliary"], whole) < 1
+    assert deviation(processes["fsdp bn trainer auxiliary"], whole) < 1
+    # The controls: no auxiliary, and networks that each learn from the sentences of one process.
+    assert deviation(processes["ddp bn trainer"], whole) > 100
+    assert deviation(processes["ddp bn networks apart"], whole) > 100
 
 
 def test_population_statistics_are_those_of_all_processes(setting, processes):

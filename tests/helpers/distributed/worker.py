@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import DistributedType
-from cuts import BATCH, Setting, fitted_prior, train_by_hand, train_with_trainer
+from cuts import AUXILIARY, BATCH, Setting, fitted_prior, train_by_hand, train_with_trainer
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from transformers.models.bert.modeling_bert import BertLayer
@@ -20,6 +20,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from hf_bnvae import fit_prior, recalibrate_posterior
 from hf_bnvae.model import batch_statistics_bnvae
+from hf_bnvae.training import auxiliary
 from hf_bnvae.training.sampling import posterior_noise
 
 EVEN, UNEVEN = 16, 20
@@ -62,6 +63,10 @@ def ddp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str,
         with alone():
             return by_hand(EVEN)()
 
+    def networks_apart():
+        with mock.patch.object(auxiliary, "num_processes", lambda: 1):
+            return by_trainer(16, **AUXILIARY)()
+
     with alone():
         free_bits = {head: setting.free_bits(head) for head in ("bn", "bn_rms", "bn_mean")}
     cases = {
@@ -74,6 +79,8 @@ def ddp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str,
         "bn uneven chunks": by_hand(UNEVEN, chunk_size=8, checkpoint_chunks=True),
         "bn trainer": by_trainer(16),
         "bn trainer accumulating": by_trainer(4, gradient_accumulation_steps=4),
+        "bn trainer auxiliary": by_trainer(4, gradient_accumulation_steps=4, **AUXILIARY),
+        "bn networks apart": networks_apart,
         "unsynchronised": unsynchronised,
     }
 
@@ -113,6 +120,7 @@ def fsdp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str
         "bn uneven chunks": by_hand(UNEVEN, chunk_size=8, checkpoint_chunks=True),
         "bn trainer": by_trainer(16),
         "bn trainer accumulating": by_trainer(4, gradient_accumulation_steps=4),
+        "bn trainer auxiliary": by_trainer(16, **AUXILIARY),
     }
 
 
