@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """What the training scripts share: everything but the training loop itself."""
 
+import ctypes
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -350,6 +351,10 @@ class StartedRun:
 def leave_process_group() -> None:
     """Leave the group of processes of a distributed training. Without a group this does nothing."""
     if dist.is_available() and dist.is_initialized():
+        # Torch ends the group's threads when the last reference to the group dies, and holds Python's lock while it
+        # waits for them. A thread that frees a tensor waits for that lock. On a busy machine a finished run then never
+        # ends (torch 2.13, gloo). So one reference is kept for ever.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(dist.group.WORLD))
         dist.destroy_process_group()
 
 
