@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from ..model.modeling_bnvae import BNVAEModel
-from ..model.text_encoding_bnvae import encode_in_batches
 from ..utils.random_state import seeded_generator
+from .encoding import encode_corpus
 from .judges import EncoderJudge, LanguageModelJudge
 from .text_scores import LetterCounts, token_f1
 
@@ -104,7 +104,8 @@ def judge_reconstructions(
     if encoder is not None:
         vectors = (encoder.embed(part, batch_size).double() for part in (chosen, decoded))
         similarity, random_similarity = compare(*vectors)
-    own = compare(*(_features(model, part, batch_size).double() for part in (chosen, decoded)))
+    encoded = (encode_corpus(model, model.processor, part, batch_size) for part in (chosen, decoded))
+    own = compare(*(part.features.double() for part in encoded))
     tokenizer = LetterCounts().update(chosen).tokenizer
     return ReconstructionSimilarity(
         similarity,
@@ -156,13 +157,3 @@ def _choose(texts: Sequence[str], number: int, seed: int) -> list[str]:
     # A file may be sorted.
     order = torch.randperm(len(texts), generator=seeded_generator(seed, _CHOICE)).tolist()
     return [texts[place] for place in order[:number]]
-
-
-@torch.no_grad()
-def _features(model: BNVAEModel, texts: Sequence[str], batch_size: int) -> torch.Tensor:
-    """The encoder's vectors of texts, `(texts, hidden_size)`."""
-    features = [torch.empty(0)] * len(texts)
-    for places, found in encode_in_batches(model, model.processor, texts, batch_size, show_progress=False):
-        for place, vector in zip(places, found.cpu(), strict=True):
-            features[place] = vector
-    return torch.stack(features)

@@ -74,7 +74,7 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
         auxiliary_weight (`float`, *optional*):
             Weight of the auxiliary's loss at the first step. With an auxiliary, `None` means 1.
         auxiliary_steps (`float`, *optional*):
-            The number of optimiser steps in which that weight falls linearly to 0. A number below 1 is a share of the
+            The number of optimiser steps in which that weight falls linearly to 0. A number up to 1 is a share of the
             training. With an auxiliary, `None` means 0.5.
         num_statistics_batches (`int`, *optional*, defaults to 64):
             The number of training batches from which an evaluation during training refreshes the posterior's running

@@ -191,8 +191,7 @@ def test_nothing_is_frozen_unless_asked_for():
 
 
 def test_an_unknown_part_is_refused(make_model, tmp_path):
-    message = r"must be one of encoder, decoder, both(, none)?, got 'posterior'"
-    with pytest.raises(ValueError, match=f"freeze {message}"):
+    with pytest.raises(ValueError, match="freeze must be one of encoder, decoder, both, none, got 'posterior'"):
         BNVAETrainingArguments(str(tmp_path), freeze="posterior")
-    with pytest.raises(ValueError, match=f"part {message}"):
+    with pytest.raises(ValueError, match="part must be one of encoder, decoder, both, got 'posterior'"):
         make_model().freeze("posterior")
