@@ -19,9 +19,9 @@ from pathlib import Path
 
 from hf_bnvae.benchmarks.collapse.job import CollapseBenchmark, Plan
 from hf_bnvae.benchmarks.collapse.remedies import REMEDIES
-from hf_bnvae.benchmarks.collapse.runs import RUNS_RECORD
 from hf_bnvae.benchmarks.collapse.settings import SETTINGS
-from hf_bnvae.benchmarks.collapse.texts import TextSources
+from hf_bnvae.benchmarks.runs import RUNS_RECORD
+from hf_bnvae.benchmarks.texts import TextSources
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Plan, bool]:

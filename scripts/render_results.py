@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from hf_bnvae.benchmarks.pages import render_pages
-from hf_bnvae.benchmarks.records import keep_benchmark, keep_card, keep_runs, keep_speed
+from hf_bnvae.benchmarks.records import keep_benchmark, keep_card, keep_rates, keep_runs, keep_speed
 
 CARDS = Path(__file__).resolve().parent.parent / "model_cards"
 
@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", help="Output folders of scripts/run_bnvae.py, in the order of the rows.")
     parser.add_argument("--benchmark", type=Path, help="Output folder of scripts/benchmark_collapse.py.")
     parser.add_argument("--cards", nargs="+", type=Path, default=[], help="Folders of runs whose model cards to keep.")
+    parser.add_argument("--rates", type=Path, help="Output folder of scripts/benchmark_rates.py.")
     parser.add_argument("--speed", type=Path, help="A file that scripts/benchmark_speed.py wrote.")
     args = parser.parse_args()
     if args.runs:
@@ -30,6 +31,8 @@ def main() -> None:
         keep_card(folder, CARDS)
     if args.benchmark is not None:
         keep_benchmark(args.benchmark, CARDS)
+    if args.rates is not None:
+        keep_rates(args.rates, CARDS)
     if args.speed is not None:
         keep_speed(args.speed, CARDS)
     render_pages(CARDS)

@@ -30,7 +30,7 @@ from hf_bnvae.jobs.training_job import StartedRun, TrainingJob, leave_process_gr
 from hf_bnvae.jobs.training_options import parse_arguments
 from hf_bnvae.model.prior_bnvae import StandardPrior
 from hf_bnvae.reporting.settings import Role, names_with_role
-from hf_bnvae.training.auxiliary import build_auxiliary
+from hf_bnvae.training.auxiliary import build_auxiliary, resume_auxiliary
 from hf_bnvae.training.fitted_prior import fit_trained_prior, remove_prior
 from hf_bnvae.training.optimization import hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
 from hf_bnvae.training.sampling import posterior_noise, statistics_batches, training_sampler
@@ -142,8 +142,7 @@ class Loop:
         remove_prior(self.bare_model)
         if self.run.checkpoint is not None:
             self.accelerator.load_state(self.run.checkpoint)
-            if self.auxiliary is not None:
-                self.auxiliary.load(self.run.checkpoint)
+            resume_auxiliary(self.auxiliary, self.run.checkpoint)
             self.state = TrainerState.load_from_json(Path(self.run.checkpoint, "trainer_state.json"))
         if args.eval_on_start and self.state.global_step == 0:
             self.log_evaluate_save(TrainerControl(should_evaluate=True))

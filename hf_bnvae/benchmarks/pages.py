@@ -7,9 +7,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..evaluation import plots
-from .records import read_benchmarks, read_runs, read_speed
+from .records import read_benchmarks, read_rates, read_runs, read_speed
 from .tables.blocks import Block
 from .tables.collapse import block_of, render_benchmark, render_summary
+from .tables.rates import RATES, render_rates
 from .tables.runs import Run, options_of, render_quickstart, render_run_examples, render_runs
 from .tables.speed import render_machines, render_ratios
 from .tables.verdict import render_verdict
@@ -23,8 +24,8 @@ Blocks = Mapping[Block, str]
 KL_SPLIT_PICTURE = "kl_split.png"
 _SHOWN_RUNS = {
     "--posterior gaussian": "ordinary VAE (gaussian)",
-    "": "rate 4, the default",
     "--rate 8.0": "rate 8",
+    "": "rate 32, the default",
 }
 
 
@@ -50,6 +51,7 @@ def blocks_of_pages(cards: Path) -> dict[Path, Blocks]:
         },
         cards / "collapse_benchmark.md": {block_of(found): render_benchmark(found) for found in benchmarks.values()},
         cards / "speed.md": {SPEED: render_machines(machines)},
+        cards / "which_rate.md": {RATES: render_rates(read_rates(cards))},
     }
 
 
@@ -78,15 +80,13 @@ def render_pages(cards: Path) -> None:
 
 
 def draw_kl_split(runs: Sequence[Run]) -> Figure:
-    """The README's picture: what the KL of three runs of the default job consists of.
+    """The README's picture: what becomes of the KL of three runs of the default job.
 
     Args:
         runs (sequence of mappings): What [`~benchmarks.records.read_runs`] returns.
     """
     results = {options_of(run): run["results"] for run in runs}
     shown = [results[options] for options in _SHOWN_RUNS]
-    return plots.plot_kl_split(
-        list(_SHOWN_RUNS.values()),
-        [figures["eval_mutual_information"] for figures in shown],
-        [figures["eval_marginal_kl"] for figures in shown],
-    )
+    used = [figures["eval_decoder_information"] for figures in shown]
+    unused = [figures["eval_iw_kl"] - known for figures, known in zip(shown, used, strict=True)]
+    return plots.plot_kl_split(list(_SHOWN_RUNS.values()), used, unused)

@@ -15,7 +15,8 @@ from ..reporting.model_card import CARD_JSON, BNVAEModelCard
 from ..utils.file_names import EXAMPLES_FILE, RESULTS_FILE, RUN_FILE
 from ..utils.json_files import read_json
 from .collapse.job import RESULTS_PICTURE, RESULTS_RECORD
-from .collapse.runs import RUNS_RECORD
+from .rates import RATES_PICTURE, RATES_RECORD
+from .runs import RUNS_RECORD
 from .tables.speed import file_name
 
 # The runs of the default job and of its variants.
@@ -63,6 +64,12 @@ def keep_benchmark(folder: Path, cards: Path) -> None:
         shutil.copyfile(folder / file, cards / f"{name}{kept}")
 
 
+def keep_rates(folder: Path, cards: Path) -> None:
+    """Keep results and picture from the output folder of a rates benchmark."""
+    for name in (RATES_RECORD, RATES_PICTURE):
+        shutil.copyfile(folder / name, cards / name)
+
+
 def keep_speed(file: Path, cards: Path) -> None:
     """Keep a file that the speed benchmark wrote, under a name for its machine."""
     # Not a copy of the file, because it may be the one that is kept.
@@ -91,6 +98,11 @@ def read_benchmarks(cards: Path) -> dict[str, dict[str, Any]]:
     """The results of the collapse benchmark, by the names of its settings."""
     records = [read_json(file) for file in sorted(cards.glob("collapse_*.json")) if not file.stem.endswith("_runs")]
     return {record["setting_name"]: record for record in records}
+
+
+def read_rates(cards: Path) -> dict[str, Any]:
+    """The results of the rates benchmark."""
+    return read_json(cards / RATES_RECORD)
 
 
 def read_speed(cards: Path) -> list[dict[str, Any]]:

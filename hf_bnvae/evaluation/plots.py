@@ -147,36 +147,32 @@ def plot_aggregated_posterior(latents: Any, order: Any = None) -> Figure:
     return figure
 
 
-def plot_kl_split(names: Sequence[str], mutual_information: Any, marginal_kl: Any) -> Figure:
+def plot_kl_split(names: Sequence[str], used: Any, unused: Any) -> Figure:
     """
-    What the KL of several models consists of, one bar for each model: first the mutual information of sentence and
-    latent, then the marginal KL, which says nothing about a sentence.
+    What becomes of the KL of several models, one bar for each model: first what the decoder uses, then the rest.
 
     Args:
         names (sequence of `str`): The models, from top to bottom.
-        mutual_information, marginal_kl (array or tensor of shape `(models,)`): The two parts of each KL, nats per
-            sentence.
+        used, unused (array or tensor of shape `(models,)`): The two parts of each KL, nats per sentence.
 
     Raises:
         ValueError: for shapes that do not fit.
     """
-    parts = [_array("mutual_information", mutual_information, 1), _array("marginal_kl", marginal_kl, 1)]
+    parts = [_array("used", used, 1), _array("unused", unused, 1)]
     if any(len(part) != len(names) for part in parts):
         raise ValueError(f"Each of {len(names)} names needs both parts, got {len(parts[0])} and {len(parts[1])}.")
     # An estimate of nothing may fall below 0.
-    information, marginal = (np.maximum(part, 0) for part in parts)
+    known, other = (np.maximum(part, 0) for part in parts)
     places = np.arange(len(names), 0, -1)
     figure = _figure(8, 0.9 + 0.5 * len(names))
     axes = figure.add_subplot()
     bars = [
-        axes.barh(places, information, 0.6, color=BLUE, label="information about the sentence"),
-        axes.barh(
-            places, marginal, 0.6, left=information, color=ORANGE, hatch="//", label="marginal KL: not information"
-        ),
+        axes.barh(places, known, 0.6, color=BLUE, label="what the decoder uses"),
+        axes.barh(places, other, 0.6, left=known, color=ORANGE, hatch="//", label="what it does not use"),
     ]
-    widest = max(1.0, float((information + marginal).max()))
-    for place, total, known in zip(places, information + marginal, information, strict=True):
-        text = f"{total:.1f} nats, {known:.1f} of them information" if total >= 0.05 else "collapsed: the KL is 0"
+    widest = max(1.0, float((known + other).max()))
+    for place, total, inner in zip(places, known + other, known, strict=True):
+        text = f"{total:.1f} nats, {inner:.1f} of them used" if total >= 0.05 else "collapsed: the KL is 0"
         axes.text(total + 0.01 * widest, place, text, va="center", fontsize=9)
     axes.set_yticks(places, [_shortened(name) for name in names])
     axes.set_xlim(0, 1.6 * widest)
@@ -283,6 +279,85 @@ def plot_remedies(entries: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def plot_rates(models: Sequence[Mapping[str, Any]], shares: Sequence[float]) -> Figure:
+    """
+    What a rate buys, in three pictures over the rate: how much of a text comes back, how likely the model's own texts
+    are, and how different from each other.
+
+    Args:
+        models (sequence of mappings): The models, as in `rates.json` of the rates benchmark. Models without a rate are
+            left out. Figures that were not measured are not drawn.
+        shares (sequence of `float`): For each model, the share of a text's nats that its latent saves.
+
+    Raises:
+        ValueError: for no model with a rate.
+    """
+    shown = [(model, share) for model, share in zip(models, shares, strict=True) if model["rate"] is not None]
+    if not shown:
+        raise ValueError("There is no model with a rate to draw.")
+    models = [model for model, _ in shown]
+    rates = [model["rate"] for model in models]
+    samples = [model["samples"] for model in models]
+    figures = [model["figures"] for model in models]
+    found = [sample.get("reconstructions") or {} for sample in samples]
+    paths = [sample.get("paths") or {} for sample in samples]
+    kinds = [sample["kinds"] for sample in samples]
+    drawn = [kind.get("fitted prior, greedy", kind["standard prior, greedy"]) for kind in kinds]
+    real = kinds[0]["held-out texts"]
+
+    figure = _figure(14, 4.6)
+    kept, fluent, diverse = figure.subplots(1, 3)
+    curves = {
+        "nats that the latent saves": [100 * share for _, share in shown],
+        "similarity": _scaled(found, "similarity", 100),
+        "BLEU": _scaled(figures, "reconstruction_bleu"),
+        "exact": _scaled(figures, "reconstruction_exact"),
+    }
+    _draw_over_rates(kept, rates, curves, "% of the text, or of the texts")
+    _draw_line(kept, _mean_of(_scaled(found, "random_similarity", 100)), "similarity to another text")
+    kept.set_ylim(0, 100)
+    _set_title(kept, "How much of a text comes back", fontsize=11)
+    curves = {"samples": _scaled(drawn, "perplexity"), "between two texts": _scaled(paths, "inner_perplexity")}
+    _draw_over_rates(fluent, rates, curves, "perplexity of an independent language model")
+    _draw_line(fluent, real["perplexity"], "real texts")
+    fluent.set_ylim(bottom=0)
+    _set_title(fluent, "How likely its own texts are", fontsize=11)
+    _draw_over_rates(diverse, rates, {"samples": _scaled(drawn, "self_bleu")}, "self-BLEU (lower: more different)")
+    _draw_line(diverse, real["self_bleu"], "real texts")
+    diverse.set_ylim(0, 100)
+    _set_title(diverse, "How alike its samples are", fontsize=11)
+    return figure
+
+
+def _draw_over_rates(
+    axes: Axes, rates: Sequence[float], curves: Mapping[str, Sequence[float | None]], unit: str
+) -> None:
+    for (label, values), color, marker in zip(curves.items(), COLORS, MARKERS, strict=False):
+        if None not in values:
+            axes.plot(rates, values, color=color, marker=marker, label=label)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.set_xlabel("rate (nats per sentence)")
+    axes.set_ylabel(unit)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _draw_line(axes: Axes, value: float | None, label: str) -> None:
+    """A dashed line across, and its place in the legend."""
+    if value is not None:
+        axes.axhline(value, color=GREY, linestyle="--", linewidth=1, label=label)
+        axes.legend(frameon=False, fontsize=9)
+
+
+def _scaled(found: Sequence[Mapping[str, Any]], name: str, factor: float = 1) -> list[float | None]:
+    """The figure `name` of each model, times a factor; `None` where it was not measured."""
+    return [None if one.get(name) is None else factor * one[name] for one in found]
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    return None if None in values else sum(values) / len(values)
+
+
 def _remedy_styles(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Colour and marker of each remedy. The markers of this library's heads are filled."""
     styles, counts = [], {True: 0, False: 0}
@@ -319,6 +394,10 @@ def _draw_grid(axes: Axes, entry: Mapping[str, Any], style: Mapping[str, Any]) -
     axes.plot(*zip(*points, strict=True), linewidth=0.8, markersize=6, **style)
 
 
+# Of a training with an auxiliary: what its evaluation also shows.
+_OWN_LOSS = "negative_elbo"
+
+
 def plot_training_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
     """
     What a training logged, over its steps: objective, reconstruction, KL with its floor, E[mu^2 + sigma^2], and beta
@@ -335,9 +414,18 @@ def plot_training_curves(log_history: Sequence[Mapping[str, float]]) -> Figure:
     constant = len(set(betas)) == 1
     kl_title = f"KL from the prior (beta = {betas[0]:g} throughout)" if constant else "KL from the prior"
     nats = "nats per sentence"
+    losses = [("loss", "training objective", BLUE, "-"), ("eval_loss", "evaluation, -ELBO", ORANGE, "o--")]
+    if any("auxiliary_nll" in entry for entry in log_history):
+        # The objective then holds the auxiliary's loss, which an evaluation does not have.
+        log_history = [
+            {**entry, _OWN_LOSS: entry["reconstruction_nll"] + entry["kl"]} if "kl" in entry else entry
+            for entry in log_history
+        ]
+        objective = ("loss", "training objective, with the auxiliary", GREY, "--")
+        losses = [(_OWN_LOSS, "training, -ELBO", BLUE, "-"), losses[1], objective]
     # Title, unit, and the curves: name in the log, label, colour and stroke.
     panels = [
-        ("Loss", nats, [("loss", "training objective", BLUE, "-"), ("eval_loss", "evaluation, -ELBO", ORANGE, "o--")]),
+        ("Loss", nats, losses),
         (
             "Reconstruction, -log p(x | z)",
             nats,

@@ -7,13 +7,15 @@ from typing import Any, get_args
 from ..model.configuration_bnvae import PosteriorName
 from ..reporting.card_fields import check_card_fields
 
-# Defaults for a small model from scratch.
+# Defaults for a small model from scratch. The room's page of decisions has the figures of rate, epochs and auxiliary.
 FROM_SCRATCH_DEFAULTS: dict[str, Any] = {
+    "rate": 32.0,
+    "auxiliary": "bag_of_words",
     "per_device_train_batch_size": 32,
     "per_device_eval_batch_size": 64,
     "learning_rate": 2e-3,
     "latent_learning_rate": 2e-3,
-    "num_train_epochs": 2.0,
+    "num_train_epochs": 4.0,
     "warmup_steps": 100,
     "eval_strategy": "epoch",
     "save_strategy": "epoch",

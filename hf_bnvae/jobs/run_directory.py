@@ -2,15 +2,18 @@
 """The folder of a training run: is it empty, or does it hold a run to resume, a finished run, or somebody's files?"""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 from transformers.utils import logging
 
+from ..model.scales_bnvae import DEFAULT_RATE
 from ..utils.checkpoints import last_complete_checkpoint
 from ..utils.file_names import LOCK_FILE, PARTIAL_RUN_FILE, RUN_FILE
 from ..utils.json_files import read_json, write_json
+from .training_options import takes_default_rate
 
 logger = logging.get_logger(__name__)
 
@@ -104,11 +107,11 @@ class RunDirectory:
         recorded = {name: value for name, value in self.settings.items() if value is False or name in _AT_THE_END}
         recorded |= {name: value for name, value in _BEFORE.items() if name in self.settings}
         recorded |= self._recorded().get("settings", {})
-        names = sorted({*recorded, *self.settings})
+        ours, theirs = _with_rate(self.settings), _with_rate(recorded)
         return [
-            f"{name}: {recorded.get(name)!r}, not {self.settings.get(name)!r}"
-            for name in names
-            if recorded.get(name) != self.settings.get(name)
+            f"{name}: {theirs.get(name)!r}, not {ours.get(name)!r}"
+            for name in sorted({*theirs, *ours})
+            if theirs.get(name) != ours.get(name)
         ]
 
     def _require_same_settings(self) -> None:
@@ -128,3 +131,9 @@ class RunDirectory:
     def _record(self, finished: bool) -> None:
         record = {"command": self.command, "finished": finished, "settings": self.settings}
         write_json(self.path / RUN_FILE, record, sort_keys=True)
+
+
+def _with_rate(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with the rate that the configuration takes where they have none, as all runs once had."""
+    takes_default = settings.get("rate") is None and "posterior" in settings and takes_default_rate(settings)
+    return {**settings, "rate": DEFAULT_RATE} if takes_default else dict(settings)

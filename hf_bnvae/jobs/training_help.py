@@ -170,5 +170,6 @@ def config_defaults() -> dict[str, str]:
     names = ("latent_size", "posterior", "pooling", "latent_injection", "encoder_dropout")
     defaults = {name: str(getattr(BNVAEConfig, name)) for name in names}
     gammas = ", ".join(f"{head} {gamma:g}" for head, gamma in DEFAULT_GAMMA.items())
-    rate = f"bn, bn_rms and ln {DEFAULT_RATE:g}, delta {DEFAULT_DELTA:g} a dimension"
+    scratch = FROM_SCRATCH_DEFAULTS["rate"]
+    rate = f"bn, bn_rms and ln {DEFAULT_RATE:g}, from scratch {scratch:g}; delta {DEFAULT_DELTA:g} a dimension"
     return {**defaults, "rate": rate, "bn_gamma": gammas, "bn_theta_init": "0"}

@@ -4,11 +4,17 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..model.configuration_bnvae import BNVAEConfig
+from ..model.scales_bnvae import SCALE_SETTINGS
 from ..reporting.commands import command_line, training_program, without_folders
 from ..reporting.settings import Role, has_role
+from ..utils.file_names import RUN_FILE
+from ..utils.json_files import read_json
 from .arguments import (
+    DEFAULT_OUTPUT_DIR,
     FROM_SCRATCH_DEFAULTS,
     PRETRAINED_PAIR_DEFAULTS,
     DataArguments,
@@ -42,17 +48,32 @@ def parse_arguments(argv: Sequence[str] | None = None, loop: str = "Trainer") ->
     if {*HELP_WORDS, "--help_all"} & set(argv):
         print(training_help(program, loop, shows_all="--help_all" in argv))
         raise SystemExit(0)
-    from .training_arguments import ScriptTrainingArguments
-
     if argv and argv[0].endswith(CONFIG_ENDINGS):
         argv = ["--config", *argv]
+    options = read_training_options(argv, program)
+    return build_arguments({**_defaults_of_its_time(options), **options})
+
+
+def read_training_options(argv: Sequence[str], program: str) -> dict[str, Any]:
+    """
+    The options of a training that stand on a command line, or in the file that `--config` names: values by name.
+
+    Args:
+        argv (`Sequence[str]`): The words of the command line.
+        program (`str`): What starts it, for messages.
+
+    Raises:
+        ValueError: as [`parse_arguments`].
+    """
+    from .training_arguments import ScriptTrainingArguments
+
     kinds = (ModelArguments, DataArguments, ReportArguments, ScriptTrainingArguments)
     parser = CommandParser(kinds, prog=program, add_help=False)
     parser.add_argument("--config")
     typed = parser.typed_options(argv)
     file = typed.pop("config", None)
     names = [own.name for kind in kinds for own in fields(kind) if own.init]
-    return build_arguments(typed if file is None else {**parser.options_of_file(file, names), **typed})
+    return typed if file is None else {**parser.options_of_file(file, names), **typed}
 
 
 def build_arguments(options: Mapping[str, Any]) -> Arguments:
@@ -76,19 +97,46 @@ def _defaults(options: Mapping[str, Any]) -> dict[str, Any]:
     """The defaults that differ from `Trainer`'s. A trained BNVAE gets the gentle ones of `Trainer`."""
     if options.get("model_name_or_path"):
         return {}
+    scratch = dict(FROM_SCRATCH_DEFAULTS)
+    if not takes_default_rate(options):
+        del scratch["rate"]
     pretrained = [name for name in ("encoder", "decoder") if options.get(f"{name}_name_or_path")]
     if len(pretrained) == 2:
         return PRETRAINED_PAIR_DEFAULTS
     if not pretrained:
-        return FROM_SCRATCH_DEFAULTS
+        return scratch
     if options.get("freeze") in (None, *pretrained, "both"):
-        return {**FROM_SCRATCH_DEFAULTS, "freeze": pretrained[0]}
+        return {**scratch, "freeze": pretrained[0]}
     # The rate from scratch would undo what the pretrained network has learnt.
-    return {**FROM_SCRATCH_DEFAULTS, "learning_rate": PRETRAINED_PAIR_DEFAULTS["learning_rate"]}
+    return {**scratch, "learning_rate": PRETRAINED_PAIR_DEFAULTS["learning_rate"]}
+
+
+# What a training from scratch had before it had the present defaults.
+_EARLIER_DEFAULTS: dict[str, Any] = {"rate": None, "auxiliary": "none", "num_train_epochs": 2.0}
+
+
+def _defaults_of_its_time(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of an unfinished run that an older version began: the same command goes on from it. Empty for any
+    other folder."""
+    file = Path(options.get("output_dir", DEFAULT_OUTPUT_DIR), RUN_FILE)
+    record = read_json(file) if file.is_file() else {}
+    if not record or record.get("finished"):
+        return {}
+    recorded, present = {**_EARLIER_DEFAULTS, **record.get("settings", {})}, _defaults(options)
+    return {name: value for name, value in _EARLIER_DEFAULTS.items() if name in present and recorded[name] == value}
+
+
+def takes_default_rate(options: Mapping[str, Any]) -> bool:
+    """Whether a default rate is for these options: for the heads that share the scale between mean and standard
+    deviation, if no other scale is given."""
+    head = options.get("posterior") or BNVAEConfig.posterior
+    others = ("bn_tau", "bn_theta_init", "bn_gamma")
+    return "tau" in SCALE_SETTINGS.get(head, ()) and all(options.get(name) is None for name in others)
 
 
 # Options on which defaults depend, or whether a run can start at all: a recorded command always has them.
 _START_OPTIONS = ("model_name_or_path", "encoder_name_or_path", "decoder_name_or_path", "freeze", "use_cpu")
+_START_OPTIONS += ("posterior", "bn_tau", "bn_theta_init", "bn_gamma")
 
 
 def training_command(arguments: Arguments, loop: str) -> str:

@@ -12,6 +12,10 @@ from .packing_bnvae import Packing
 
 MEMORY_SLOTS = 1
 
+# The size of a new slot: the standard deviation of its numbers, over latents and places. About that of the keys and
+# values of a new decoder of width 128 (0.23). The decisions in this room's page have the figures.
+SLOT_STD = 0.25
+
 
 class PrefixCacheLayer(CacheLayerMixin):
     """The read-only cache of one layer: a fixed prefix stands ahead of the keys and values that the layer computes.
@@ -50,11 +54,33 @@ class PrefixCacheLayer(CacheLayerMixin):
         return -1
 
 
+class LatentMap(nn.Linear):
+    """
+    A linear map from latents, without a bias, whose output has a chosen standard deviation in a new model.
+
+    Args:
+        latent_size (`int`): Number of latent dimensions. In each, the latent has about the prior's second moment, 1.
+        size (`int`): Number of outputs.
+        start_std (`float`): The standard deviation of the outputs in a new model.
+    """
+
+    def __init__(self, latent_size: int, size: int, start_std: float) -> None:
+        self.weight_std = start_std / latent_size**0.5
+        super().__init__(latent_size, size, bias=False)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=self.weight_std)
+
+
 class LatentInjection(nn.Module):
     """The linear maps that bring a latent into a decoder (Li et al., "Optimus", EMNLP 2020, section 3).
 
     *Memory*: each layer has one extra slot that every token attends to. One vector is both its key and its value.
     *Embedding*: one vector is added to the input embedding at every position. Neither map has a bias.
+
+    In a new model the numbers of a slot have the standard deviation `SLOT_STD`, and those of the vector the decoder's
+    `initializer_range`. With a smaller start the decoder takes longer to notice the latent. A much larger one disturbs
+    the decoder before the latent is of use.
 
     Args:
         decoder_config (`PreTrainedConfig`): The decoder's configuration, with `num_hidden_layers`,
@@ -88,13 +114,16 @@ class LatentInjection(nn.Module):
             self.num_layers = decoder_config.num_hidden_layers
             self.num_heads = getattr(decoder_config, "num_key_value_heads", None) or attention_heads
             self.head_dim = getattr(decoder_config, "head_dim", None) or decoder_config.hidden_size // attention_heads
-            self.memory = nn.Linear(latent_size, self.num_layers * self.num_heads * self.head_dim, bias=False)
+            size = self.num_layers * self.num_heads * self.head_dim
+            self.memory = LatentMap(latent_size, size, SLOT_STD)
             windows = [kwargs.get("sliding_window") for kwargs in get_layer_types_and_kwargs(decoder_config)[1]]
             self.window = min((window for window in windows if window is not None), default=None)
             limits = [self.max_positions, *_fixed_windows(decoder_config)]
             self.max_positions = min((limit for limit in limits if limit is not None), default=None)
         if latent_injection != "memory":
-            self.embedding = nn.Linear(latent_size, embedding_size, bias=False)
+            # Transformers' default where the configuration has none.
+            start_std = getattr(decoder_config, "initializer_range", None) or 0.02
+            self.embedding = LatentMap(latent_size, embedding_size, start_std)
 
     @property
     def slots_stay_visible(self) -> Callable[..., torch.Tensor] | None:
@@ -169,4 +198,4 @@ def _fixed_windows(decoder_config: PreTrainedConfig) -> list[int]:
     return windows + [kwargs["sliding_window"] for layer_type, kwargs in chunked if layer_type == "chunked_attention"]
 
 
-__all__ = ["LatentInjection", "PrefixCacheLayer"]
+__all__ = ["LatentInjection", "LatentMap", "PrefixCacheLayer"]

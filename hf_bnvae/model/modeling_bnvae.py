@@ -28,7 +28,7 @@ from .chunking_bnvae import BatchPlan, plan_chunks
 from .configuration_bnvae import BNVAEConfig
 from .gaussian_bnvae import DiagonalGaussian
 from .generation_bnvae import LatentGenerationMixin, positions_of
-from .injection_bnvae import LatentInjection
+from .injection_bnvae import LatentInjection, LatentMap
 from .latent_space_bnvae import LatentSpaceMixin
 from .loss_bnvae import IGNORE_INDEX, sentence_nll, token_nll
 from .packing_bnvae import Packing, pack_for_decoder, pack_for_encoder
@@ -157,7 +157,9 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         # Transformers calls this for every module of this package that holds a tensor. It does not call it for this
         # container, or inside the two networks, which have their own initialisation.
         super()._init_weights(module)
-        if isinstance(module, TauScale):
+        if isinstance(module, LatentMap):
+            init.normal_(module.weight, std=module.weight_std)
+        elif isinstance(module, TauScale):
             init.constant_(module.theta, module.theta_init)
         elif isinstance(module, RateScale):
             init.zeros_(module.allocation)

@@ -137,6 +137,22 @@ def build_auxiliary(
     return None if args.auxiliary == "none" else BagOfWordsAuxiliary(model, args, device)
 
 
+def resume_auxiliary(auxiliary: BagOfWordsAuxiliary | None, checkpoint: str | Path) -> None:
+    """
+    Bring the auxiliary of a training, if it has one, to the state in a checkpoint.
+
+    Raises:
+        ValueError: if only one of the two, training and checkpoint, has an auxiliary.
+    """
+    if auxiliary is not None:
+        auxiliary.load(checkpoint)
+    elif Path(checkpoint, AUXILIARY_FILE).is_file():
+        raise ValueError(
+            f"{checkpoint} holds {AUXILIARY_FILE}, and this training has no auxiliary. Resume with the settings of "
+            "that training: auxiliary='bag_of_words'."
+        )
+
+
 def _average_gradients(network: nn.Module) -> None:
     """Replace the gradients by their means over the processes, as DDP does."""
     if num_processes() == 1:

@@ -43,7 +43,7 @@ from ..utils.checkpoints import describe_last_checkpoint, record_contents, unmar
 from ..utils.json_files import write_json
 from ..utils.random_state import preserved_random_state
 from .adapters import require_trainable_adapters
-from .auxiliary import BagOfWordsAuxiliary, build_auxiliary
+from .auxiliary import BagOfWordsAuxiliary, build_auxiliary, resume_auxiliary
 from .calibration import recalibrate_posterior
 from .fitted_prior import fit_trained_prior, remove_prior
 from .optimization import decayed_parameter_names, hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
@@ -550,8 +550,8 @@ class BNVAETrainer(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if self._auxiliary is not None and checkpoint is not None:
-            self._auxiliary.load(checkpoint)
+        if checkpoint is not None:
+            resume_auxiliary(self._auxiliary, checkpoint)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

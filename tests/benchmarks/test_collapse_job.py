@@ -12,7 +12,7 @@ from paths import SCRIPTS
 from hf_bnvae.benchmarks.collapse import job
 from hf_bnvae.benchmarks.collapse.remedies import REMEDIES
 from hf_bnvae.benchmarks.collapse.settings import CHOICES, EVALUATION, SETTINGS, Choice
-from hf_bnvae.benchmarks.collapse.texts import TextSources, prepare_texts
+from hf_bnvae.benchmarks.texts import TextSources, prepare_texts
 
 
 @pytest.fixture(scope="module")

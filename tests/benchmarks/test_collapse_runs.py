@@ -9,8 +9,8 @@ import pytest
 
 from hf_bnvae.benchmarks.collapse.comparison import Comparison, choose
 from hf_bnvae.benchmarks.collapse.remedies import OURS, REMEDIES, remedy_of
-from hf_bnvae.benchmarks.collapse.runs import Evaluation, Run, execute, failure_mark, read_known_runs
 from hf_bnvae.benchmarks.collapse.settings import CHOICES, SETTINGS, Choice
+from hf_bnvae.benchmarks.runs import Evaluation, Run, execute, failure_mark, read_known_runs
 from hf_bnvae.jobs.training_options import parse_arguments
 
 

@@ -77,7 +77,11 @@ def test_pages_show_the_kept_figures():
 
 
 def change_the_default_job(runs):
-    runs[0]["results"]["eval_mutual_information"] += 1
+    runs[0]["results"]["eval_decoder_information"] += 1
+
+
+def change_a_rate(results):
+    results["models"][-1]["figures"]["kl"] += 1
 
 
 def change_an_example(runs):
@@ -107,6 +111,7 @@ def change_a_time(results):
             change_a_remedy,
             {"README.md", "model_cards/README.md", "model_cards/collapse_benchmark.md"},
         ),
+        ("rates.json", change_a_rate, {"model_cards/which_rate.md"}),
         ("collapse_pretrained_large.json", change_a_choice, {"model_cards/collapse_benchmark.md"}),
         (
             "speed_mid_fp32_intel_r_xeon_r_processor.json",
@@ -131,11 +136,12 @@ def dead_links(page: str, folder) -> set[str]:
     return {link for link in links if "://" not in link and not (folder / link).exists()}
 
 
-@pytest.mark.parametrize("name", ["README.md", "collapse_benchmark.md"])
+@pytest.mark.parametrize("name", ["README.md", "collapse_benchmark.md", "which_rate.md"])
 def test_links_and_pictures_of_the_pages_exist(name):
     page = (KEPT / name).read_text(encoding="utf-8")
     assert not dead_links(page, KEPT)
-    assert dead_links(page.replace("collapse_small.png", "collapse_tiny.png"), KEPT) == {"collapse_tiny.png"}
+    pictures = set(re.findall(r"\]\(([^)#]+)\.png", page))
+    assert pictures and dead_links(page.replace(".png", ".jpg"), KEPT) == {f"{path}.jpg" for path in pictures}
 
 
 def test_the_first_run_has_an_interpolation_of_nine_texts():
@@ -255,11 +261,11 @@ def test_the_script_without_options_changes_no_page(cards, monkeypatch):
 
 def test_the_picture_of_the_readme_shows_the_recorded_figures():
     runs = read_runs(KEPT)
-    information, marginal = draw_kl_split(runs).axes[0].containers
+    used, unused = ([bar.get_width() for bar in bars] for bars in draw_kl_split(runs).axes[0].containers)
     by_options = {options_of(run): run["results"] for run in runs}
-    shown = [by_options[options] for options in ("--posterior gaussian", "", "--rate 8.0")]
-    for bars, name in ((information, "eval_mutual_information"), (marginal, "eval_marginal_kl")):
-        expected = [max(figures[name], 0) for figures in shown]
-        assert [bar.get_width() for bar in bars] == pytest.approx(expected)
-    assert [bar.get_width() for bar in information] != pytest.approx([bar.get_width() for bar in marginal])
+    shown = [by_options[options] for options in ("--posterior gaussian", "--rate 8.0", "")]
+    assert used == pytest.approx([max(figures["eval_decoder_information"], 0) for figures in shown])
+    totals = [max(figures["eval_iw_kl"], 0) for figures in shown]
+    assert [sum(parts) for parts in zip(used, unused, strict=True)] == pytest.approx(totals, abs=0.05)
+    assert used != pytest.approx(unused)
     assert (KEPT / KL_SPLIT_PICTURE).is_file() and KL_SPLIT_PICTURE in (ROOT / "README.md").read_text()

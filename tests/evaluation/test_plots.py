@@ -200,6 +200,15 @@ def test_training_curves_are_what_was_logged():
     assert curves(varying.axes[3])["beta"][-1].tolist() == [20, 1.0]
 
 
+def test_the_loss_of_an_auxiliary_is_not_taken_for_the_models():
+    log = [{**entry, "auxiliary_nll": 9.0} if "kl" in entry else entry for entry in LOG]
+    found = curves(plot_training_curves(log).axes[0])
+    logged = [entry for entry in LOG if "kl" in entry]
+    assert found["training, -ELBO"].tolist() == [[e["step"], e["reconstruction_nll"] + e["kl"]] for e in logged]
+    assert found["training objective, with the auxiliary"].tolist() == [[e["step"], e["loss"]] for e in logged]
+    assert "training, -ELBO" not in curves(plot_training_curves(LOG).axes[0])
+
+
 def test_what_hardly_moves_looks_so():
     flat = plot_training_curves([{"step": i, "loss": 8 + 1e-4 * (i % 2)} for i in range(10)]).axes[0]
     steep = plot_training_curves([{"step": i, "loss": 8.0 + i} for i in range(10)]).axes[0]

@@ -30,8 +30,33 @@ from hf_bnvae.training.objective_arguments import ObjectiveArguments
 def test_without_arguments_a_small_model_is_trained_and_evaluated():
     model, data, _, training = parse_arguments([])
     assert training.do_train and training.do_eval and training.output_dir == DEFAULT_OUTPUT_DIR
-    assert model.config_fields() == {} and data.train_file is None
-    assert all(getattr(training, name) == value for name, value in FROM_SCRATCH_DEFAULTS.items())
+    rate = FROM_SCRATCH_DEFAULTS["rate"]
+    assert model.config_fields() == {"rate": rate} and data.train_file is None
+    training_defaults = {name: value for name, value in FROM_SCRATCH_DEFAULTS.items() if name != "rate"}
+    assert all(getattr(training, name) == value for name, value in training_defaults.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "has_rate"),
+    [
+        ("--posterior bn_rms", True),
+        ("--posterior bn", True),
+        ("--posterior ln", True),
+        ("--posterior gaussian", False),
+        ("--posterior bn_mean", False),
+        ("--posterior delta", False),
+        ("--bn_tau 0.1", False),
+        ("--encoder_name_or_path a", True),
+        ("--encoder_name_or_path a --decoder_name_or_path b", False),
+        ("--model_name_or_path a", False),
+    ],
+)
+def test_the_rate_from_scratch_is_for_heads_that_take_one_and_have_no_other_scale(options, has_rate):
+    arguments = parse_arguments(options.split())
+    assert arguments[0].rate == (FROM_SCRATCH_DEFAULTS["rate"] if has_rate else None)
+    command = training_command(arguments, "Trainer")
+    assert "--rate" not in command and parse_arguments(shlex.split(command)[2:])[0] == arguments[0]
+    assert parse_arguments([*options.split(), "--rate", "2"])[0].rate == 2
 
 
 def test_a_pretrained_pair_gets_gentler_defaults():
@@ -139,11 +164,11 @@ def test_values_in_a_file_are_checked_as_typed_ones(text, message, tmp_path):
 def test_values_in_a_file_are_converted_as_typed_ones(tmp_path):
     file = tmp_path / "options.yaml"
     file.write_text(
-        "use_cpu: 'true'\nnum_train_epochs: '2'\nbf16: false\nlr_scheduler_kwargs: {num_cycles: 2}\nrate: null\n"
+        "use_cpu: 'true'\nnum_train_epochs: '2'\nbf16: false\nlr_scheduler_kwargs: {num_cycles: 2}\nrevision: null\n"
     )
     model, *_, training = parse_arguments(["--config", str(file)])
     assert training.use_cpu is True and training.num_train_epochs == 2.0 and training.bf16 is False
-    assert training.lr_scheduler_kwargs == {"num_cycles": 2} and model.rate is None
+    assert training.lr_scheduler_kwargs == {"num_cycles": 2} and model.revision is None
 
 
 def test_do_train_alone_asks_for_no_evaluation():

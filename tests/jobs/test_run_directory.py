@@ -10,6 +10,7 @@ from paths import ROOT
 
 from hf_bnvae.jobs import run_directory
 from hf_bnvae.jobs.run_directory import RunDirectory
+from hf_bnvae.jobs.training_options import parse_arguments
 from hf_bnvae.utils.checkpoints import record_contents, unmark_checkpoint
 
 SETTINGS = {"posterior": "bn", "seed": 42}
@@ -60,6 +61,43 @@ def test_a_run_of_an_older_version_had_no_auxiliary(tmp_path):
     assert RunDirectory(tmp_path / "run", {**SETTINGS, "auxiliary": "none"}).differences() == []
     (difference,) = RunDirectory(tmp_path / "run", {**SETTINGS, "auxiliary": "bag_of_words"}).differences()
     assert difference == "auxiliary: 'none', not 'bag_of_words'"
+
+
+def test_a_run_of_an_older_version_left_its_rate_to_the_configuration(tmp_path):
+    for posterior, bn_tau, found in (
+        (None, None, []),
+        ("bn", None, []),
+        ("bn_rms", 0.1, ["rate: None, not 4.0"]),
+        ("gaussian", None, ["rate: None, not 4.0"]),
+    ):
+        settings = {"posterior": posterior, "bn_tau": bn_tau, "rate": None}
+        RunDirectory(tmp_path / f"{posterior}", settings).start()
+        again = RunDirectory(tmp_path / f"{posterior}", {**settings, "rate": 4.0})
+        assert again.differences() == found
+    other = RunDirectory(tmp_path / "bn", {"posterior": "bn", "bn_tau": None, "rate": 32.0})
+    assert other.differences() == ["rate: 4.0, not 32.0"]
+
+
+def test_the_same_command_goes_on_from_an_unfinished_run_that_had_other_defaults(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "bnvae"
+    earlier = {"posterior": None, "rate": None, "num_train_epochs": 2.0, "seed": 1}
+
+    def found(*words: str) -> tuple[object, ...]:
+        model, _, _, training = parse_arguments([*words, "--use_cpu", "true"])
+        return model.rate, training.auxiliary, training.num_train_epochs
+
+    assert found() == (32.0, "bag_of_words", 4.0)
+    RunDirectory(run, earlier).start()
+    assert found() == (None, "none", 2.0)
+    assert found("--rate", "8", "--num_train_epochs", "3") == (8.0, "none", 3.0)
+    assert found("--output_dir", "another") == (32.0, "bag_of_words", 4.0)
+    assert found("--encoder_name_or_path", "a", "--decoder_name_or_path", "b")[:2] == (None, "none")
+    # What the run had itself is kept apart from what it left to defaults.
+    RunDirectory(run, {**earlier, "rate": 32.0, "auxiliary": "bag_of_words", "num_train_epochs": 4.0}).start()
+    assert found() == (32.0, "bag_of_words", 4.0)
+    RunDirectory(run, earlier).finish()
+    assert found() == (32.0, "bag_of_words", 4.0), "a finished run is not gone on with"
 
 
 def test_checkpoints_of_other_settings_are_refused_and_the_settings_named(tmp_path):

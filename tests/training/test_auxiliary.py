@@ -122,8 +122,8 @@ def test_a_run_resumes_to_the_bit_in_the_middle_of_the_auxiliary(make_trainer):
     unbroken.train()
     checkpoint = Path(unbroken.args.output_dir, "checkpoint-3")
 
-    def resume() -> dict[str, torch.Tensor]:
-        trainer = make_trainer(model={"seed": 1}, **{**arguments, "save_strategy": "no"})
+    def resume(**other: object) -> dict[str, torch.Tensor]:
+        trainer = make_trainer(model={"seed": 1}, **{**arguments, "save_strategy": "no", **other})
         trainer.train(resume_from_checkpoint=str(checkpoint))
         return trainer.model.state_dict()
 
@@ -134,9 +134,13 @@ def test_a_run_resumes_to_the_bit_in_the_middle_of_the_auxiliary(make_trainer):
         checkpoint.with_name("checkpoint-6").joinpath(AUXILIARY_FILE).read_bytes()
     )
     assert not torch.equal(resume()["decoder.lm_head.weight"], resumed["decoder.lm_head.weight"])
+    without = {"auxiliary": "none", "auxiliary_steps": None}
+    with pytest.raises(ValueError, match=r"checkpoint-3 holds auxiliary.safetensors, and this training has no"):
+        resume(**without)
     (checkpoint / AUXILIARY_FILE).unlink()
     with pytest.raises(ValueError, match=r"checkpoint-3 holds no auxiliary.safetensors, and this training has"):
         resume()
+    resume(**without)
 
 
 def test_the_auxiliary_is_in_checkpoints_and_in_no_model(make_trainer, tmp_path):
@@ -164,6 +168,17 @@ def test_the_network_learns_and_then_rests(make_trainer):
     # A log line comes after the step that it ends with, and the loss holds the auxiliary's weighted share.
     assert logs[0]["loss"] > logs[0]["reconstruction_nll"] + logs[0]["kl"] + 0.6 * losses[0]
     assert logs[-1]["loss"] == pytest.approx(logs[-1]["reconstruction_nll"] + logs[-1]["kl"], rel=1e-4)
+
+
+def test_a_mixed_precision_training_teaches_the_network_in_single_precision(make_trainer):
+    def train(**precision: bool) -> list[float]:
+        trainer = make_trainer(max_steps=4, logging_steps=1, use_cpu=True, **precision, **AUXILIARY)
+        trainer.train()
+        return [entry["auxiliary_nll"] for entry in trainer.state.log_history if "auxiliary_nll" in entry]
+
+    rounded, exact = train(bf16=True), train()
+    assert rounded == pytest.approx(exact, rel=1e-3)
+    assert rounded != exact, "the latents come from a forward pass in bfloat16"
 
 
 def test_the_network_draws_no_number_of_the_training(setting, tmp_path):

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .remedies import LEARNING_RATE_FACTOR, OURS, REMEDIES, Options, Remedy, remedy_of
-from .runs import Evaluation, Run, failure_mark, with_predecessors
+from ..commands import Options
+from ..runs import Evaluation, Run, failure_mark, with_predecessors
+from .remedies import LEARNING_RATE_FACTOR, OURS, REMEDIES, Remedy, remedy_of
 from .settings import ENCODER_DROPOUT, PRETRAINING_SHARE, Choice
 
 

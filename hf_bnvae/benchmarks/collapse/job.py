@@ -24,13 +24,15 @@ from typing import Any
 from ...data.corpora import TEXT, load_text_set
 from ...evaluation.plots import plot_remedies
 from ...utils.json_files import write_json
+from ..commands import Options
+from ..judges import judge_options, train_judge
+from ..packaged import packaged_pair
+from ..runs import RUNS_RECORD, Evaluation, Run, execute, read_known_runs, without_paths
 from ..tables.collapse import render_benchmark
+from ..texts import TextSources, hash_texts, prepare_texts
 from .comparison import Comparison
-from .judges import train_judge
-from .remedies import REMEDIES, Options, Remedy
-from .runs import RUNS_RECORD, Evaluation, Run, execute, read_known_runs, without_paths
-from .settings import CHOICES, ENCODER_DROPOUT, EVALUATION, SETTINGS, Choice, packaged_encoder, packaged_pair
-from .texts import TextSources, hash_texts, prepare_texts
+from .remedies import REMEDIES, Remedy
+from .settings import CHOICES, ENCODER_DROPOUT, EVALUATION, SETTINGS, Choice
 
 RESULTS_RECORD, RESULTS_PAGE, RESULTS_PICTURE = "results.json", "results.md", "results.png"
 
@@ -107,15 +109,8 @@ class CollapseBenchmark:
         self._known = read_known_runs(plan.known_runs, self._texts)
         has_pair = plan.setting_name.startswith("pretrained") and needs_networks
         if needs_networks:
-            self._held_out |= self._judges(is_pair_judged=has_pair)
+            self._held_out |= judge_options(plan.folder, is_pair_judged=has_pair)
         self.setting: Options = SETTINGS[plan.setting_name] | (packaged_pair() if has_pair else {})
-
-    def _judges(self, is_pair_judged: bool) -> Options:
-        """The options of an evaluation that name the judges of samples. An encoder that is a part of the judged models
-        is replaced by the language model's hidden states."""
-        language_model = self.plan.folder / "judge"
-        encoder = None if is_pair_judged else packaged_encoder()
-        return {"judge_language_model": language_model, "judge_encoder": encoder or language_model}
 
     def run(self) -> list[Run | Evaluation]:
         """Make all runs of the plan that are not finished; return the tasks that failed."""

@@ -4,9 +4,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ..commands import Options
+
 # A name in grids that is no option of the training script: the factor of both learning rates.
 LEARNING_RATE_FACTOR = "learning_rate_factor"
-Options = dict[str, Any]
 
 
 @dataclass(frozen=True)

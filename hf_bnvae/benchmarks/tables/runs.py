@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ...evaluation.information import is_near_log_n
 from ...evaluation.result import EvaluationResult
 from ...evaluation.verdict import used_share
 from ...reporting.commands import recorded_options
@@ -18,11 +19,11 @@ _COLUMNS = {
     "KL": "{eval_kl:.2f}",
     "floor": "{eval_kl_floor:.2f}",
     "IW-NLL": "{eval_iw_nll:.1f} ± {eval_iw_nll_error:.1f}",
-    "MI": "{eval_mutual_information:.2f}",
+    "MI": "{at_least}{eval_mutual_information:.2f}",
     "decoder information": "{eval_decoder_information:.2f} ± {eval_decoder_information_error:.2f}",
     "of the KL": "{used_share:.0%}",
     "latent gain": "{eval_latent_gain:.2f}",
-    "marginal KL": "{eval_marginal_kl:.2f}",
+    "marginal KL": "{at_most}{eval_marginal_kl:.2f}",
     "active": "{eval_active_units} of {eval_latent_size}",
     "E[mu²+sigma²]": "{eval_aggregate_second_moment:.3f}",
     "BLEU": "{eval_reconstruction_bleu:.1f}",
@@ -39,7 +40,8 @@ _PRIOR_COLUMNS = (
 )
 
 # Figures that the README shows of what a run prints.
-_QUICKSTART_ROWS = ("KL", "decoder information", "mutual information")
+_QUICKSTART_ROWS = ("KL", "decoder information", "reconstruction BLEU")
+_QUICKSTART_TEXTS = 3
 
 Run = Mapping[str, Any]
 
@@ -67,9 +69,10 @@ def _render_table(runs: Sequence[Run]) -> str:
     for run in runs:
         results = run["results"]
         share = used_share_of(results)
-        figures = {**results, "negative_elbo": -results["eval_elbo"]} | (
-            {} if share is None else {"used_share": share}
-        )
+        at_least, at_most = _bounds(results)
+        figures = {**results, "negative_elbo": -results["eval_elbo"], "at_least": at_least, "at_most": at_most}
+        if share is not None:
+            figures["used_share"] = share
         cells = (_cell(cell, figures) for cell in _COLUMNS.values())
         verdict = EvaluationResult.from_metrics(results).verdict.name
         rows.append((f"`{options_of(run) or '(none)'}`", *cells, verdict))
@@ -78,7 +81,8 @@ def _render_table(runs: Sequence[Run]) -> str:
         f"Nats per sentence; {first['eval_num_sentences']} held-out sentences (log N = "
         f"{first['eval_log_num_sentences']:.2f}), IW-NLL of {likelihood_sentences(first, 'eval_')}, "
         "± one standard error over sentences; BLEU (0 to 100) of greedy "
-        f"reconstructions from the means. Seed {runs[0]['seed']}. Corpus "
+        "reconstructions from the means. A mutual information near log N is a lower bound (≥). "
+        f"Seed {runs[0]['seed']}. Corpus "
         f"`{first['eval_corpus_train_sha256'][:12]}` (training) and `{first['eval_corpus_validation_sha256'][:12]}` "
         f"(held out); torch {first['torch_version']}, transformers {first['transformers_version']}; "
         f"{first['hardware']}."
@@ -97,8 +101,9 @@ def _render_priors(runs: Sequence[Run]) -> str:
         shares = (used_share_of(results, prefix) for prefix in ("eval_", "eval_fitted_"))
         # Adding 0 turns -0 into 0.
         of_kl = " / ".join("-" if share is None else f"{round(share, 2) + 0:.0%}" for share in shares)
+        marks = {"marginal_kl": _bounds(results)[1]}
         cells = (
-            f"{results[f'eval_{name}']:.{digits}f} / {results[f'eval_fitted_{name}']:.{digits}f}"
+            " / ".join(f"{marks.get(name, '')}{results[f'eval_{kind}{name}']:.{digits}f}" for kind in ("", "fitted_"))
             for _, name, digits in _PRIOR_COLUMNS
         )
         rows.append((f"`{options_of(run) or '(none)'}`", *cells, of_kl))
@@ -110,6 +115,12 @@ def _render_priors(runs: Sequence[Run]) -> str:
     )
     header = ("options", *(heading for heading, _, _ in _PRIOR_COLUMNS), "of the KL")
     return f"{explanation}\n\n{table(header, rows)}"
+
+
+def _bounds(results: Mapping[str, Any]) -> tuple[str, str]:
+    """What stands before mutual information and marginal KL where they are bounds, because log N bounds the first."""
+    is_bound = is_near_log_n(results["eval_mutual_information"], results["eval_log_num_sentences"])
+    return ("≥ ", "≤ ") if is_bound else ("", "")
 
 
 def used_share_of(results: Mapping[str, Any], prefix: str = "eval_") -> float | None:
@@ -150,9 +161,10 @@ def render_run_examples(run: Run) -> str:
 
 
 def render_quickstart(run: Run) -> str:
-    """Lines of what a run printed: some of its figures, the verdict, and a text with its reconstruction."""
+    """Lines of what a run printed: some figures, the verdict, and the first texts with their reconstructions."""
     result = EvaluationResult.from_metrics(run["results"])
     rows = [row[:3] for row in result.rows() if row[0] in _QUICKSTART_ROWS]
     figures = table(("figure", "value", "unit"), rows)
-    text, decoded = run["examples"]["reconstructions"][0]
-    return "\n".join(["```text", figures, "...", str(result.verdict), f"- {text}", f"  {decoded}", "```"])
+    pairs = run["examples"]["reconstructions"][:_QUICKSTART_TEXTS]
+    texts = [line for text, decoded in pairs for line in (f"- {text}", f"  {decoded}")]
+    return "\n".join(["```text", figures, "...", str(result.verdict), *texts, "```"])

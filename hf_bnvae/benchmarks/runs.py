@@ -16,11 +16,11 @@ from typing import Any
 
 from transformers import CONFIG_NAME
 
-from ...reporting.report_files import read_report
-from ...utils.file_names import REPORT_MARKDOWN, RESULTS_FILE, RUN_FILE
-from ...utils.json_files import read_json
-from ..commands import evaluation_command, training_command
-from .remedies import Options
+from ..reporting.commands import without_folders
+from ..reporting.report_files import read_report
+from ..utils.file_names import REPORT_MARKDOWN, RESULTS_FILE, RUN_FILE
+from ..utils.json_files import read_json
+from .commands import Options, evaluation_command, training_command
 
 # The file with the figures of all finished runs, their settings, and hashes of their texts.
 RUNS_RECORD = "runs.json"
@@ -57,16 +57,7 @@ class Run:
         # The model's configuration has the values that were left to the library's defaults.
         model = _read(self.folder / CONFIG_NAME)
         settings = {n: model.get(n) if value is None else value for n, value in record["settings"].items()}
-        differences = [
-            f"{name}: {settings[name]}, not {value}"
-            for name, value in self.options.items()
-            if name in settings and not _is_same(settings[name], value)
-        ]
-        if differences:
-            raise ValueError(
-                f"{self.folder} holds a finished run with other settings ({'; '.join(differences)}). Choose another "
-                "--output_dir, or delete that folder."
-            )
+        _require_same(self.folder, "a finished run", settings, self.options)
         # Known figures go first, so that all rows of a table come from one version of the evaluation.
         known = None if self.known is None or _differences(self) else self.known["results"]
         return known or _read(self.folder / RESULTS_FILE)
@@ -110,6 +101,7 @@ class Evaluation:
         if not self.is_here:
             return _known_results(self)
         report = read_report(str(self.folder))
+        _require_same(self.folder, "an evaluation", report["settings"], self.options)
         kept = {name: report[name] for name in ("figures", "verdict")}
         if "probe" in report:
             kept["probe"] = {"results": report["probe"]["results"]}  # its description names folders of this machine
@@ -179,7 +171,7 @@ def read_known_runs(files: Iterable[Path], texts: Mapping[str, str]) -> dict[str
 
     Args:
         files (iterable of `Path`): The records. If several of them hold a run, the first one counts.
-        texts (mapping): Hashes of the benchmark's texts, from [`~benchmarks.collapse.texts.hash_texts`].
+        texts (mapping): Hashes of the benchmark's texts, from [`~benchmarks.texts.hash_texts`].
 
     Returns:
         `dict`: For each run, by name, its options and results.
@@ -201,8 +193,8 @@ def read_known_runs(files: Iterable[Path], texts: Mapping[str, str]) -> dict[str
 
 
 def without_paths(options: Options) -> Options:
-    """The options without paths, which mean the same on every machine."""
-    return {name: value for name, value in options.items() if not isinstance(value, Path)}
+    """The options without paths, which mean the same on every machine. Of a path that was typed the name is left."""
+    return {name: without_folders(value) for name, value in options.items() if not isinstance(value, Path)}
 
 
 def with_predecessors(task: Run | Evaluation) -> Iterator[Run | Evaluation]:
@@ -237,6 +229,20 @@ def _differences(task: Run | Evaluation) -> list[str]:
 def _read(file: Path) -> dict[str, Any]:
     """The JSON object in a file of a task's folder, empty if there is no file."""
     return read_json(file, "Delete its folder to make it again.") if file.is_file() else {}
+
+
+def _require_same(folder: Path, what: str, settings: Mapping[str, Any], options: Options) -> None:
+    """Refuse what lies in a task's folder and was made with other settings."""
+    differences = [
+        f"{name}: {settings[name]}, not {value}"
+        for name, value in options.items()
+        if name in settings and not _is_same(settings[name], value)
+    ]
+    if differences:
+        raise ValueError(
+            f"{folder} holds {what} with other settings ({'; '.join(differences)}). Choose another --output_dir, or "
+            "delete that folder."
+        )
 
 
 def _is_same(recorded: Any, value: Any) -> bool:

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The language model that judges the samples of all remedies: trained on the benchmark's texts, without a latent."""
+"""The judges of a benchmark's models: a language model that is trained on the same texts, and a packaged encoder."""
 
 import shutil
 from pathlib import Path
@@ -15,9 +15,11 @@ from transformers import (
     TrainingArguments,
 )
 
-from ...training.from_scratch import small_configs, train_processor
+from ..training.from_scratch import small_configs, train_processor
+from .commands import Options
+from .packaged import PACKAGED_ENCODER, packaged_encoder
 
-# Two passes over all training texts. A run of the small setting makes one pass over half of them.
+# Two passes over all training texts.
 TRAINING: dict[str, Any] = {
     "num_train_epochs": 2,
     "per_device_train_batch_size": 64,
@@ -31,10 +33,34 @@ TRAINING: dict[str, Any] = {
 }
 
 
+def judge_options(folder: Path, is_pair_judged: bool = False) -> Options:
+    """
+    The options of an evaluation that name the judges.
+
+    Args:
+        folder (`Path`): The folder of the benchmark. The language model lies in it, or will.
+        is_pair_judged (`bool`, *optional*, defaults to `False`): Whether the judged models contain the packaged
+            encoder. It is then no judge, and the language model's hidden states are used instead.
+    """
+    language_model = folder / "judge"
+    encoder = None if is_pair_judged else packaged_encoder()
+    return {"judge_language_model": language_model, "judge_encoder": encoder or language_model}
+
+
+def judge_names(options: Options) -> dict[str, str]:
+    """What pages call the judges in the options that [`judge_options`] returned."""
+    language_model = "a language model of two layers of width 128"
+    is_packaged = options["judge_encoder"] == packaged_encoder()
+    return {
+        "language_model": language_model,
+        "encoder": PACKAGED_ENCODER if is_packaged else "that language model",
+    }
+
+
 def train_judge(texts: list[str], folder: Path, **training: Any) -> Path:
     """
     A causal language model without a latent, two layers of width 128, trained on the benchmark's training texts alone.
-    It shares neither weights nor seed with any remedy. A judge that lies in the folder is not trained again.
+    It shares neither weights nor seed with any judged model. A judge that lies in the folder is not trained again.
 
     Args:
         texts (`list[str]`): The training texts.

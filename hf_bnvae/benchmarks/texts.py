@@ -5,9 +5,9 @@ import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ...data.corpora import LABEL, TEXT, load_text_set, load_texts
-from ...utils.json_files import read_json, write_json
-from .remedies import Options
+from ..data.corpora import LABEL, TEXT, load_text_set, load_texts
+from ..utils.json_files import read_json, write_json
+from .commands import Options
 
 # Names of the files of texts.
 TEXT_FILES = ("train", "tuning", "held_out")
