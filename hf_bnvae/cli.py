@@ -19,22 +19,19 @@ from .jobs.text_generation import (
     generation_parser,
     write_texts,
 )
-from .jobs.training_options import parse_arguments
+from .jobs.training_program import begin_training, interruptions_explained
 from .reporting.commands import PROGRAM
 
 
 def train(argv: Sequence[str] | None = None) -> None:
     """Train a BN-VAE and evaluate it."""
-    with user_errors():
-        arguments = parse_arguments(argv)
-        from .jobs.trainer_loop import train_with_trainer
-        from .jobs.training_job import TrainingJob
-
-        job = TrainingJob(*arguments, loop="Trainer")
-        run = job.begin()
-    # Later errors are not a user's: they keep their traceback.
+    run = begin_training(argv, "Trainer")
     if run is not None:
-        train_with_trainer(run)
+        from .jobs.trainer_loop import train_with_trainer
+
+        # Later errors are not a user's: they keep their traceback.
+        with interruptions_explained(run):
+            train_with_trainer(run)
 
 
 def evaluate(argv: Sequence[str] | None = None) -> None:

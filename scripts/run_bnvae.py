@@ -6,17 +6,7 @@ Without arguments it trains a small model from scratch, offline, on docstrings o
 one needs. `--help` lists the options.
 """
 
-from hf_bnvae.jobs.trainer_loop import train_with_trainer
-from hf_bnvae.jobs.training_job import TrainingJob
-from hf_bnvae.jobs.training_options import parse_arguments
-
-
-def main() -> None:
-    job = TrainingJob(*parse_arguments(), loop="Trainer")
-    run = job.begin()
-    if run is not None:
-        train_with_trainer(run)
-
+from hf_bnvae.cli import train
 
 if __name__ == "__main__":
-    main()
+    train()

@@ -26,8 +26,8 @@ from hf_bnvae.evaluation.moments import PER_SENTENCE, evaluation_figures, traini
 from hf_bnvae.evaluation.verdict import Verdict, judge, judge_training
 from hf_bnvae.hub.push import BackgroundPushes
 from hf_bnvae.jobs.training_arguments import ScriptTrainingArguments
-from hf_bnvae.jobs.training_job import StartedRun, TrainingJob, leave_process_group
-from hf_bnvae.jobs.training_options import parse_arguments
+from hf_bnvae.jobs.training_job import StartedRun, leave_process_group
+from hf_bnvae.jobs.training_program import begin_training, interruptions_explained
 from hf_bnvae.model.prior_bnvae import StandardPrior
 from hf_bnvae.reporting.settings import Role, names_with_role
 from hf_bnvae.training.auxiliary import build_auxiliary, resume_auxiliary
@@ -302,19 +302,19 @@ def joined(shares: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def main() -> None:
-    job = TrainingJob(*parse_arguments(loop=LOOP), loop=LOOP)
-    require_known_options(job.training_args)
-    run = job.begin()
+    run = begin_training(None, LOOP, require_known_options)
     if run is None:
         return
-    if job.training_args.do_train:
-        Loop(run).train()
-    leave_process_group()
-    if not job.is_main:
-        return
-    if job.training_args.do_eval:
-        write_json(job.path / RESULTS_FILE, run.evaluate(), sort_keys=True, indent=4)
-    run.finish()
+    job = run.job
+    with interruptions_explained(run):
+        if job.training_args.do_train:
+            Loop(run).train()
+        leave_process_group()
+        if not job.is_main:
+            return
+        if job.training_args.do_eval:
+            write_json(job.path / RESULTS_FILE, run.evaluate(), sort_keys=True, indent=4)
+        run.finish()
 
 
 if __name__ == "__main__":

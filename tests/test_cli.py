@@ -74,7 +74,7 @@ def test_every_help_has_an_example_that_parses_so_far(arguments, capsys):
     assert end.value.code == 0 and text.startswith(f"usage: hf-bnvae {' '.join(arguments)}")
     assert f"hf-bnvae {arguments[0]} " in text
     if arguments != ["generate"]:
-        assert "example:" in text
+        assert "example:" in text and text.count("\n  --traceback ") == 1
 
 
 @pytest.mark.parametrize(

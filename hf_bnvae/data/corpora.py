@@ -1,36 +1,51 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Load corpora (the embedded default, files, the Hub), and turn their sentences into token ids."""
 
-import glob
 import hashlib
-from collections.abc import Mapping
-from pathlib import Path
+import re
+from collections.abc import Callable, Mapping, Sequence
+from textwrap import shorten
+from typing import Any
 
+import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
-from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
 from ..model.processing_bnvae import BNVAEProcessor
 from .docstrings import docstring_sentences
+from .text_files import are_tables, find_files, header_advice, read_files
+from .text_format import TextFormat, name_files
 
 logger = logging.get_logger(__name__)
 
 TEXT = "text"
 LABEL = "label"
 
-# File endings and the loader of `datasets` that reads them.
-FILE_LOADERS = {"txt": "text", "csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json"}
+Files = str | Sequence[str]
+
+# A warning names the unknown tokens of a tokenizer if they are more than this share of all.
+MAX_UNKNOWN, _SHOWN_UNKNOWN = 0.01, 3
+# The halves of a model, and where their token ids stand.
+_HALVES = {"encoder": "input_ids", "decoder": "labels"}
+_COUNTS = [f"{what}_{half}" for what in ("tokens", "unknown") for half in _HALVES]
+
+# Kinds of numbers, and how they are written. With zeros ahead, as 007, a label is a name.
+_NUMBERS: dict[Callable[[str], Any], re.Pattern[str]] = {
+    int: re.compile(r"[-+]?(0|[1-9]\d*)"),
+    float: re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?"),
+}
 
 
 def load_texts(
     dataset_name: str | None = None,
     dataset_config_name: str | None = None,
-    train_file: str | None = None,
-    validation_file: str | None = None,
+    train_file: Files | None = None,
+    validation_file: Files | None = None,
     text_column: str | None = None,
     validation_split_percentage: float = 10,
     drop_duplicates: bool = False,
     seed: int = 42,
+    text_format: TextFormat | None = None,
     **loading_kwargs: str,
 ) -> DatasetDict:
     """
@@ -39,17 +54,19 @@ def load_texts(
     Args:
         dataset_name, dataset_config_name (`str`, *optional*): A data set of the Hub, or a folder that `load_dataset`
             reads. It must have a split `train`. A split `validation` is used if there is one, otherwise `test`.
-        train_file, validation_file (`str`, *optional*): Files instead: one text per line (`.txt`), a table
-            (`.csv`, `.tsv`) or JSON lines (`.json`, `.jsonl`). Without files and without a name the function loads the
-            embedded docstring corpus.
-        text_column (`str`, *optional*): The column that holds the texts. Required if there are several columns and
-            none is called "text".
+        train_file, validation_file (`str` or sequence of `str`, *optional*): Files instead: one text per line
+            (`.txt`), tables (`.csv`, `.tsv`, `.parquet`) or JSON (`.json`, `.jsonl`), also with `.gz` after it. Each
+            name is a file, a folder or a pattern, as in [`~data.text_files.find_files`]. Without files and without a
+            name the function loads the embedded docstring corpus.
+        text_column (`str`, *optional*): The column that holds the texts, or a field within a column (`data.body`).
+            Required if there are several columns and none is called "text".
         validation_split_percentage (`float`, *optional*, defaults to 10): Percentage of the training texts that is
             held out if there is no validation set. Distinct texts are drawn at random, at least two, and each with all
             its copies. So no text is in both sets.
         drop_duplicates (`bool`, *optional*, defaults to `False`): Whether to keep only the first of equal texts in
             each set.
         seed (`int`, *optional*, defaults to 42): Seed of that draw.
+        text_format ([`TextFormat`], *optional*): How the files are written: encoding, delimiter, header.
         **loading_kwargs: Passed to `load_dataset`, such as `revision` or `token`.
 
     Returns:
@@ -57,7 +74,7 @@ def load_texts(
         logs how many.
 
     Raises:
-        ValueError: for a missing file or column, an unknown file ending, or a set without texts.
+        ValueError: for a missing file or column, files that cannot be read, or a set without texts.
     """
     if dataset_name is not None and (train_file is not None or validation_file is not None):
         raise ValueError("Give either dataset_name or train_file and validation_file, not both.")
@@ -70,9 +87,11 @@ def load_texts(
     elif train_file is not None or validation_file is not None:
         if train_file is None:
             raise ValueError("validation_file was given without train_file.")
-        splits = {"train": _load_file(train_file, text_column)}
+        for names in filter(None, (train_file, validation_file)):
+            find_files(names)  # before any is read
+        splits = {"train": _load_files(train_file, text_column, None, text_format)}
         if validation_file is not None:
-            splits["validation"] = _load_file(validation_file, text_column)
+            splits["validation"] = _load_files(validation_file, text_column, None, text_format)
     else:
         splits = {"train": Dataset.from_dict({TEXT: docstring_sentences()})}
 
@@ -110,8 +129,9 @@ def split_texts(dataset: Dataset, validation_split_percentage: float, seed: int)
     held_out = max(2, round(len(rows) * validation_split_percentage / 100))
     if len(rows) < held_out + 2:
         distinct = "" if len(rows) == len(dataset) else " distinct"
+        texts = "text is" if len(rows) == 1 else "texts are"
         raise ValueError(
-            f"{len(rows)}{distinct} texts are too few: {held_out} are held out for validation and at least two are "
+            f"{len(rows)}{distinct} {texts} too few: {held_out} are held out for validation and at least two are "
             "needed for training."
         )
     firsts = dataset.select([copies[0] for copies in rows.values()])
@@ -157,25 +177,28 @@ def notes_on_copies(texts: Mapping[str, Dataset]) -> list[str]:
 
 
 def load_text_set(
-    file: str | None = None,
+    file: Files | None = None,
     dataset_name: str | None = None,
     dataset_config_name: str | None = None,
     dataset_split: str = "test",
     text_column: str | None = None,
     label_column: str | None = None,
+    text_format: TextFormat | None = None,
     **loading_kwargs: str,
 ) -> Dataset:
     """
     Load one set of texts, with labels if you ask for them, in the order of the file or split.
 
     Args:
-        file (`str`, *optional*): A file as in [`load_texts`].
+        file (`str` or sequence of `str`, *optional*): Files as in [`load_texts`].
         dataset_name, dataset_config_name (`str`, *optional*): Instead of a file: a data set of the Hub, or a folder
             that `load_dataset` reads.
         dataset_split (`str`, *optional*, defaults to `"test"`): The split, or a slice such as `"train[:1000]"`.
         text_column (`str`, *optional*): As in [`load_texts`].
         label_column (`str`, *optional*): The column that holds the labels, of any type. A `ClassLabel` becomes the
-            name of its class. Its value -1, which stands for no label, becomes `None`.
+            name of its class. Its value -1, which stands for no label, becomes `None`. In a table whose fields are
+            text, labels that all are numbers become numbers.
+        text_format ([`TextFormat`], *optional*): How the files are written: encoding, delimiter, header.
         **loading_kwargs: Passed to `load_dataset`, such as `revision` or `token`.
 
     Returns:
@@ -183,16 +206,15 @@ def load_text_set(
         and logs how many.
 
     Raises:
-        ValueError: if both or neither of `file` and `dataset_name` are given; for a missing file, split or column, an
-            unknown file ending, or a set without texts.
+        ValueError: if both or neither of `file` and `dataset_name` are given; for a missing file, split or column,
+            files that cannot be read, or a set without texts.
     """
     if (file is None) == (dataset_name is None):
         raise ValueError("Give either a file or dataset_name.")
     if file is not None:
-        name, loaded = file, _read_file(file)
-    else:
-        name = f"{dataset_name} ({dataset_split})"
-        loaded = load_dataset(dataset_name, dataset_config_name, split=dataset_split, **loading_kwargs)
+        return drop_empty_texts(_load_files(file, text_column, label_column, text_format), name_files(file))
+    name = f"{dataset_name} ({dataset_split})"
+    loaded = load_dataset(dataset_name, dataset_config_name, split=dataset_split, **loading_kwargs)
     return drop_empty_texts(_text_column(loaded, text_column, name, label_column), name)
 
 
@@ -205,10 +227,9 @@ def drop_empty_texts(dataset: Dataset, name: str) -> Dataset:
     kept = dataset.filter(lambda text: isinstance(text, str) and bool(text.strip()), input_columns=TEXT)
     dropped = len(dataset) - len(kept)
     if len(kept) == 0:
-        kind = next((type(value).__name__ for value in dataset[TEXT] if value is not None), "nothing")
-        raise ValueError(
-            f"The {name} set holds no text: all of its {len(dataset)} entries are empty or not a text ({kind})."
-        )
+        kinds = {type(value).__name__ for value in dataset[TEXT]} - {"NoneType", "str"}
+        why = f"empty or not a text ({', '.join(sorted(kinds))})" if kinds else "empty"
+        raise ValueError(f"The {name} set holds no text: all of its {len(dataset)} entries are {why}.")
     if dropped:
         logger.warning(
             f"Dropped {dropped} of {len(dataset)} entries of the {name} set: empty, only whitespace, or not a text."
@@ -232,20 +253,49 @@ def tokenize_texts(
     """
     dataset = drop_empty_texts(dataset, name)
     tokenized = dataset.map(
-        lambda batch: dict(processor(batch[TEXT], return_truncated=True)),
+        lambda batch: _tokenize_batch(batch[TEXT], processor),
         batched=True,
         remove_columns=dataset.column_names,
         num_proc=num_proc,
         desc=f"Tokenizing {name} set",
     )
-    truncated = sum(tokenized["truncated"])
-    if truncated:
+    counts = {column: tokenized.with_format("numpy")[column][:] for column in ("truncated", *_COUNTS)}
+    cut = counts["truncated"]
+    if cut.any():
+        kept = max(counts[f"tokens_{half}"].sum() for half in _HALVES)
+        limits = (processor.encoder_tokenizer.model_max_length, processor.tokenizer.model_max_length - 1)
+        # The latent takes one of the decoder's positions.
+        needed = (cut + np.maximum(counts["tokens_encoder"], counts["tokens_decoder"] + 1)).max()
         logger.warning(
-            f"{truncated} of {len(tokenized)} texts of the {name} set were cut: they are longer than the model has "
-            f"positions (encoder: {processor.encoder_tokenizer.model_max_length} tokens, decoder: "
-            f"{processor.tokenizer.model_max_length - 1})."
+            f"{(cut > 0).sum()} of {len(tokenized)} texts of the {name} set were cut, and "
+            f"{cut.sum() / (cut.sum() + kept):.0%} of all tokens with them: they are longer than the model has "
+            f"positions for (encoder: {limits[0]} tokens, decoder: {limits[1]}). A model from scratch keeps "
+            f"them whole with --max_seq_length {needed}."
         )
-    return tokenized.remove_columns("truncated")
+    for half in _HALVES:
+        unknown, total = counts[f"unknown_{half}"], counts[f"tokens_{half}"].sum()
+        if unknown.sum() > MAX_UNKNOWN * total:
+            worst = unknown.argsort(kind="stable")[::-1][:_SHOWN_UNKNOWN]
+            shown = ", ".join(repr(shorten(dataset[int(row)][TEXT], 40, placeholder="...")) for row in worst)
+            logger.warning(
+                f"{unknown.sum() / total:.0%} of all tokens of the {name} set are unknown to the {half}'s tokenizer, "
+                f"for example in {shown}. Choose networks for the language of your texts."
+            )
+    return tokenized.remove_columns(list(counts))
+
+
+def _tokenize_batch(texts: list[str], processor: BNVAEProcessor) -> dict[str, list[Any]]:
+    """The processor's features, and for each text how many tokens were cut, how many each half has, and how many of
+    them it does not know."""
+    features = dict(processor(texts, return_truncated=True))
+    tokenizers = {"encoder": processor.encoder_tokenizer, "decoder": processor.tokenizer}
+    for half, column in _HALVES.items():
+        tokenizer = tokenizers[half]
+        # GPT-2 calls its EOS the unknown token. It ends each text, and nothing is unknown to byte-level tokenizers.
+        unknown = None if tokenizer.unk_token_id == tokenizer.eos_token_id else tokenizer.unk_token_id
+        features[f"tokens_{half}"] = list(map(len, features[column]))
+        features[f"unknown_{half}"] = [ids.count(unknown) for ids in features[column]]
+    return features
 
 
 def corpus_hash(dataset: Dataset) -> str:
@@ -256,28 +306,21 @@ def corpus_hash(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _load_file(path: str, text_column: str | None) -> Dataset:
-    return _text_column(_read_file(path), text_column, path)
-
-
-def _read_file(path: str) -> Dataset:
-    ending = Path(path).suffix.lower().removeprefix(".")
-    if ending not in FILE_LOADERS:
-        raise ValueError(f"{path}: files must end in one of {', '.join('.' + e for e in FILE_LOADERS)}.")
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file.")
-    if not Path(path).read_bytes().strip():
-        raise ValueError(f"{path} is empty.")
-    # A cell with "NA" or "null" is a text like any other. Only an empty cell is missing.
-    table = {"csv": {"keep_default_na": False}, "tsv": {"keep_default_na": False, "sep": "\t"}}.get(ending, {})
-    try:
-        return load_dataset(FILE_LOADERS[ending], data_files=glob.escape(path), split="train", **table)
-    except DatasetGenerationError as error:
-        raise ValueError(f"{path} could not be read as .{ending}: {error.__cause__ or error}") from error
+def _load_files(
+    names: Files, text_column: str | None, label_column: str | None, text_format: TextFormat | None
+) -> Dataset:
+    dataset = read_files(names, (text_column, label_column), text_format)
+    found = _text_column(dataset, text_column, name_files(names), label_column)
+    if label_column is None or not are_tables(names):
+        return found
+    return Dataset.from_dict({TEXT: found[TEXT][:], LABEL: _as_numbers(found[LABEL][:])})
 
 
 def _text_column(dataset: Dataset, text_column: str | None, name: str, label_column: str | None = None) -> Dataset:
     """`dataset` with two columns only: its texts as "text", and its labels, if wanted, as "label"."""
+    missing = [column for column in (text_column, label_column) if column and column not in dataset.column_names]
+    if any("." in column for column in missing):
+        dataset = dataset.flatten()  # a field within a column
     columns = dataset.column_names
     chosen = text_column
     if chosen is None:
@@ -285,7 +328,15 @@ def _text_column(dataset: Dataset, text_column: str | None, name: str, label_col
         chosen = TEXT if TEXT in others else others[0] if len(others) == 1 else None
     if chosen not in columns:
         what = "has several columns and none is called 'text'" if chosen is None else f"has no column {chosen!r}"
-        raise ValueError(f"{name} {what}. Its columns: {', '.join(columns)}. Choose one with text_column.")
+        raise ValueError(
+            f"{name} {what}. Its columns: {', '.join(dataset.flatten().column_names)}. Choose one with text_column."
+            f"{header_advice(columns)}"
+        )
+    if text_column is None and chosen != TEXT and header_advice([chosen]):
+        raise ValueError(
+            f"The only column of {name} is called {chosen!r}, which looks like a text.{header_advice([chosen])} If it "
+            "is a name, choose it with text_column."
+        )
     if label_column is None:
         dataset = dataset.select_columns([chosen])
         return dataset if chosen == TEXT else dataset.rename_column(chosen, TEXT)
@@ -299,6 +350,16 @@ def _text_column(dataset: Dataset, text_column: str | None, name: str, label_col
     if isinstance(kind, ClassLabel):
         labels = [None if label is None or label < 0 else kind.int2str(label) for label in labels]
     return Dataset.from_dict({TEXT: dataset[chosen][:], LABEL: labels})
+
+
+def _as_numbers(labels: list[str]) -> list[Any]:
+    """The labels of a table as numbers, if all of them are numbers, and no two become one. Otherwise as they are."""
+    for kind, pattern in _NUMBERS.items():
+        if all(pattern.fullmatch(label) for label in labels):
+            numbers = [kind(label) for label in labels]
+            if len(set(numbers)) == len(set(labels)):
+                return numbers
+    return labels
 
 
 def first_texts(dataset: Dataset, count: int | None, name: str) -> Dataset:

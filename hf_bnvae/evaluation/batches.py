@@ -173,7 +173,7 @@ class SentenceBatches:
             if is_own:
                 encoded = self.processor(batch, return_truncated=True)
                 cut = encoded.pop("truncated")
-                self.num_cut += sum(cut)
+                self.num_cut += sum(map(bool, cut))
                 rows = [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
                 texts = [None if was_cut else text for text, was_cut in zip(batch, cut, strict=True)]
                 yield SentenceBatch(first, self._collate(rows), texts)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..model.gaussian_bnvae import DiagonalGaussian, normal_log_density
+from ..model.gaussian_bnvae import DiagonalGaussian, in_float64, like, normal_log_density
 from ..model.modeling_bnvae import BNVAEOutput
 from ..model.prior_bnvae import Prior, StandardPrior
 from .importance import passes
@@ -125,8 +125,7 @@ def estimate_likelihood(
     Raises:
         ValueError: if `num_samples` is below `LEAST_DRAWS`, or `rows_per_pass` below 1.
     """
-    dtype = posterior.mean.dtype
-    mean, logvar = posterior.mean.double(), posterior.logvar.double()
+    mean, logvar = in_float64(posterior.mean), in_float64(posterior.logvar)
     batch, latent_size = mean.shape
     proposals = _Proposals(mean, logvar, num_samples, fitted_prior)
     priors = [StandardPrior(latent_size), *([] if fitted_prior is None else [fitted_prior])]
@@ -144,8 +143,8 @@ def estimate_likelihood(
             for log_ratio, prior in zip(log_ratios, priors, strict=True):
                 log_ratio[sentences, columns] = (prior.log_prob(latents) - log_density).T
             rows = sentences[:, None].expand(-1, len(latents)).flatten()
-            values = -nll(latents.transpose(0, 1).flatten(0, 1).to(dtype), rows)
-            log_likelihood[sentences, columns] = values.double().view(len(sentences), -1)
+            values = -nll(like(latents.transpose(0, 1).flatten(0, 1), posterior.mean), rows)
+            log_likelihood[sentences, columns] = in_float64(values).view(len(sentences), -1)
     standard, *fitted = (_estimate(log_likelihood, log_ratio, proposals.counts) for log_ratio in log_ratios)
     return replace(standard, fitted=fitted[0]) if fitted else standard
 

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from ..data.collator import encoder_inputs
 from ..model.chunking_bnvae import real_lengths
-from ..model.gaussian_bnvae import DiagonalGaussian
+from ..model.gaussian_bnvae import DiagonalGaussian, in_float64
 from ..model.loss_bnvae import IGNORE_INDEX
 from ..model.modeling_bnvae import BNVAEModel
 from ..model.posterior_bnvae import num_processes
@@ -311,7 +311,7 @@ class _Evaluation:
                 self.model(latents=self._draw(sentences), labels=labels, chunk_size=size).reconstruction_nll
                 for sentences in (own, other)
             )
-            sample.latent_gain.update(other_nll.double() - nll.double())
+            sample.latent_gain.update(in_float64(other_nll) - in_float64(nll))
 
     def _draw(self, sentences: Sequence[ChosenSentence]) -> torch.Tensor:
         """The latents of the reconstruction."""
@@ -341,9 +341,9 @@ class _Evaluation:
             return
         fitted_prior = self._fitted_prior
         estimate = estimate_likelihood(nll, posterior, size, rows_per_pass, noise, fitted_prior=fitted_prior)
-        sample.standard.update(estimate, posterior.kl().double().sum(-1))
+        sample.standard.update(estimate, in_float64(posterior.kl()).sum(-1))
         if fitted_prior is not None:
-            exact = DiagonalGaussian(posterior.mean.double(), posterior.logvar.double())
+            exact = DiagonalGaussian(in_float64(posterior.mean), in_float64(posterior.logvar))
             sample.fitted.update(estimate.fitted, fitted_prior.kl(exact))
 
     def _padded_labels(self, sentences: Sequence[ChosenSentence]) -> torch.LongTensor:
@@ -359,7 +359,7 @@ class _Evaluation:
         numbers = range(self.num_self_bleu_samples)
         parts = [numbers[start : start + batches.batch_size] for start in numbers[:: batches.batch_size]]
         for part in parts[batches.process_index :: batches.num_processes]:
-            latents = self._noise(PRIOR, part).to(self._device, self.model.posterior.mean_projection.weight.dtype)
+            latents = self._noise(PRIOR, part).to(self._device, self.model.posterior.dtype)
             share.samples |= zip(part, self._decode(latents), strict=True)
             if self._fitted_prior is not None:
                 share.fitted_samples |= zip(part, self._decode(self._fitted_prior.unwhiten(latents)), strict=True)
@@ -376,7 +376,7 @@ class _Evaluation:
 
     @property
     def _device(self) -> torch.device:
-        return self.model.posterior.mean_projection.weight.device
+        return self.model.posterior.device
 
     def result(self, share: _Share, sample: _SampleShare) -> EvaluationResult:
         """The figures of the whole corpus, from what all processes have found out about it and about the chosen
@@ -397,7 +397,7 @@ class _Evaluation:
         figures = share.corpus.figures(self.model.posterior)
         del figures["loss"]
         chosen = share.chosen.first(self.max_information_sentences)
-        noise = self._noise(INFORMATION, [sentence.place for sentence in chosen]).to(self._device)
+        noise = self._noise(INFORMATION, [sentence.place for sentence in chosen])
         information = mutual_information(
             posteriors(chosen, self._device), noise=noise, fitted_prior=self._fitted_prior
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from ..model.chunking_bnvae import real_lengths
-from ..model.gaussian_bnvae import DiagonalGaussian, prior_log_prob
+from ..model.gaussian_bnvae import DiagonalGaussian, float64_device, in_float64, prior_log_prob
 from ..model.loss_bnvae import IGNORE_INDEX
 from ..model.modeling_bnvae import BNVAEModel
 from ..utils.memory import freed_memory_is_kept
@@ -65,7 +65,7 @@ def importance_weighted_nll(
     if noise is None:
         drawn = torch.randn(num_samples, batch, latent_size, generator=generator, dtype=mean.dtype).transpose(0, 1)
         noise = drawn.__getitem__
-    log_sums = mean.new_full((batch,), -math.inf, dtype=torch.float64)
+    log_sums = torch.full((batch,), -math.inf, dtype=torch.float64, device=float64_device(mean.device))
     for sentences, parts in passes(batch, num_samples, rows_per_pass):
         drawn = noise(sentences)
         for part in (drawn[:, columns] for columns in parts):
@@ -73,7 +73,7 @@ def importance_weighted_nll(
             own = DiagonalGaussian(mean[rows], logvar[rows])
             latents = own.mean + std[rows] * part.flatten(0, 1).to(mean)
             log_weights = prior_log_prob(latents) - own.log_prob(latents) - nll(latents, rows)
-            log_weights = log_weights.double().view(part.shape[:2])
+            log_weights = in_float64(log_weights).view(part.shape[:2])
             log_sums[sentences] = torch.logaddexp(log_sums[sentences], log_weights.logsumexp(1))
     return math.log(num_samples) - log_sums
 

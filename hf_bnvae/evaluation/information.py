@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..model.gaussian_bnvae import DiagonalGaussian, prior_log_prob
+from ..model.gaussian_bnvae import DiagonalGaussian, in_float64, prior_log_prob
 from ..model.prior_bnvae import Prior
 
 # Elements of a block of pairs of sentences: 8 MiB. Larger blocks are slower.
@@ -92,8 +92,8 @@ def mutual_information(
         raise ValueError(f"Mutual information needs the posteriors of at least two sentences, got {count}.")
     if noise is None:
         noise = torch.randn(posterior.mean.shape, generator=generator, dtype=torch.float64)
-    posterior = DiagonalGaussian(posterior.mean.double(), posterior.logvar.double())
-    latents = posterior.sample(noise.double())
+    posterior = DiagonalGaussian(in_float64(posterior.mean), in_float64(posterior.logvar))
+    latents = posterior.sample(noise)
     log_prob = posterior.log_prob(latents)
     aggregated = _AggregatedPosterior(posterior, reach=latents.abs().amax(0))
     blocks = zip(*(values.split(max(1, BLOCK_ELEMENTS // count)) for values in (latents, log_prob)), strict=True)

@@ -101,7 +101,7 @@ class LanguageModelJudge(Judge):
             inputs = pad_sequence(inputs, batch_first=True, padding_value=self._end).to(self.network.device)
             scored = labels.ne(IGNORE_INDEX)
             logits = self.network(input_ids=inputs, attention_mask=scored.long()).logits[scored]
-            total += sentence_nll(logits, labels, scored).double().sum().item()
+            total += sentence_nll(logits, labels, scored).cpu().double().sum().item()
             number += int(scored.sum())
         return math.exp(total / number)
 

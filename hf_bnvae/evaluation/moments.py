@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..model.gaussian_bnvae import DiagonalGaussian
+from ..model.gaussian_bnvae import DiagonalGaussian, in_float64
 from ..model.posterior_bnvae import PosteriorHead, PromisedMoments
 
 ACTIVE_UNIT_VARIANCE = 0.01
@@ -129,10 +129,10 @@ class PosteriorMoments:
             "aggregate_second_moment": (self.mean.mean_square + self.variance.mean).mean().item(),
         }
         if promised.mean_square is not None:
-            square = self.mean.mean_square_around(promised.shift.double().cpu())
-            figures["mean_moment_ratio"] = (square / promised.mean_square.double().cpu()).mean().item()
+            square = self.mean.mean_square_around(promised.shift.cpu().double())
+            figures["mean_moment_ratio"] = (square / promised.mean_square.cpu().double()).mean().item()
         if promised.variance is not None:
-            figures["variance_moment_ratio"] = (self.variance.mean / promised.variance.double().cpu()).mean().item()
+            figures["variance_moment_ratio"] = (self.variance.mean / promised.variance.cpu().double()).mean().item()
         return figures
 
 
@@ -251,7 +251,7 @@ def evaluation_figures(head: PosteriorHead, latent_gain: torch.Tensor, **tensors
     gain."""
     figures = corpus_figures(**tensors, head=head)
     if not latent_gain.isnan().all():
-        figures["latent_gain"] = latent_gain.double().nanmean().item()
+        figures["latent_gain"] = in_float64(latent_gain).nanmean().item()
     return figures
 
 

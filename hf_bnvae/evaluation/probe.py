@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """What a linear classifier can read from latents: its accuracy with all labels, and with a few labels of each class.
 
-Needs the extra `probe`: `pip install 'hf-bnvae[probe]'`.
+Needs scikit-learn (extra `probe`).
 """
 
 import json
@@ -17,7 +17,7 @@ try:
     from sklearn.model_selection import StratifiedKFold
     from sklearn.preprocessing import StandardScaler
 except ImportError as error:
-    raise ImportError("The probe needs scikit-learn 1.5 or later: pip install 'hf-bnvae[probe]'") from error
+    raise ImportError("The probe needs scikit-learn: pip install 'scikit-learn>=1.5'") from error
 
 # Inverse strengths of the L2 penalty, from which cross-validation chooses; the strongest penalty first.
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)

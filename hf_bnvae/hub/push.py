@@ -178,9 +178,7 @@ def push_model(
             "processor.push_to_hub(...)."
         )
     with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder, max_shard_size=max_shard_size)
-        if model.processor is not None:
-            model.processor.save_pretrained(folder)
+        model.save_pretrained(folder, max_shard_size=max_shard_size)  # with the processor
         added = [*(model.model_tags or ()), *([tags] if isinstance(tags, str) else tags or ())]
         if added:
             with explained(target, "Nothing was uploaded."):

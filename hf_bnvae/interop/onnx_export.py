@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The encoder side of a BN-VAE as an ONNX graph for other runtimes: from token ids to the posterior.
 
-Needs the extra `onnx`: `pip install 'hf-bnvae[onnx]'`.
+Needs onnx, onnxruntime and onnxscript (extra `onnx`).
 """
 
 import copy
@@ -17,7 +17,7 @@ try:
     import onnxscript  # noqa: F401  (torch's exporter is built on it)
 except ImportError as error:
     raise ImportError(
-        "The export to ONNX needs onnx, onnxscript and onnxruntime: pip install 'hf-bnvae[onnx]'"
+        "The export to ONNX needs three packages: pip install 'onnx>=1.18' 'onnxruntime>=1.20' 'onnxscript>=0.5'"
     ) from error
 
 ONNX_FILE = "model.onnx"

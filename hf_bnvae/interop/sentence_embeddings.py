@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """A SentenceTransformer made of a BN-VAE's encoder side. Its embeddings are the means of the posteriors.
 
-Needs the extra `embeddings`: `pip install 'hf-bnvae[embeddings]'`.
+Needs sentence-transformers (extra `embeddings`).
 """
 
 import copy
@@ -22,7 +22,7 @@ try:
     from sentence_transformers.base.modules import Dense, InputModule
 except ImportError as error:
     raise ImportError(
-        "Sentence embeddings need sentence-transformers 5.4 or later: pip install 'hf-bnvae[embeddings]'"
+        "Sentence embeddings need sentence-transformers: pip install 'sentence-transformers>=5.4'"
     ) from error
 
 
@@ -244,7 +244,7 @@ def _whitening(prior: GaussianPrior) -> Dense:
     """`prior.whiten` as a module of sentence-transformers."""
     dense = Dense(prior.latent_size, prior.latent_size, activation_function=nn.Identity())
     # In float64, since a difference of two points loses digits.
-    origin = torch.zeros(1, prior.latent_size, dtype=torch.float64, device=prior.scale_tril.device)
+    origin = torch.zeros(1, prior.latent_size, dtype=torch.float64)
     axes = torch.eye(prior.latent_size).to(origin)
     with torch.no_grad():
         bias = prior.whiten(origin)

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from ..model.configuration_bnvae import PosteriorName
 from ..reporting.card_fields import check_card_fields
+from .text_format_arguments import TextFormatArguments, one_or_several
 
 # Defaults for a small model from scratch. The room's page of decisions has the figures of rate, epochs and auxiliary.
 FROM_SCRATCH_DEFAULTS: dict[str, Any] = {
@@ -18,7 +19,6 @@ FROM_SCRATCH_DEFAULTS: dict[str, Any] = {
     "num_train_epochs": 4.0,
     "warmup_steps": 100,
     "eval_strategy": "epoch",
-    "save_strategy": "epoch",
     "save_total_limit": 2,
     "logging_steps": 100,
 }
@@ -28,6 +28,9 @@ FROM_SCRATCH_DEFAULTS: dict[str, Any] = {
 PRETRAINED_PAIR_DEFAULTS: dict[str, Any] = {"learning_rate": 1e-4, "warmup_steps": 0.1}
 
 DEFAULT_OUTPUT_DIR = "runs/bnvae"
+
+# Room for the special tokens of both halves and a word.
+MIN_LENGTH = 4
 
 
 @dataclass
@@ -93,6 +96,12 @@ class ModelArguments:
         },
     )
     vocab_size: int = field(default=4096, metadata={"help": "Size of the vocabulary of each new network."})
+    max_seq_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Longest text in tokens; from scratch 64. Longer texts are cut. Pretrained networks have limits."
+        },
+    )
     hidden_size: int = field(default=128, metadata={"help": "Width of each new network."})
     num_layers: int = field(default=2, metadata={"help": "Layers of each new network."})
     revision: str | None = field(
@@ -102,6 +111,11 @@ class ModelArguments:
     trust_remote_code: bool = field(default=False, metadata={"help": "Allow code from the Hub for both networks."})
 
     def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "num_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.max_seq_length is not None and self.max_seq_length < MIN_LENGTH:
+            raise ValueError(f"max_seq_length must be at least {MIN_LENGTH} tokens, got {self.max_seq_length}.")
         if self.decoder_gguf_file is not None and self.decoder_name_or_path is None:
             raise ValueError("decoder_gguf_file names a file in decoder_name_or_path, which was not given.")
         if self.model_name_or_path is not None and (self.encoder_name_or_path or self.decoder_name_or_path):
@@ -120,16 +134,23 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
+class DataArguments(TextFormatArguments):
     """Which texts. Without any: docstrings of Python and of the packages that this one needs."""
 
     dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub."})
     dataset_config_name: str | None = field(default=None, metadata={"help": "The configuration of that data set."})
-    train_file: str | None = field(default=None, metadata={"help": "Training texts: .txt, .csv, .tsv, .json, .jsonl."})
-    validation_file: str | None = field(
+    train_file: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Training texts: files, a folder or a pattern. .txt, .csv, .tsv, .json, .jsonl, .parquet; .gz too."
+        },
+    )
+    validation_file: list[str] | None = field(
         default=None, metadata={"help": "Texts to evaluate the model on, in the same formats."}
     )
-    text_column: str | None = field(default=None, metadata={"help": "The column that holds the texts."})
+    text_column: str | None = field(
+        default=None, metadata={"help": "The column that holds the texts, or a field in it: data.body."}
+    )
     validation_split_percentage: float = field(
         default=10,
         metadata={"help": "Percentage of the training texts that is held out if there is no validation set."},
@@ -147,6 +168,12 @@ class DataArguments:
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenize."})
 
     def __post_init__(self) -> None:
+        self.train_file, self.validation_file = map(one_or_several, (self.train_file, self.validation_file))
+        _ = self.text_format  # checks it before any text is read
+        if not 0 <= self.validation_split_percentage < 100:
+            raise ValueError(
+                f"validation_split_percentage must lie between 0 and 100, got {self.validation_split_percentage}."
+            )
         if self.text_column is not None and not (self.dataset_name or self.train_file or self.validation_file):
             raise ValueError(
                 f"text_column={self.text_column!r} names a column of your texts, but no texts are given. Add "

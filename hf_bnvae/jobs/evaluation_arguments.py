@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The options of an evaluation of a saved model, their help, and the command that repeats the evaluation."""
 
+import glob
 import re
 import sys
 from collections.abc import Sequence
@@ -8,11 +9,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..reporting.commands import PROGRAM, command_line
-from .option_parser import HELP_WORDS, CommandParser, OptionGroup, OptionHelp, options_of, render_help
+from .option_parser import COMMON_HELP, HELP_WORDS, CommandParser, OptionGroup, options_of, render_help
+from .text_format_arguments import TextFormatArguments, one_or_several
 
 
 @dataclass
-class EvaluationArguments:
+class EvaluationArguments(TextFormatArguments):
     """The options of an evaluation of a saved model."""
 
     model_name_or_path: str = field(
@@ -24,10 +26,11 @@ class EvaluationArguments:
     device: str | None = field(
         default=None, metadata={"help": "Where to run. Without it: on an accelerator if there is one."}
     )
-    file: str | None = field(
+    file: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Texts: .txt, .csv, .tsv, .json, .jsonl. Without texts: the held-out texts of the training."
+            "help": "Texts: files, a folder or a pattern, as for a training. Without texts: those that the training "
+            "held out."
         },
     )
     dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub, instead of a file."})
@@ -44,7 +47,7 @@ class EvaluationArguments:
         default=None,
         metadata={"help": "The column that holds labels. A linear classifier predicts them from the latents."},
     )
-    probe_train_file: str | None = field(
+    probe_train_file: list[str] | None = field(
         default=None,
         metadata={"help": "Labelled texts that train the classifier. Without them: half of the evaluated texts."},
     )
@@ -95,6 +98,8 @@ class EvaluationArguments:
     )
 
     def __post_init__(self) -> None:
+        self.file, self.probe_train_file = map(one_or_several, (self.file, self.probe_train_file))
+        _ = self.text_format  # checks it before any text is read
         if self.update_card and not Path(self.model_name_or_path).is_dir():
             raise ValueError(
                 f"--update_card writes to the folder of the model, and {self.model_name_or_path} is no folder. "
@@ -118,8 +123,7 @@ class EvaluationArguments:
             raise ValueError("Give either --probe_train_file or --probe_train_split, not both.")
         if self.probe_train_split and self.dataset_name is None:
             raise ValueError("--probe_train_split needs --dataset_name.")
-        own = self.file is not None and self.probe_train_file is not None
-        if (own and Path(self.file).resolve() == Path(self.probe_train_file).resolve()) or (
+        if _resolved(self.file) & _resolved(self.probe_train_file) or (
             self.probe_train_split is not None and self.probe_train_split == self.dataset_split
         ):
             raise ValueError(
@@ -135,7 +139,7 @@ class EvaluationArguments:
         model = Path(self.model_name_or_path)
         texts = "held-out"
         if self.file is not None:
-            texts = Path(self.file).stem
+            texts = _name_of([self.file] if isinstance(self.file, str) else self.file)
         elif self.dataset_name is not None:
             texts = f"{Path(self.dataset_name).name}-{self.dataset_split}"
         name = f"{(model.resolve() if model.is_dir() else model).name}-{texts}"
@@ -152,6 +156,23 @@ class EvaluationArguments:
         return command_line((PROGRAM, "evaluate"), options)
 
 
+def _name_of(files: list[str]) -> str:
+    """A name for a report on files: the first file or folder without ending, and how many more there are. A pattern
+    gives its name without wild cards. If nothing is left of the name, it gives its folder's."""
+    first, *others = files
+    path = Path(first).resolve()
+    name = path.name if path.is_dir() else Path(path.name.removesuffix(".gz")).stem
+    if glob.has_magic(name) and not path.exists():
+        parts = (name, *(parent.name for parent in path.parents))
+        fixed = (re.sub(r"\[.*?\]|[*?]", "", part).strip("-_. ") for part in parts)
+        name = next(filter(None, fixed), "texts")
+    return f"{name}-and-{len(others)}-more" if others else name
+
+
+def _resolved(names: str | list[str] | None) -> set[Path]:
+    return {Path(name).resolve() for name in ([names] if isinstance(names, str) else names or [])}
+
+
 EVALUATION_GROUPS = (
     OptionGroup(
         "model",
@@ -161,7 +182,15 @@ EVALUATION_GROUPS = (
     OptionGroup(
         "texts",
         "Which texts to evaluate it on.",
-        ("file", "dataset_name", "dataset_config_name", "dataset_split", "text_column", "max_eval_samples"),
+        (
+            "file",
+            "dataset_name",
+            "dataset_config_name",
+            "dataset_split",
+            "text_column",
+            "max_eval_samples",
+            *(own.name for own in fields(TextFormatArguments)),
+        ),
     ),
     OptionGroup("figures", "How precise the estimates are.", ("num_importance_samples", "max_importance_sentences")),
     OptionGroup(
@@ -191,12 +220,12 @@ EVALUATION_GROUPS = (
 
 def evaluation_help() -> str:
     """The help of an evaluation."""
-    options = options_of(EvaluationArguments) | {"help": OptionHelp("help", "Show this help.", "", "", ("-h",))}
+    options = options_of(EvaluationArguments) | COMMON_HELP
     program = f"{PROGRAM} evaluate"
     return render_help(
         f"{program} --model MODEL [--OPTION VALUE ...]",
         "Evaluate a saved BN-VAE: figures, pictures of its latent space, and texts that it makes, in one folder.",
-        (*EVALUATION_GROUPS, OptionGroup("other", "Help.", ("help",))),
+        (*EVALUATION_GROUPS, OptionGroup("other", "Help.", list(COMMON_HELP))),
         options,
         f"{program} --model runs/bnvae\n{program} --model runs/reviews --file test.csv --text_column review "
         "--label_column stars",

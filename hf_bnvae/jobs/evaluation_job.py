@@ -9,7 +9,8 @@ import numpy as np
 from datasets import Dataset
 from transformers.utils import logging
 
-from ..data.corpora import LABEL, TEXT, corpus_hash, first_texts, load_text_set, load_texts, notes_on_copies
+from ..data.corpora import LABEL, TEXT, Files, corpus_hash, first_texts, load_text_set, load_texts, notes_on_copies
+from ..data.text_format import name_files
 from ..evaluation.encoding import EncodedTexts, encode_corpus
 from ..evaluation.judged_latents import judge_paths, judge_reconstructions
 from ..evaluation.judges import EncoderJudge, Judge, LanguageModelJudge
@@ -31,6 +32,7 @@ from ..utils.json_files import read_json
 from ..utils.memory import keep_freed_memory
 from .evaluation_arguments import EvaluationArguments
 from .saved_model import load_saved_model
+from .text_format_arguments import recorded_text_format
 
 logger = logging.get_logger(__name__)
 
@@ -162,9 +164,9 @@ class EvaluationJob:
             raise ValueError(f"An evaluation needs at least two texts, and {source.name} has {len(dataset)}.")
         return dataset, source
 
-    def _load_set(self, file: str | None, split: str | None) -> Dataset:
+    def _load_set(self, file: Files | None, split: str | None) -> Dataset:
         args = self.args
-        named = {"file": file}
+        named = {"file": file, "text_format": args.text_format}
         if file is None:
             named = {
                 "dataset_name": args.dataset_name,
@@ -195,8 +197,8 @@ class EvaluationJob:
             added[TEXT][:],
             train=rows[len(texts) :],
             test=rows[: len(texts)],
-            description=f"trained on {args.probe_train_file or args.probe_train_split}, tested on the evaluation's "
-            "texts",
+            description=f"trained on {name_files(args.probe_train_file or args.probe_train_split)}, tested on the "
+            "evaluation's texts",
             train_sha256=corpus_hash(added),
         )
 
@@ -325,6 +327,7 @@ def held_out_texts(model_path: str) -> tuple[Dataset, TextSource]:
     names = ("dataset_name", "dataset_config_name", "train_file", "validation_file", "text_column")
     texts = load_texts(
         **{name: settings.get(name) for name in names},
+        text_format=recorded_text_format(settings),
         validation_split_percentage=settings["validation_split_percentage"],
         drop_duplicates=settings.get("drop_duplicates", False),
         seed=settings["seed"],

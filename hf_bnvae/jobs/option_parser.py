@@ -18,13 +18,16 @@ from transformers.hf_argparser import HfArgumentParser
 
 CONFIG_ENDINGS = (".json", ".yaml", ".yml")
 HELP_WORDS = ("-h", "--help")
+# A word that every command takes. (`Trainer` has an option `--debug` of another meaning.)
+TRACEBACK, _TRACEBACK_HELP = "--traceback", "Show where in the code an error arose."
 _HELP_COLUMN = 30
 
 
 @contextmanager
 def user_errors(kinds: tuple[type[Exception], ...] = (ValueError, OSError)) -> Iterator[None]:
     """
-    End the process with one line on stderr and exit status 2 where a user made a mistake.
+    End the process with one line on stderr and exit status 2 where a user made a mistake. With `--traceback` on the
+    command line the error keeps its traceback.
 
     Args:
         kinds (`tuple[type[Exception], ...]`, *optional*): The errors that a user can cause.
@@ -35,6 +38,8 @@ def user_errors(kinds: tuple[type[Exception], ...] = (ValueError, OSError)) -> I
     try:
         yield
     except kinds as error:
+        if TRACEBACK in sys.argv:
+            raise
         line = " ".join(f"error: {error}".split())
         print(line, file=sys.stderr)
         end = SystemExit(line)
@@ -61,6 +66,9 @@ class CommandParser(HfArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs, allow_abbrev=False)
+        if self.add_help:
+            # For the help alone: `parse_args` takes the word out before.
+            self.add_argument(TRACEBACK, action="store_true", default=argparse.SUPPRESS, help=_TRACEBACK_HELP)
 
     def error(self, message: str) -> NoReturn:
         start = "the following arguments are required: "
@@ -71,7 +79,7 @@ class CommandParser(HfArgumentParser):
         raise ValueError(message)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
-        args = list(sys.argv[1:] if args is None else args)
+        args = [word for word in (sys.argv[1:] if args is None else args) if word != TRACEBACK]
         self._require_known(args)
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
@@ -172,6 +180,13 @@ class OptionHelp:
     default: str = ""
     value: str = "VALUE"
     aliases: Sequence[str] = ()
+
+
+# What every command has.
+COMMON_HELP = {
+    "help": OptionHelp("help", "Show this help.", value="", aliases=("-h",)),
+    "traceback": OptionHelp("traceback", _TRACEBACK_HELP, value=""),
+}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ LOCK_SECONDS = 10
 # Options that act after the last step. A run that was recorded before they existed resumes with any value of them.
 _AT_THE_END = ("prior",)
 # What runs had before these options existed.
-_BEFORE = {"auxiliary": "none"}
+_BEFORE = {"auxiliary": "none", "encoding": "utf-8"}
 
 
 class RunDirectory:

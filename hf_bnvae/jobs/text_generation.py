@@ -190,7 +190,8 @@ def _read_groups(task: str, texts: Sequence[str], input_file: str | None) -> Ite
             group = tuple(line.split("\t")) if size > 1 else (line,)
             if len(group) != size or not all(text.strip() for text in group):
                 wanted = "a text" if size == 1 else f"{size} texts with a tab between them"
-                raise ValueError(f"Line {number} must hold {wanted}, got {line!r}.")
+                advice = "" if line.strip() else " Leave blank lines out."
+                raise ValueError(f"Line {number} must hold {wanted}, got {line!r}.{advice}")
             yield group
 
 

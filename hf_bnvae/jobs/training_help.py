@@ -18,7 +18,7 @@ from .arguments import (
     ModelArguments,
     ReportArguments,
 )
-from .option_parser import OptionGroup, OptionHelp, options_of, render_help, show_value
+from .option_parser import COMMON_HELP, OptionGroup, OptionHelp, options_of, render_help, show_value
 
 # The options of `Trainer` that `--help` shows, each with `Trainer`'s own default.
 COMMON_TRAINER_OPTIONS: dict[str, tuple[Any, str]] = {
@@ -38,6 +38,7 @@ COMMON_TRAINER_OPTIONS: dict[str, tuple[Any, str]] = {
     "logging_steps": (500, "Steps between two log lines."),
     "eval_strategy": ("no", "When to evaluate during the training: no, steps or epoch."),
     "save_strategy": ("steps", "When to save a checkpoint: no, steps, epoch or best."),
+    "save_steps": (500, "Steps between two checkpoints. Below 1: a share of all steps."),
     "save_total_limit": (None, "Checkpoints to keep."),
     "report_to": ("none", "Services that get the log: tensorboard, wandb, ..."),
     "push_to_hub": (False, "Push the model to the Hub."),
@@ -53,7 +54,7 @@ _TRAINING = ("output_dir", "num_train_epochs", "max_steps", "learning_rate", "la
 _TRAINING += ("per_device_train_batch_size", "gradient_accumulation_steps", "chunk_size", "checkpoint_chunks")
 _TRAINING += ("freeze", "freeze_steps", "prior", "weight_decay", "bf16", "use_cpu", "seed")
 _REPORT = ("do_train", "do_eval", "per_device_eval_batch_size", "num_statistics_batches", "logging_steps")
-_REPORT += ("eval_strategy", "save_strategy", "save_total_limit", "report_to")
+_REPORT += ("eval_strategy", "save_strategy", "save_steps", "save_total_limit", "report_to")
 _HUB = ("push_to_hub", "hub_model_id", "hub_private_repo", "license", "language")
 
 
@@ -93,8 +94,7 @@ TRAINING_GROUPS = (
 )
 
 _CONFIG = OptionHelp("config", "A JSON or YAML file of options. Options on the command line win.", value="FILE")
-_OTHER_HELP = {"help": OptionHelp("help", "Show this help.", value="", aliases=("-h",))}
-_OTHER_HELP["help_all"] = OptionHelp("help_all", "Show all options of Trainer, too.", value="")
+_OTHER_HELP = {**COMMON_HELP, "help_all": OptionHelp("help_all", "Show all options of Trainer, too.", value="")}
 
 
 def training_help(program: str, loop: str = "Trainer", shows_all: bool = False) -> str:

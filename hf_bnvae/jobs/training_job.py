@@ -28,12 +28,13 @@ from ..reporting.provenance import TextSource
 from ..reporting.report import loading_lines
 from ..reporting.report_files import TRAINING
 from ..reporting.settings import Role, has_role
-from ..training.from_scratch import small_configs, train_processor
+from ..training.from_scratch import MAX_LENGTH, small_configs, train_processor
 from ..utils.file_names import EXAMPLES_FILE, REPORT_JSON, REPORT_MARKDOWN, RESULTS_FILE
 from ..utils.json_files import write_json
 from ..utils.memory import keep_freed_memory
 from .arguments import DataArguments, ModelArguments, ReportArguments
 from .run_directory import RunDirectory
+from .trackers import require_trackers
 from .training_arguments import ScriptTrainingArguments
 from .training_options import training_command
 
@@ -68,7 +69,7 @@ class TrainingJob:
     ) -> None:
         self.model_args, self.data_args = model_args, data_args
         self.report_args, self.training_args = report_args, training_args
-        self.path = Path(training_args.output_dir)
+        self.path, self.loop = Path(training_args.output_dir), loop
         self.is_main = training_args.process_index == 0
         if not self.is_main:
             # The main process logs for all.
@@ -79,7 +80,9 @@ class TrainingJob:
         settings |= {**_launch_settings(training_args), "loop": loop}
         for name in ("train_file", "validation_file", "dataset_name"):
             # The same file has the same setting in every working directory. A data set may be a folder, too.
-            if settings[name] and (name != "dataset_name" or Path(settings[name]).is_dir()):
+            if isinstance(settings[name], list):
+                settings[name] = [str(Path(file).resolve()) for file in settings[name]]
+            elif settings[name] and (name != "dataset_name" or Path(settings[name]).is_dir()):
                 settings[name] = str(Path(settings[name]).resolve())
         command = training_command((model_args, data_args, report_args, training_args), loop)
         self.directory = RunDirectory(training_args.output_dir, settings, command)
@@ -99,6 +102,7 @@ class TrainingJob:
         if self.directory.is_finished:
             self._explain_finished()
             return None
+        self._check_before_reading()
         if self.training_args.device.type == "cpu":
             keep_freed_memory()
         set_seed(self.training_args.seed)
@@ -133,6 +137,23 @@ class TrainingJob:
         )
         return StartedRun(self, model, processor, train_dataset, eval_dataset, texts, checkpoint, hub_target)
 
+    def _check_before_reading(self) -> None:
+        """Refuse what cannot work before any text is read.
+
+        Raises:
+            ValueError: for fields that no configuration takes, for trackers that the loop does not have, and for a
+                folder that cannot be written to.
+        """
+        if self.model_args.model_name_or_path is None:
+            BNVAEConfig(**self.model_args.config_fields())
+        require_trackers(self.training_args.report_to, self.loop)
+        above = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise ValueError(
+                f"--output_dir {self.path} cannot be written to: {above} is "
+                f"{'read-only' if above.is_dir() else 'a file'}. Choose another one."
+            )
+
     def print(self, text: str) -> None:
         """Print on the main process."""
         if self.is_main:
@@ -156,6 +177,7 @@ class TrainingJob:
             train_file=self.data_args.train_file,
             validation_file=self.data_args.validation_file,
             text_column=self.data_args.text_column,
+            text_format=self.data_args.text_format,
             validation_split_percentage=self.data_args.validation_split_percentage,
             drop_duplicates=self.data_args.drop_duplicates,
             seed=self.training_args.seed,
@@ -184,7 +206,7 @@ class TrainingJob:
                 # own.
                 source = checkpoint or (args.encoder_side_name_or_path if names == (None, None) else None)
                 small = (
-                    train_processor(train_texts[TEXT], args.vocab_size)
+                    train_processor(train_texts[TEXT], args.vocab_size, args.max_seq_length or MAX_LENGTH)
                     if source is None
                     else AutoProcessor.from_pretrained(source)
                 )
@@ -197,6 +219,8 @@ class TrainingJob:
             processor = BNVAEProcessor.from_encoder_decoder_pretrained(
                 *tokenizers, config=model.config, decoder=decoder, **loading
             )
+        if args.max_seq_length is not None:
+            _limit_length(processor, model.config, args.max_seq_length)
         if args.attn_implementation is not None:
             model.set_attn_implementation(args.attn_implementation)
         if args.encoder_side_name_or_path is not None:
@@ -356,6 +380,23 @@ def leave_process_group() -> None:
         # ends (torch 2.13, gloo). So one reference is kept for ever.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(dist.group.WORLD))
         dist.destroy_process_group()
+
+
+def _limit_length(processor: BNVAEProcessor, config: BNVAEConfig, max_seq_length: int) -> None:
+    """Cut longer texts. A trained model may have been given a smaller limit than its networks need.
+
+    Raises:
+        ValueError: for a length that a network has no positions for.
+    """
+    halves = {"encoder": processor.encoder_tokenizer, "decoder": processor.tokenizer}
+    for tokenizer in halves.values():
+        tokenizer.model_max_length = max_seq_length
+    processor.limit_lengths(config.encoder, config.decoder)
+    for half, tokenizer in halves.items():
+        if tokenizer.model_max_length < max_seq_length:
+            raise ValueError(
+                f"--max_seq_length {max_seq_length} is more than the {half}'s {tokenizer.model_max_length} positions."
+            )
 
 
 def _launch_settings(args: ScriptTrainingArguments) -> dict[str, Any]:

@@ -100,6 +100,9 @@ def _defaults(options: Mapping[str, Any]) -> dict[str, Any]:
     scratch = dict(FROM_SCRATCH_DEFAULTS)
     if not takes_default_rate(options):
         del scratch["rate"]
+    evaluations = options.get("eval_strategy", scratch["eval_strategy"])
+    if options.get("load_best_model_at_end") and evaluations != "no":
+        scratch["save_strategy"] = evaluations  # each model that is evaluated must be there to be loaded
     pretrained = [name for name in ("encoder", "decoder") if options.get(f"{name}_name_or_path")]
     if len(pretrained) == 2:
         return PRETRAINED_PAIR_DEFAULTS

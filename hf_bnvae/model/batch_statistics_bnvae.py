@@ -10,6 +10,8 @@ import torch.distributed as dist
 import torch.distributed._functional_collectives as funcol
 from torch import nn
 
+from .gaussian_bnvae import float64_device, in_float64
+
 # A variance that this number of roundings of the values could make counts as no variance.
 ROUNDINGS = 8
 MOMENTUM = 0.1
@@ -52,8 +54,8 @@ def posterior_batch_mean(values: torch.Tensor, across_processes: bool = True) ->
         `tuple`: the mean, of shape `(...)` and the same on every process, and the number of sentences, 0-dimensional.
     """
     if not across_processes or num_processes() == 1:
-        return values.mean(0), values.new_full((), len(values))
-    sums = torch.cat([values.sum(0).flatten(), values.new_full((1,), len(values))])
+        return values.mean(0), values.new_full((), values.shape[0])
+    sums = torch.cat([values.sum(0).flatten(), values.new_full((1,), values.shape[0])])
     sums = funcol.all_reduce(sums, "sum", dist.group.WORLD)
     count = sums[-1]
     return sums[:-1].view(values.shape[1:]) / count, count.detach()
@@ -92,7 +94,8 @@ class BatchStatistics(nn.Module):
         """Replace the running statistics by the ones accumulated since `start_population`, if these are of two
         sentences or more. Return the number of sentences."""
         sums, self._population = self._population, None
-        nothing = torch.zeros(self.num_sums, self.size, dtype=torch.float64, device=self.num_batches_tracked.device)
+        device = float64_device(self.num_batches_tracked.device)
+        nothing = torch.zeros(self.num_sums, self.size, dtype=torch.float64, device=device)
         total = torch.stack([nothing, *sums]).sum(0)
         if num_processes() > 1:
             total = funcol.all_reduce(total, "sum", dist.group.WORLD)
@@ -145,8 +148,8 @@ class BatchStandardization(BatchStatistics):
         centred = values - mean
         variance, _ = self._batch_mean(centred.square())
         if self._population is not None:
-            exact = values.detach().double()
-            counts = torch.full_like(exact[0], len(exact))
+            exact = in_float64(values.detach())
+            counts = torch.full_like(exact[0], exact.shape[0])
             self._population.append(torch.stack([counts, exact.sum(0), exact.square().sum(0)]))
         else:
             self._blend(self.running_mean, mean)
@@ -162,8 +165,8 @@ class BatchStandardization(BatchStatistics):
     def _set_population(self, sums: torch.Tensor) -> None:
         count, total, squares = sums
         mean = total / count
-        self.running_mean.copy_(mean)
-        self.running_var.copy_((squares / count - mean.square()).clamp_min(0))
+        _replace(self.running_mean, mean)
+        _replace(self.running_var, (squares / count - mean.square()).clamp_min(0))
 
 
 class BatchRootMeanSquare(BatchStatistics):
@@ -193,8 +196,8 @@ class BatchRootMeanSquare(BatchStatistics):
         mean_square, _ = self._batch_mean(torch.exp(2 * log_values - peak))
         log_mean_square = peak + mean_square.log()
         if self._population is not None:
-            squares = torch.exp(2 * log_values.detach().double())
-            self._population.append(torch.stack([torch.full_like(squares[0], len(squares)), squares.sum(0)]))
+            squares = torch.exp(2 * in_float64(log_values.detach()))
+            self._population.append(torch.stack([torch.full_like(squares[0], squares.shape[0]), squares.sum(0)]))
         else:
             self._blend(self.running_mean_square, log_mean_square.exp())
             self.num_batches_tracked += 1
@@ -202,7 +205,12 @@ class BatchRootMeanSquare(BatchStatistics):
 
     def _set_population(self, sums: torch.Tensor) -> None:
         count, squares = sums
-        self.running_mean_square.copy_(squares / count)
+        _replace(self.running_mean_square, squares / count)
+
+
+def _replace(running: torch.Tensor, exact: torch.Tensor) -> None:
+    # Cast first: the running statistic's device may have no float64.
+    running.copy_(exact.to(running.dtype))
 
 
 @contextmanager

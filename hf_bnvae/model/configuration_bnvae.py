@@ -103,11 +103,11 @@ class BNVAEConfig(PreTrainedConfig):
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, *optional*):
             Special tokens of the decoder, by default those in its configuration. The model prepends
             `decoder_start_token_id`, by default BOS, or EOS without BOS. `pad_token_id` is EOS if the decoder has no
-            padding token.
+            padding token in its vocabulary.
 
     Raises:
-        ValueError: for a scale outside its range, a scale that the head cannot hold, a decoder that is not causal, and
-            an encoder without hidden states.
+        ValueError: for a scale outside its range, a scale that the head cannot hold, a decoder that is not causal, an
+            encoder without hidden states, and special tokens outside the decoder's vocabulary.
 
     Example:
 
@@ -162,7 +162,7 @@ class BNVAEConfig(PreTrainedConfig):
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             if getattr(self, name) is None:
                 setattr(self, name, _first_id(getattr(self.decoder, name, None)))
-        if self.pad_token_id is None:
+        if self.pad_token_id is None or not self._is_known(self.pad_token_id):
             self.pad_token_id = self.eos_token_id
         if self.decoder_start_token_id is None:
             self.decoder_start_token_id = self.bos_token_id if self.bos_token_id is not None else self.eos_token_id
@@ -172,6 +172,7 @@ class BNVAEConfig(PreTrainedConfig):
         self.validate_posterior_scale()
         self.validate_encoder()
         self.validate_decoder()
+        self.validate_special_tokens()
         self.apply_encoder_dropout()
 
     @classmethod
@@ -304,6 +305,24 @@ class BNVAEConfig(PreTrainedConfig):
                 f"The decoder {config.model_type!r} attends in both directions, so it would see the token that it "
                 f"predicts. {allowed} Some encoders can be made causal: decoder={{'is_decoder': True}}."
             )
+
+    def _is_known(self, token_id: int) -> bool:
+        """Whether the decoder has an embedding for a token."""
+        size = getattr(self.decoder.get_text_config(), "vocab_size", None)
+        return size is None or 0 <= token_id < size
+
+    def validate_special_tokens(self) -> None:
+        """The decoder has an embedding for the tokens between which each text stands. A GPT-2 with another tokenizer
+        often keeps the ids of the original."""
+        for name in ("decoder_start_token_id", "eos_token_id"):
+            token_id = getattr(self, name)
+            if token_id is not None and not self._is_known(token_id):
+                raise ValueError(
+                    f"{name}={token_id} lies outside the decoder's vocabulary of "
+                    f"{self.decoder.get_text_config().vocab_size} tokens. Give the ids of its tokenizer as fields "
+                    "(decoder_start_token_id=..., eos_token_id=..., pad_token_id=...) when you build the model, or "
+                    "correct them in its config.json (bos_token_id, eos_token_id, ...)."
+                )
 
 
 def _first_id(token_id: int | list[int] | None) -> int | None:

@@ -1,10 +1,33 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Gaussians with diagonal covariance, and their densities in nats."""
 
+import functools
 import math
 from dataclasses import dataclass
 
 import torch
+
+
+@functools.cache
+def float64_device(device: torch.device) -> torch.device:
+    """The device itself, or the CPU if the device has no float64, as Apple's GPUs."""
+    try:
+        torch.zeros((), dtype=torch.float64, device=device)
+    except TypeError:
+        return torch.device("cpu")
+    return device
+
+
+def in_float64(values: torch.Tensor) -> torch.Tensor:
+    """The values in float64, on their device, or on the CPU if the device has no float64."""
+    return values.to(float64_device(values.device)).double()
+
+
+def like(values: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The values with the dtype of `other` and on its device. They are in float64 on no device that has none."""
+    if other.dtype == torch.float64:
+        return values.to(other.device).to(other.dtype)
+    return values.to(other.dtype).to(other.device)
 
 
 @dataclass
@@ -32,12 +55,14 @@ class DiagonalGaussian:
             generator (`torch.Generator`, *optional*): Where the noise is drawn from, if no noise is given.
         """
         if noise is None:
-            noise = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=self.mean.device, generator=generator)
+            # Graphs of several sizes take no generator, not even `None`.
+            drawn_from = {} if generator is None else {"generator": generator}
+            noise = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=self.mean.device, **drawn_from)
         elif noise.shape != self.mean.shape:
             raise ValueError(
                 f"noise must have the posterior's shape {tuple(self.mean.shape)}, got {tuple(noise.shape)}."
             )
-        return self.mean + self.std * noise.to(self.mean)
+        return self.mean + self.std * like(noise, self.mean)
 
     def mode(self) -> torch.Tensor:
         """The most likely latents, `(batch, latent_size)`. They are the means."""
@@ -63,4 +88,4 @@ def normal_log_density(standardised: torch.Tensor, logvar: torch.Tensor) -> torc
     return -0.5 * (standardised.square() + logvar + math.log(2 * math.pi))
 
 
-__all__ = ["DiagonalGaussian", "normal_log_density", "prior_log_prob"]
+__all__ = ["DiagonalGaussian", "float64_device", "in_float64", "like", "normal_log_density", "prior_log_prob"]

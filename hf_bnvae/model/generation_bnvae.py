@@ -132,7 +132,7 @@ class LatentGenerationMixin(GenerationMixin):
             is_embedding = latents.dim() == 2 and latents.shape[1] == self.config.encoder.hidden_size
             hint = " If these are sentence embeddings: reconstruct(embeddings=...)." if is_embedding else ""
             raise ValueError(f"{expected}, got shape {tuple(latents.shape)}.{hint}")
-        latents = latents.to(self.device, self.posterior.mean_projection.weight.dtype)
+        latents = latents.to(self.device, self.posterior.dtype)
         is_finite = latents.isfinite().all(1)
         if not is_finite.all():
             rows = (~is_finite).nonzero().flatten().tolist()

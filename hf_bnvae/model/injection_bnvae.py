@@ -164,7 +164,7 @@ class LatentInjection(nn.Module):
             latents (`torch.Tensor` of shape `(batch, latent_size)`): The latents.
             packing ([`Packing`], *optional*): How sentences share rows.
         """
-        projected = self.memory(latents.to(self.memory.weight.dtype))
+        projected = self.memory(_for_layer(self.memory, latents))
         slots = projected.unsqueeze(1) if packing is None else packing.arrange_by_row(projected)
         slots = slots.unflatten(2, (self.num_layers, self.num_heads, self.head_dim))
         return list(slots.permute(2, 0, 3, 1, 4).unbind())
@@ -175,7 +175,7 @@ class LatentInjection(nn.Module):
         """Input embeddings with the latent's vector added at every position: `(rows, length, embedding_size)`."""
         if self.embedding is None:
             return inputs_embeds
-        vectors = self.embedding(latents.to(self.embedding.weight.dtype))
+        vectors = self.embedding(_for_layer(self.embedding, latents))
         vectors = vectors.unsqueeze(1) if packing is None else packing.repeat_for_places(vectors)
         return inputs_embeds + vectors.to(inputs_embeds.dtype)
 
@@ -187,6 +187,12 @@ class LatentInjection(nn.Module):
                 f"processor.tokenizer.model_max_length = {self.max_positions}; or build the model with "
                 "latent_injection='embedding'."
             )
+
+
+def _for_layer(layer: nn.Module, latents: torch.Tensor) -> torch.Tensor:
+    """The latents in the dtype of a layer's weight. Quantised layers take any floating-point numbers."""
+    weight = layer.weight
+    return latents.to(weight.dtype) if isinstance(weight, torch.Tensor) and weight.is_floating_point() else latents
 
 
 def _fixed_windows(decoder_config: PreTrainedConfig) -> list[int]:

@@ -2,9 +2,10 @@
 """Texts to latents and back: reconstruct, sample, interpolate, compare, with the processor attached to the model."""
 
 import operator
+import os
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import torch
 from torch.nn import functional as F
 from transformers.utils import logging
 
-from .gaussian_bnvae import DiagonalGaussian
+from .gaussian_bnvae import DiagonalGaussian, in_float64
 from .generation_bnvae import seeded
 from .prior_bnvae import GaussianPrior, Prior, StandardPrior
 from .text_encoding_bnvae import encode_in_batches, with_progress
@@ -82,7 +83,7 @@ def interpolate_latents(
     if method != "spherical":
         raise ValueError(f"method must be 'linear' or 'spherical', got {method!r}.")
     # In float64, since the arc cosine of nearly parallel directions loses half of the digits.
-    start64, end64 = start.double(), end.double()
+    start64, end64 = in_float64(start), in_float64(end)
     cosine = F.cosine_similarity(start64, end64, dim=-1, eps=0.0).clamp(-1, 1)
     if cosine.isnan().any():
         raise ValueError("method='spherical' needs directions, and a latent of length zero has none. Use 'linear'.")
@@ -92,16 +93,21 @@ def interpolate_latents(
     parts = (1 - weights) * angle, weights * angle
     on_arc = (torch.sin(parts[0]) * start64 + torch.sin(parts[1]) * end64) / torch.sin(angle)
     # If the directions agree, the arc is the line.
-    return torch.where(angle < 1e-6, torch.lerp(start64, end64, weights.double()), on_arc).to(start.dtype)
+    return (
+        torch.where(angle < 1e-6, torch.lerp(start64, end64, in_float64(weights)), on_arc)
+        .to(start.dtype)
+        .to(start.device)
+    )
 
 
 class LatentSpaceMixin:
     """
     The latent space of a [`BNVAEModel`] in terms of texts.
 
-    Call [`~LatentSpaceMixin.attach_processor`] first. Every method takes texts or latents, one or several. One is a
-    string or a latent of shape `(latent_size,)`, and gives one result. Several are a list of strings or a tensor of
-    shape `(n, latent_size)`, and give a list of results. All methods share these arguments:
+    A model that was loaded finds its processor beside its weights when a method first needs it. A new model gets one
+    by [`~LatentSpaceMixin.attach_processor`]. Every method takes texts or latents, one or several. One is a string or
+    a latent of shape `(latent_size,)`, and gives one result. Several are a list of strings or a tensor of shape
+    `(n, latent_size)`, and give a list of results. All methods share these arguments:
 
         batch_size (`int`, *optional*, defaults to 64): Sentences that are encoded or decoded at once.
         show_progress (`bool`, *optional*): Whether to draw progress bars; by default for many batches.
@@ -111,8 +117,30 @@ class LatentSpaceMixin:
     All methods raise `ValueError` in training mode, for an empty text, and for latents that the model cannot decode.
     """
 
-    processor: Any = None
     prior: Prior
+
+    _processor: Any = None
+    # Where the model was loaded from, and how, until its processor is looked for there.
+    _origin: tuple[Any, dict[str, Any]] | None = None
+    _missing_processor: str = ""
+    _is_processor_found: bool = False
+
+    @property
+    def processor(self) -> Any:
+        """The [`BNVAEProcessor`] that was attached, or that lies beside the weights; `None` if there is none."""
+        if self._processor is None and self._origin is not None:
+            place, loading = self._origin
+            # Transformers' copier reads this line, too.
+            from .processing_bnvae import BNVAEProcessor
+
+            try:
+                self.attach_processor(BNVAEProcessor.from_pretrained(place, **loading))
+                self._is_processor_found = True
+            except (ImportError, OSError, TypeError, ValueError) as error:
+                self._missing_processor = f" {place} has none that can be loaded: {str(error).partition(chr(10))[0]}"
+                if os.path.isdir(place):
+                    self._origin = None  # the Hub may answer later
+        return self._processor
 
     def attach_processor(self, processor: Any) -> Any:
         """
@@ -143,7 +171,7 @@ class LatentSpaceMixin:
                     "with the model. If it is the right one, resize the embeddings: "
                     f"model.{'encoder' if name == 'encoder_tokenizer' else 'decoder'}.resize_token_embeddings(...)."
                 )
-        self.processor = processor
+        self._processor, self._is_processor_found = processor, False
         return self
 
     @torch.no_grad()
@@ -167,8 +195,9 @@ class LatentSpaceMixin:
         Returns:
             `torch.FloatTensor` of shape `(latent_size,)` for one text, `(n, latent_size)` for several, on the CPU.
         """
-        items = [texts] if isinstance(texts, str) else list(texts)
-        latents = torch.empty(len(items), self.config.latent_size, dtype=self.posterior.mean_projection.weight.dtype)
+        found = _materialize(texts, "texts")
+        items = [found] if isinstance(found, str) else list(found)
+        latents = torch.empty(len(items), self.config.latent_size, dtype=self.posterior.dtype)
         with seeded(seed):
             # Drawn at once and on the CPU, so that batches of any size and all devices get the same draws.
             noise = torch.randn(latents.shape) if sample_posterior else None
@@ -215,7 +244,7 @@ class LatentSpaceMixin:
                 f"{tuple(vectors.shape) if isinstance(vectors, torch.Tensor) else reprlib.repr(embeddings)}."
             )
         is_single = vectors.dim() == 1
-        vectors = vectors.reshape(-1, size).to(self.device, self.posterior.mean_projection.weight.dtype)
+        vectors = vectors.reshape(-1, size).to(self.device, self.posterior.dtype)
         self._check_lengths(vectors)
         with seeded(seed):
             noise = torch.randn(len(vectors), self.config.latent_size) if sample_posterior else None
@@ -581,7 +610,7 @@ class LatentSpaceMixin:
         if self.processor is None:
             raise ValueError(
                 "The model has no processor, so it cannot take texts. Attach the processor that was saved with it: "
-                "model.attach_processor(BNVAEProcessor.from_pretrained(...))."
+                f"model.attach_processor(BNVAEProcessor.from_pretrained(...)).{self._missing_processor}"
             )
         return self.processor
 
@@ -594,6 +623,9 @@ def _materialize(items: Any, expected: str = "texts or latents") -> str | list[A
     """
     if isinstance(items, (str, torch.Tensor)):
         return items
+    if items is None or isinstance(items, (bytes, Mapping, Set)):
+        # The keys of a mapping would pass for texts, and a set has no order in which results could come.
+        raise ValueError(f"Expected {expected}, one or a list of several, got {reprlib.repr(items)}.")
     try:
         if getattr(getattr(items, "dtype", None), "kind", "O") in "fiub":
             return torch.as_tensor(items)  # an array or a column of numbers

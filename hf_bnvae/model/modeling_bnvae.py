@@ -20,7 +20,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import ModelOutput, logging
+from transformers.utils import PROCESSOR_NAME, ModelOutput, logging
 from transformers.utils.generic import is_flash_attention_requested
 
 from .batch_statistics_bnvae import BatchRootMeanSquare, BatchStandardization, posterior_batch_mean
@@ -37,6 +37,7 @@ from .posterior_bnvae import (
     DiversityUncertaintyPosterior,
     PosteriorHead,
     build_posterior_head,
+    execution_device,
 )
 from .prior_bnvae import PRIORS, GaussianPrior, Prior, StandardPrior
 from .scales_bnvae import RateScale, TauScale
@@ -117,19 +118,27 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         "posterior.spread",
         "prior",
     ]
+    # Quantisation leaves out what stands here. A head of whole numbers would be off by far.
+    _keep_in_fp32_modules = ["posterior.*projection"]
     # The loss is a mean over sentences, so the trainer must not scale it by the number of label tokens.
     accepts_loss_kwargs = False
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> "BNVAEPreTrainedModel":
-        """As [`~transformers.PreTrainedModel.from_pretrained`].
+        """As [`~transformers.PreTrainedModel.from_pretrained`]. The processor beside the weights is loaded when a
+        method on texts first needs it.
 
         Raises:
             OSError: also for a weights file that is damaged or was cut off.
         """
         _refuse_encoder_dropouts(kwargs.get("encoder"))
+        # A token is not kept: whoever pickles the model would pickle it.
+        names = ("cache_dir", "local_files_only", "revision", "subfolder")
+        place, loading = pretrained_model_name_or_path, {name: kwargs[name] for name in names if name in kwargs}
+        if os.path.isdir(place):
+            place = os.path.abspath(os.path.join(place, loading.pop("subfolder", "")))
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except Exception as error:
             if type(error).__name__ != "SafetensorError":
                 raise
@@ -137,6 +146,16 @@ class BNVAEPreTrainedModel(PreTrainedModel):
                 f"The weights file of {pretrained_model_name_or_path} is damaged or was cut off ({error}). Copy or "
                 "download it again (force_download=True), or use an earlier checkpoint."
             ) from error
+        # With `output_loading_info` there are two results.
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model._origin = place, loading
+        return loaded
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes: the device of its parameters, also if Accelerate has put them away."""
+        device = super().device
+        return execution_device(self, device) if device.type == "meta" else device
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """As [`~transformers.PreTrainedModel.save_pretrained`].
@@ -468,8 +487,9 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
     def save_pretrained(
         self, save_directory: Any, is_main_process: bool = True, push_to_hub: bool = False, **kwargs: Any
     ) -> None:
-        """As [`~BNVAEPreTrainedModel.save_pretrained`]. The folder also gets the code that loads the model and its
-        pipelines without this package (`trust_remote_code=True`)."""
+        """As [`~BNVAEPreTrainedModel.save_pretrained`]. The folder also gets the model's processor, if it has one, and
+        the code that loads model and pipelines without this package (`trust_remote_code=True`)."""
+        self.require_separate_networks()
         self.refer_to_code()
         names = ("repo_id", "private", "revision", "commit_message", "commit_description", "create_pr", "tags")
         pushing = {name: kwargs.pop(name) for name in names if name in kwargs}
@@ -477,10 +497,29 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         # Adapters are saved without the configuration that would refer to the code.
         if is_main_process and not self._hf_peft_config_loaded:
             self.save_code(save_directory)
+        if is_main_process and self.processor is not None:
+            # One that was saved there before may be a newer one than that beside the old weights.
+            is_there = os.path.isfile(os.path.join(save_directory, PROCESSOR_NAME))
+            if not (self._is_processor_found and is_there):
+                self.processor.save_pretrained(save_directory)
         if is_main_process and push_to_hub:
             # The base class would upload before the code is in the folder.
             pushing |= {name: kwargs[name] for name in ("token", "max_shard_size") if name in kwargs}
             self.push_to_hub(**{"repo_id": os.path.basename(os.path.normpath(save_directory)), **pushing})
+
+    def require_separate_networks(self) -> None:
+        """Refuse encoder and decoder that share a weight.
+
+        Raises:
+            ValueError: if they do, since a saved model would not share it, or could not be saved.
+        """
+        own = {id(parameter) for parameter in self.encoder.parameters()}
+        shared = [name for name, parameter in self.decoder.named_parameters() if id(parameter) in own]
+        if shared:
+            raise ValueError(
+                f"Encoder and decoder share weights: the decoder's {', '.join(shared)}. Such a model could not be "
+                "saved and loaded. Give the decoder a copy: copy.deepcopy(...)."
+            )
 
     def refer_to_code(self) -> None:
         """Name the classes in the files of [`~BNVAEModel.save_code`] in the configuration."""
@@ -624,9 +663,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
                 f"The prior must have {self.config.latent_size} dimensions, as the latents do, got "
                 f"{getattr(prior, 'latent_size', prior)!r}."
             )
-        weight = self.posterior.mean_projection.weight
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        self.prior = copy.deepcopy(prior).to(weight.device, dtype).train(self.training)
+        dtype = torch.promote_types(self.posterior.dtype, torch.float32)
+        self.prior = copy.deepcopy(prior).to(self.posterior.device, dtype).train(self.training)
         if isinstance(self.prior, GaussianPrior):
             self.prior.head_fingerprint.copy_(self.posterior.fingerprint())
         self.config.prior = prior.name
@@ -741,7 +779,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
     ) -> tuple[torch.Tensor, ...]:
         """-log p(x | z) of each sentence, `(batch,)`, and with `output_logits` the logits, `(batch, target_length,
         vocab_size)`."""
-        self._check_latents(latents, len(labels))
+        self._check_latents(latents, labels.shape[0])
         plan = self._plan_batch(
             {"labels": labels, **decoder_kwargs}, labels.ne(IGNORE_INDEX), chunk_size, latents=latents
         )
@@ -838,7 +876,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         Returns:
             `tuple`: logits, `(batch, target_length, vocab_size)` or `(marked, vocab_size)`, and the cache or `None`.
         """
-        self._check_latents(latents, len(decoder_input_ids))
+        self._check_latents(latents, decoder_input_ids.shape[0])
         inputs_embeds = self.decoder.get_input_embeddings()(decoder_input_ids)
         return self._decode(
             latents, inputs_embeds, attention_mask, past_key_values, use_cache, logits_to_keep, **kwargs
@@ -932,7 +970,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
                 "config.decoder_start_token_id to the token that starts every text."
             )
         scored = labels.ne(IGNORE_INDEX)
-        if bool((scored[:, 1:] & ~scored[:, :-1]).any()):
+        # An exported graph cannot look at its numbers.
+        if not torch.compiler.is_exporting() and bool((scored[:, 1:] & ~scored[:, :-1]).any()):
             raise ValueError("labels must be padded with -100 on the right only; a -100 stands ahead of a token.")
         # No scored position sees the tokens that replace padding.
         inputs = labels.masked_fill(~scored, self.config.decoder_start_token_id).roll(1, dims=1)

@@ -94,14 +94,24 @@ class PosteriorHead(nn.Module):
             ValueError: if the head uses the batch, under `nn.DataParallel`, and in training for one sentence.
         """
         if self.uses_batch and not torch.compiler.is_exporting():
-            self._check_batch(len(features))
-        dtype = torch.promote_types(self.mean_projection.weight.dtype, features.dtype)
+            self._check_batch(features.shape[0])
+        dtype = torch.promote_types(self.dtype, features.dtype)
         dtype = torch.float64 if dtype == torch.float64 else torch.float32
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(dtype)
             mean = _linear(self.mean_projection, features)
             scale = _linear(self.scale_projection, features)
             return self.normalise(mean, scale)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the head's weights; float32 if they are quantised."""
+        return _dtype_of(self.mean_projection)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the head computes."""
+        return device_of(self.mean_projection)
 
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         """From the two pre-activations, each `(batch, latent_size)`, to the posteriors."""
@@ -125,11 +135,9 @@ class PosteriorHead(nn.Module):
         """Numbers that tell one training state of the head from another: both maps, each applied to one constant
         vector. `(2, latent_size)`, in float32 on the CPU. If weights are sharded (FSDP), all processes must make this
         call."""
-        maps = [
-            whole_parameter(m.weight).detach().float().cpu() for m in (self.mean_projection, self.scale_projection)
-        ]
-        vector = torch.cos(torch.arange(maps[0].shape[1], dtype=torch.float32))
-        return torch.stack([weight @ vector for weight in maps])
+        size = self.mean_projection.in_features
+        vector = torch.cos(torch.arange(size, dtype=torch.float32))
+        return torch.stack([_apply_weight(m, vector) for m in (self.mean_projection, self.scale_projection)])
 
     def scale_and_shift_parameters(self) -> list[nn.Parameter]:
         """The parameters outside the two linear maps. They take no weight decay, which would pull them to an
@@ -205,10 +213,9 @@ class _ScaledPosterior(PosteriorHead):
         return PromisedMoments(torch.zeros_like(gamma_mu_squared), gamma_mu_squared, log_gamma_sigma_squared.exp())
 
     def _log_gamma_sigma_squared(self, dtype: torch.dtype | None = None) -> torch.Tensor:
-        weight = self.mean_projection.weight
         if dtype is None:
-            dtype = weight.dtype if weight.dtype == torch.float64 else torch.float32
-        return self.scale(dtype).to(weight.device).expand(self.latent_size)
+            dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
+        return self.scale(dtype).to(self.device).expand(self.latent_size)
 
 
 def _gamma_mu(log_gamma_sigma_squared: torch.Tensor) -> torch.Tensor:
@@ -418,7 +425,7 @@ class DeltaPosterior(PosteriorHead):
         return DiagonalGaussian(square.clamp_min(self.least_square).sqrt(), logvar)
 
     def kl_floor_per_dimension(self) -> torch.Tensor:
-        return torch.full((self.latent_size,), self.delta, device=self.mean_projection.weight.device)
+        return torch.full((self.latent_size,), self.delta, device=self.device)
 
     def promised_moments(self) -> PromisedMoments:
         return PromisedMoments()
@@ -491,7 +498,7 @@ class GaussianPosterior(PosteriorHead):
         return DiagonalGaussian(mean, scale)
 
     def kl_floor_per_dimension(self) -> torch.Tensor:
-        return torch.zeros(self.latent_size, device=self.mean_projection.weight.device)
+        return torch.zeros(self.latent_size, device=self.device)
 
     def promised_moments(self) -> PromisedMoments:
         return PromisedMoments()
@@ -504,9 +511,55 @@ def _standardise(values: torch.Tensor) -> torch.Tensor:
     return F.layer_norm(centred, centred.shape[-1:], eps=torch.finfo(values.dtype).tiny)
 
 
-def _linear(layer: nn.Linear, features: torch.Tensor) -> torch.Tensor:
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a layer is what its weight and its bias say: no quantised layer, and none whose weights a hook loads."""
+    return type(layer) is nn.Linear and layer.weight.is_floating_point() and not layer.weight.is_meta
+
+
+def _linear(layer: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    """The layer's result, computed in the features' dtype where the layer is plain. Others know how to compute."""
+    if not _is_plain(layer):
+        return layer(features.to(_dtype_of(layer))).to(features.dtype)
     bias = None if layer.bias is None else layer.bias.to(features.dtype)
     return F.linear(features, layer.weight.to(features.dtype), bias)
+
+
+def _apply_weight(layer: nn.Module, vector: torch.Tensor) -> torch.Tensor:
+    """The weight times a vector, in float32 on the CPU."""
+    if _is_plain(layer):
+        return whole_parameter(layer.weight).detach().float().cpu() @ vector
+    with torch.no_grad():
+        rows = torch.stack([vector, torch.zeros_like(vector)]).to(device_of(layer), _dtype_of(layer))
+        weighted, bias = layer(rows).float().cpu()
+    return weighted - bias
+
+
+def _dtype_of(layer: nn.Module) -> torch.dtype:
+    weight = _weight_of(layer)
+    return weight.dtype if weight.is_floating_point() else torch.float32
+
+
+def _weight_of(layer: nn.Module) -> torch.Tensor:
+    # Dynamically quantised layers of torch have a method.
+    return layer.weight() if callable(layer.weight) else layer.weight
+
+
+def device_of(layer: nn.Module) -> torch.device:
+    """The device on which a linear layer computes."""
+    device = _weight_of(layer).device
+    return execution_device(layer, device) if device.type == "meta" else device
+
+
+def execution_device(module: nn.Module, otherwise: torch.device) -> torch.device:
+    """Where a module computes whose weights Accelerate has put away, to main memory or to a disk. Its hook loads them.
+    Without a hook it is `otherwise`."""
+    for part in module.modules():
+        hook = getattr(part, "_hf_hook", None)
+        for own in getattr(hook, "hooks", [hook]):
+            device = getattr(own, "execution_device", None)
+            if device is not None:
+                return torch.device(device)
+    return otherwise
 
 
 POSTERIOR_HEADS: dict[str, type[PosteriorHead]] = {

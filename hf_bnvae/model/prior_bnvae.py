@@ -4,7 +4,7 @@
 import torch
 from torch import nn
 
-from .gaussian_bnvae import DiagonalGaussian, prior_log_prob
+from .gaussian_bnvae import DiagonalGaussian, like, prior_log_prob
 
 # The least relative difference of two fingerprints that shows other weights. Weights in bfloat16 differ by 0.002 from
 # weights in float32, and a few steps of training change more.
@@ -118,7 +118,7 @@ class GaussianPrior(Prior):
             ValueError: if a moment is not finite, or if the covariance is so near to a singular one that float32
                 cannot hold the prior.
         """
-        mean, covariance = mean.double().cpu(), covariance.double().cpu()
+        mean, covariance = mean.cpu().double(), covariance.cpu().double()
         if not (mean.isfinite().all() and covariance.isfinite().all()):
             raise ValueError("The latents' moments are not finite, so no prior can be fitted to them.")
         variances = torch.linalg.eigvalsh(covariance)  # ascending
@@ -151,26 +151,26 @@ class GaussianPrior(Prior):
     def whiten(self, latents: torch.Tensor) -> torch.Tensor:
         latents = _at_least_single(latents)
         # All latents are the right-hand side of one system. As many systems would copy L as often.
-        centred = (latents - self.mean.to(latents)).reshape(-1, self.latent_size)
-        whitened = torch.linalg.solve_triangular(self.scale_tril.to(latents), centred.T, upper=False)
+        centred = (latents - like(self.mean, latents)).reshape(-1, self.latent_size)
+        whitened = torch.linalg.solve_triangular(like(self.scale_tril, latents), centred.T, upper=False)
         return whitened.T.reshape(latents.shape)
 
     def unwhiten(self, whitened: torch.Tensor) -> torch.Tensor:
         whitened = _at_least_single(whitened)
-        return whitened @ self.scale_tril.to(whitened).T + self.mean.to(whitened)
+        return whitened @ like(self.scale_tril, whitened).T + like(self.mean, whitened)
 
     def kl(self, posterior: DiagonalGaussian) -> torch.Tensor:
         logvar = _at_least_single(posterior.logvar)
         identity = torch.eye(self.latent_size, dtype=logvar.dtype, device=logvar.device)
-        inverse = torch.linalg.solve_triangular(self.scale_tril.to(logvar), identity, upper=False)
+        inverse = torch.linalg.solve_triangular(like(self.scale_tril, logvar), identity, upper=False)
         # The trace of S^-1 diag(sigma^2).
         trace = logvar.exp() @ inverse.square().sum(0)
         distance = self.whiten(posterior.mean).square().sum(-1)
         return 0.5 * (trace + distance - self.latent_size - logvar.sum(-1)) + self._log_volume(logvar)
 
-    def _log_volume(self, like: torch.Tensor) -> torch.Tensor:
-        """log det L, 0-dimensional, on the device of `like`."""
-        return self.scale_tril.diagonal().to(_at_least_single(like)).log().sum()
+    def _log_volume(self, values: torch.Tensor) -> torch.Tensor:
+        """log det L, 0-dimensional, on the device of `values`."""
+        return like(self.scale_tril.diagonal(), _at_least_single(values)).log().sum()
 
 
 PRIORS: dict[str, type[Prior]] = {prior.name: prior for prior in (StandardPrior, GaussianPrior)}

@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The processor: from a text to the encoder's token ids and the decoder's labels, and from token ids to text."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from .configuration_bnvae import BNVAEConfig
 from .loss_bnvae import IGNORE_INDEX
 
 logger = logging.get_logger(__name__)
+
+# A tokenizer without a limit says that it takes 1e30 tokens.
+MOST_TOKENS = 1_000_000
 
 # Encoders that number the positions of a text from pad_token_id + 1 on, as RoBERTa does. They never use the first
 # pad_token_id + 1 positions.
@@ -125,15 +129,26 @@ class BNVAEProcessor(ProcessorMixin):
         return_tensors: str | None = None,
         return_truncated: bool = False,
         return_labels: bool = True,
+        padding: bool | str | None = None,
+        truncation: bool | str = True,
+        max_length: int | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """
         Args:
-            text (`str` or `list[str]`): One text or several.
+            text (`str` or `list[str]`): One text or several. Names of special tokens in a text, such as `</s>`, are
+                words like any other.
             return_tensors (`str`, *optional*): `"pt"` for padded tensors, which are a batch even for one text. Without
                 it the result holds lists.
-            return_truncated (`bool`, *optional*, defaults to `False`): Add `truncated`, whether a text was cut.
+            return_truncated (`bool`, *optional*, defaults to `False`): Add `truncated`, how many tokens of a text were
+                cut: the larger number of the two halves, 0 for a whole text.
             return_labels (`bool`, *optional*, defaults to `True`): Add `labels`. The encoder alone needs none.
+            padding (`bool` or `str`, *optional*): Whether to pad to the longest text (`True`, `"longest"`), or to
+                `max_length` (`"max_length"`). Tensors are always padded.
+            truncation (`bool` or `str`, *optional*, defaults to `True`): Whether to cut longer texts. The networks
+                cannot take more tokens than they have positions.
+            max_length (`int`, *optional*): The largest number of the encoder's tokens, and of the decoder's labels,
+                instead of what the networks allow.
 
         Returns:
             [`BatchFeature`]: `input_ids` and `attention_mask` for the encoder, padded with its padding token, and
@@ -142,29 +157,49 @@ class BNVAEProcessor(ProcessorMixin):
         """
         if kwargs:
             raise ValueError(f"Unknown arguments of {type(self).__name__}: {', '.join(sorted(kwargs))}.")
+        if not isinstance(text, Iterable) or isinstance(text, Mapping):
+            raise ValueError(f"text must be a string or a list of strings, got {text!r}.")
         texts = [text] if isinstance(text, str) else list(text)
         if not all(isinstance(item, str) for item in texts):
             wrong = next(item for item in texts if not isinstance(item, str))
             raise ValueError(f"text must be a string or a list of strings, got an element {wrong!r}.")
-
-        encoded = self.encoder_tokenizer(texts, truncation=True)
-        features = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
-        truncated, limits = self._encoder_truncated(encoded), {"encoder": self.encoder_tokenizer.model_max_length}
+        does_cut = truncation not in (False, None, "do_not_truncate")
+        limits = {"encoder": self.encoder_tokenizer.model_max_length}
         if return_labels:
             # The latent's memory slot takes one position.
             limits["decoder"] = self.tokenizer.model_max_length - 1
-            longest = limits["decoder"] - 1
-            targets = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        if max_length is not None:
+            limits = {name: min(limit, max_length) for name, limit in limits.items()}
+        if padding == "max_length" and max(limits.values()) > MOST_TOKENS:
+            raise ValueError("The tokenizers know no longest text. Give max_length to pad to it.")
+
+        encoded = self.encoder_tokenizer(
+            texts,
+            truncation=does_cut,
+            max_length=limits["encoder"] if does_cut and max_length is not None else None,
+            verbose=False,
+            **_spelling_out(self.encoder_tokenizer),
+        )
+        features = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+        truncated = self._cut_from_encoder(encoded, limits["encoder"]) if does_cut else [0] * len(texts)
+        if return_labels:
+            targets = self._decoder_ids(texts)
+            longest = limits["decoder"] - 1 if does_cut else None
             features["labels"] = [[*ids[:longest], self.tokenizer.eos_token_id] for ids in targets]
-            truncated = [was_cut or len(ids) > longest for was_cut, ids in zip(truncated, targets, strict=True)]
+            if does_cut:
+                truncated = [max(cut, len(ids) - longest) for cut, ids in zip(truncated, targets, strict=True)]
         if any(truncated) and not return_truncated:
             positions = ", ".join(f"{name}: {limit}" for name, limit in limits.items())
             logger.warning_once(
-                f"{sum(truncated)} of {len(texts)} texts were longer than the model has positions for and were cut "
-                f"({positions} tokens)."
+                f"{sum(map(bool, truncated))} of {len(texts)} texts were longer than the model has positions for and "
+                f"were cut ({positions} tokens)."
             )
+        if return_tensors is not None or padding not in (None, False, "do_not_pad"):
+            widths = {} if padding != "max_length" else {**dict.fromkeys(features, limits["encoder"])}
+            if "labels" in widths:
+                widths["labels"] = limits["decoder"]
+            features = self.pad(features, widths=widths)
         if return_tensors is not None:
-            features = self.pad(features)
             return BatchFeature(features, tensor_type=return_tensors)
         if return_truncated:
             features["truncated"] = truncated
@@ -173,15 +208,18 @@ class BNVAEProcessor(ProcessorMixin):
         return BatchFeature(features)
 
     def pad(
-        self, features: dict[str, list[list[int]]], pad_to_multiple_of: int | None = None
+        self,
+        features: dict[str, list[list[int]]],
+        pad_to_multiple_of: int | None = None,
+        widths: Mapping[str, int] | None = None,
     ) -> dict[str, list[list[int]]]:
-        """Pad `input_ids`, `attention_mask` and, if given, `labels` of several texts on the right to the longest text.
-        They are padded with the encoder's padding token, 0 and -100."""
+        """Pad `input_ids`, `attention_mask` and, if given, `labels` of several texts on the right, to the longest
+        text, or to `widths` of each. They are padded with the encoder's padding token, 0 and -100."""
         padding = {"input_ids": self.encoder_tokenizer.pad_token_id, "attention_mask": 0, "labels": IGNORE_INDEX}
         padded = {}
         for name, value in padding.items():
             if name in features:
-                longest = max(len(row) for row in features[name])
+                longest = max([(widths or {}).get(name, 0), *map(len, features[name])])
                 if pad_to_multiple_of:
                     longest = -(-longest // pad_to_multiple_of) * pad_to_multiple_of
                 padded[name] = [list(row) + [value] * (longest - len(row)) for row in features[name]]
@@ -201,7 +239,7 @@ class BNVAEProcessor(ProcessorMixin):
         texts = [text] if isinstance(text, str) else list(text)
         if not texts or not all(isinstance(item, str) for item in texts):
             raise ValueError(f"Prompts must be a string or a list of strings, got {text!r}.")
-        prompts = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        prompts = self._decoder_ids(texts)
         longest = max(map(len, prompts))
         ids = [[self.tokenizer.pad_token_id] * (longest - len(prompt)) + prompt for prompt in prompts]
         mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
@@ -219,11 +257,24 @@ class BNVAEProcessor(ProcessorMixin):
         ids = ids.masked_fill(ids.eq(IGNORE_INDEX), self.tokenizer.pad_token_id)
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
-    def _encoder_truncated(self, encoded: Any) -> list[bool]:
+    def _decoder_ids(self, texts: list[str]) -> list[list[int]]:
+        """The decoder's token ids. Names of special tokens are spelt out: an EOS within a text would end it."""
+        spelling_out = _spelling_out(self.tokenizer)
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False, **spelling_out)["input_ids"]
+
+    def _cut_from_encoder(self, encoded: Any, limit: int) -> list[int]:
+        """How many tokens of each text the encoder's tokenizer has cut."""
         if encoded.encodings is not None:
-            return [bool(encoding.overflowing) for encoding in encoded.encodings]
-        # A tokenizer in Python does not say whether it cut a text, so a text that just fits counts as cut.
-        return [len(ids) >= self.encoder_tokenizer.model_max_length for ids in encoded["input_ids"]]
+            parts = [encoding.overflowing for encoding in encoded.encodings]
+            return [sum(part.special_tokens_mask.count(0) for part in overflowing) for overflowing in parts]
+        # A tokenizer in Python does not say whether it cut a text. So one that just fits counts as cut by one token.
+        return [int(len(ids) >= limit) for ids in encoded["input_ids"]]
+
+
+def _spelling_out(tokenizer: PreTrainedTokenizerBase) -> dict[str, bool]:
+    """The option with which a tokenizer takes names of special tokens in a text for words. Mistral's own tokenizer
+    always does, and refuses the option."""
+    return {} if type(tokenizer).__name__ == "MistralCommonBackend" else {"split_special_tokens": True}
 
 
 __all__ = ["BNVAEProcessor"]

@@ -68,6 +68,9 @@ def recorded_options(command: str) -> str:
 
 
 def without_folders(value: Any) -> Any:
-    """A value that others may see: only the last part of a path of this machine; any other value unchanged."""
+    """A value that others may see: only the last part of a path of this machine; any other value unchanged. Of a list
+    each part is such a value."""
+    if isinstance(value, list):
+        return [without_folders(one) for one in value]
     is_local = isinstance(value, str) and os.sep in value and (os.path.isabs(value) or Path(value).exists())
     return Path(value).name if is_local else value

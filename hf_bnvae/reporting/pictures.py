@@ -17,7 +17,7 @@ FLOOR_LABELS = {"ln": "share of each in the floor", "delta": "floor of every sen
 def kl_and_floor(model: BNVAEModel, encoded: EncodedTexts) -> tuple[list[float], list[float]]:
     """Mean KL of each dimension over texts, and the floor that the head promises for the dimension, in nats."""
     kl = encoded.posterior.kl().double().mean(0)
-    return kl.tolist(), model.posterior.kl_floor_per_dimension().detach().double().tolist()
+    return kl.tolist(), model.posterior.kl_floor_per_dimension().detach().cpu().double().tolist()
 
 
 def draw_pictures(

@@ -2,7 +2,7 @@
 """Where figures come from: versions, hardware, texts, and the names that others may see."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from .._version import __version__
+from ..data.text_format import name_files
 
 # The default corpus.
 DOCSTRINGS = "first sentences of the docstrings of Python and of the packages that hf_bnvae needs"
@@ -68,9 +69,9 @@ class TextSource:
     is_public: bool
 
     @classmethod
-    def of_file(cls, file: str) -> "TextSource":
-        """A file of texts."""
-        return cls(file, Path(file).name, is_public=False)
+    def of_file(cls, file: str | Sequence[str]) -> "TextSource":
+        """A file of texts, or several."""
+        return cls(name_files(file), name_files(file, folders=False), is_public=False)
 
     @classmethod
     def of_dataset(cls, dataset: str, config: str | None, split: str) -> "TextSource":
@@ -90,8 +91,8 @@ class TextSource:
         corpus = settings.get("dataset_name") or settings.get("train_file") or "docstrings of Python packages"
         file = settings.get("validation_file")
         return cls(
-            file or f"held out by the training run, of {corpus}",
-            Path(file).name if file else f"held-out texts of {training_texts(settings)}",
+            name_files(file) if file else f"held out by the training run, of {name_files(corpus)}",
+            name_files(file, folders=False) if file else f"held-out texts of {training_texts(settings)}",
             not has_own_texts(settings),
         )
 
@@ -99,7 +100,7 @@ class TextSource:
 def training_texts(settings: Mapping[str, Any]) -> str:
     """The texts that a run trained on, in words without folders, from the settings in its `run.json`."""
     file, dataset = settings.get("train_file"), settings.get("dataset_name")
-    return Path(file or dataset).name if has_own_texts(settings) else dataset or DOCSTRINGS
+    return name_files(file or dataset, folders=False) if has_own_texts(settings) else dataset or DOCSTRINGS
 
 
 def has_own_texts(settings: Mapping[str, Any]) -> bool:

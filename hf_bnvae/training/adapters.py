@@ -3,9 +3,12 @@
 
 from torch import nn
 from transformers.trainer_utils import unwrap_peft_model
+from transformers.utils import logging
 
 from ..model.modeling_bnvae import has_adapters
 from ..model.posterior_bnvae import PosteriorHead
+
+logger = logging.get_logger(__name__)
 
 
 def require_trainable_adapters(model: nn.Module) -> None:
@@ -19,6 +22,7 @@ def require_trainable_adapters(model: nn.Module) -> None:
         ValueError: if something would be lost. The message says what to write instead.
     """
     from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTuner
     from peft.utils import ModulesToSaveWrapper
 
     if not isinstance(model, PeftModel):
@@ -33,6 +37,13 @@ def require_trainable_adapters(model: nn.Module) -> None:
             "The adapter leaves out the posterior head, whose running statistics it would not save. The head computes "
             "in float32 and cannot have adapters. Name it in the adapter's configuration: "
             'modules_to_save=["posterior", "injection"] trains both and saves both with the adapter.'
+        )
+    tuner, replace_module = type(model.base_model), getattr(BaseTuner, "_replace_module", None)
+    if replace_module is not None and getattr(tuner, "_replace_module", None) is replace_module:
+        logger.warning(
+            f"Adapters of the kind {tuner.__name__.removesuffix('Model')} can be trained and saved, but not merged "
+            "into the model: merge_and_unload looks for a `weight` in each module of modules_to_save, and a posterior "
+            "head has none. Adapters of LoRA can be merged."
         )
     for name, module in bare.named_modules():
         num_copied = sum(isinstance(inner, ModulesToSaveWrapper) for inner in module.modules())

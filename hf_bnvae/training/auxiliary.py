@@ -47,7 +47,7 @@ class BagOfWordsAuxiliary:
                 nn.GELU(),
                 nn.Linear(HIDDEN_SIZE, model.config.decoder.vocab_size),
             )
-        self._dtype = torch.promote_types(model.posterior.mean_projection.weight.dtype, torch.float32)
+        self._dtype = torch.promote_types(model.posterior.dtype, torch.float32)
         self.network.to(device, self._dtype)
         rate = args.learning_rate if args.latent_learning_rate is None else args.latent_learning_rate
         # Fused where `Trainer`'s own optimiser is.

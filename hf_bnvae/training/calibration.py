@@ -60,6 +60,6 @@ def encoded_batches(
     if isinstance(model, FSDPModule) and "encode" not in vars(model):
         # Sharded weights are gathered for `forward` and for registered methods only.
         register_fsdp_forward_method(model, "encode")
-    device = model.posterior.mean_projection.weight.device
+    device = model.posterior.device
     for batch in batches:
         yield model.encode(**{name: values.to(device) for name, values in encoder_inputs(batch).items()})

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from ..evaluation.processes import process_index
 from ..model.batch_statistics_bnvae import num_processes
-from ..model.gaussian_bnvae import DiagonalGaussian
+from ..model.gaussian_bnvae import DiagonalGaussian, float64_device
 from ..model.modeling_bnvae import has_adapters
 from ..model.prior_bnvae import GaussianPrior, Prior, StandardPrior
 from ..utils.modes import preserved_modes
@@ -77,7 +77,7 @@ def fit_prior(
             "model, and save that: hf_bnvae.fit_prior(model.merge_and_unload(), texts)."
         )
     model.posterior.require_estimated()
-    moments = AggregatedMoments(model.config.latent_size, _float64_device(model.posterior.mean_projection.weight))
+    moments = AggregatedMoments(model.config.latent_size, float64_device(model.posterior.device))
     with preserved_modes(model), torch.no_grad():
         model.eval()
         for posterior in _posteriors(model, data, batch_size, show_progress):
@@ -159,11 +159,6 @@ class AggregatedMoments:
 
 def _sum_of_processes(values: torch.Tensor) -> torch.Tensor:
     return funcol.all_reduce(values, "sum", dist.group.WORLD) if num_processes() > 1 else values
-
-
-def _float64_device(weight: torch.Tensor) -> torch.device:
-    """The device of a weight, or the CPU if that device has no float64."""
-    return torch.device("cpu") if weight.device.type == "mps" else weight.device
 
 
 def _posteriors(

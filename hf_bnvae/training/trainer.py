@@ -24,6 +24,7 @@ from transformers.trainer_utils import (
     TrainOutput,
     has_length,
     seed_worker,
+    unwrap_peft_model,
 )
 from transformers.utils import logging
 
@@ -639,7 +640,9 @@ def _attach_processor(model: nn.Module, processing_class: Any) -> None:
 
 
 def _choose_trained_parts(model: nn.Module, args: BNVAETrainingArguments) -> None:
-    """Freeze the network that `args` names. In a model with adapters PEFT has already chosen what is trained."""
+    """Freeze the network that `args` names. In a model with adapters PEFT has already chosen what is trained. Networks
+    that share weights could be trained, and not saved."""
+    unwrap_peft_model(model).require_separate_networks()
     if has_adapters(model):
         require_trainable_adapters(model)
         if args.frozen_part is not None:

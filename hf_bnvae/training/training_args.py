@@ -129,8 +129,9 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
                 "and would train a separate model. Without an accelerator, processes share a training only with "
                 "use_cpu=True (--use_cpu true)."
             )
-        if self.latent_learning_rate is not None and self.latent_learning_rate < 0:
-            raise ValueError(f"latent_learning_rate must not be negative, got {self.latent_learning_rate}.")
+        for name in ("learning_rate", "latent_learning_rate"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
 
     @property
     def frozen_part(self) -> str | None:

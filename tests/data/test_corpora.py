@@ -6,7 +6,9 @@ import sysconfig
 
 import pytest
 from datasets import Dataset, DatasetDict
+from transformers import BertTokenizer
 
+from hf_bnvae import BNVAEProcessor
 from hf_bnvae.data.corpora import corpus_hash, load_texts, tokenize_texts
 from hf_bnvae.data.docstrings import _extract_file, _source_files, first_sentence
 from hf_bnvae.training.from_scratch import small_configs, train_processor
@@ -132,8 +134,8 @@ def test_words_that_tables_take_for_missing_values_are_texts(tmp_path):
     file.write_text("text\n" + "\n".join(["NA", "null", "None", *LINES]) + "\n")
     texts = load_texts(train_file=str(file))
     assert {"NA", "null", "None"} <= {*texts["train"]["text"], *texts["validation"]["text"]}
-    numbers = tmp_path / "numbers.csv"
-    numbers.write_text("text\n1\n2\n3\n")
+    numbers = tmp_path / "numbers.jsonl"
+    numbers.write_text('{"text": 1}\n{"text": 2}\n{"text": 3}\n')
     with pytest.raises(ValueError, match=r"holds no text: all of its 3 entries are empty or not a text \(int\)"):
         load_texts(train_file=str(numbers))
 
@@ -182,7 +184,28 @@ def test_tokenized_texts_are_the_processors(processor, caplog):
     assert set(tokenized.column_names) == {"input_ids", "attention_mask", "labels"}
     expected = processor(list(dataset["text"]))
     assert all(list(tokenized[name]) == list(expected[name]) for name in tokenized.column_names)
-    assert "1 of 5 texts of the training set were cut: they are longer" in caplog.text
+    whole = processor(list(dataset["text"]), truncation=False)
+    lengths = {n: [sum(map(len, found[n])) for found in (whole, expected)] for n in ("input_ids", "labels")}
+    cut = max(whole_length - kept for whole_length, kept in lengths.values())
+    share = f"{cut / (cut + max(kept for _, kept in lengths.values())):.0%}"
+    assert f"1 of 5 texts of the training set were cut, and {share} of all tokens with them" in caplog.text
+    assert "unknown" not in caplog.text
+
+
+def test_a_tokenizer_that_does_not_know_the_texts_is_noticed(processor, tmp_path, caplog):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "bird", "sings"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    english = BertTokenizer(vocab=str(tmp_path / "vocab.txt"), model_max_length=32)
+    mixed = BNVAEProcessor(processor.tokenizer, english)
+    texts = ["the bird sings"] * 40
+    tokenize_texts(Dataset.from_dict({"text": texts}), mixed, "training")
+    assert "unknown" not in caplog.text
+    tokenize_texts(Dataset.from_dict({"text": [*texts, "鳥 が 歌 う"]}), mixed, "training")
+    # Four of 40 * 5 + 6 tokens. The decoder's tokenizer spells bytes.
+    expected = (
+        "2% of all tokens of the training set are unknown to the encoder's tokenizer, for example in '鳥 が 歌 う'"
+    )
+    assert expected in caplog.text and "decoder's tokenizer" not in caplog.text
 
 
 def test_corpus_hash_names_texts_and_order():

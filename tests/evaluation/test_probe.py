@@ -218,5 +218,5 @@ def test_a_result_survives_json(result):
 def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     monkeypatch.delitem(sys.modules, "hf_bnvae.evaluation.probe")
-    with pytest.raises(ImportError, match=r"pip install 'hf-bnvae\[probe\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'scikit-learn>=1.5'"):
         import hf_bnvae.evaluation.probe  # noqa: F401

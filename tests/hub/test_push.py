@@ -3,6 +3,7 @@
 What a reader sees is compared with the files of the folder that was pushed. What a loaded model makes is compared, to
 the bit, with what the model made before it was pushed."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -190,7 +191,9 @@ def test_tokenizer_files_of_another_processor_go_with_it(hub, saved_model, folde
     stale = {"vocab.txt": File(b"x", False), "encoder_tokenizer/vocab.txt": File(b"x", False)}
     repository.commit("main", "Another's", {**repository.find("main").files, **stale})
     alone = folder.parent / "alone"
-    saved_model.save_pretrained(alone)
+    bare = copy.copy(saved_model)
+    bare._processor = bare._origin = None
+    bare.save_pretrained(alone)
     push_folder(alone, target)  # this push has no processor, and the one on the Hub may belong to the model
     assert on_hub(hub).keys() > stale.keys()
     push_folder(folder, target)

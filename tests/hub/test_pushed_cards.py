@@ -40,6 +40,12 @@ def test_the_same_weights_keep_their_card_whoever_pushes_them(hub, folder, targe
     model.push_to_hub("ada/model", tags="mine", commit_message="Tagged", token=target.token)
     text = on_hub(hub)["README.md"].decode()
     assert "KL 3.00" in text and "- mine" in text and "has no figures" not in caplog.text
+    # Its processor lay beside its weights.
+    assert "has no processor attached" not in caplog.text
+
+
+def test_a_model_without_a_processor_is_pushed_with_a_warning(hub, make_model, target, caplog):
+    make_model().push_to_hub("ada/alone", token=target.token)
     assert "has no processor attached" in caplog.text
 
 

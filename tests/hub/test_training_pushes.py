@@ -255,12 +255,12 @@ def test_a_push_that_fails_at_the_end_leaves_a_finished_run_and_the_command_for_
 @BOTH
 def test_a_script_tells_mistakes_of_the_push_before_it_writes_anything(hub, target, run, script):
     options = {"push_to_hub": "true", "hub_model_id": "ada/model", "hub_token": target.token}
-    for more, error, words in (
-        ({"hub_token": "hf_wrong"}, HubError, "does not accept the token"),
-        ({"hub_model_id": "a/b/c"}, HubError, "is no name of a repository"),
-        ({"hub_strategy": "checkpoint"}, ValueError, "pickles"),
-        ({"do_eval": "true", "model_name_or_path": "x"}, ValueError, "Push a saved model with `hf-bnvae push`"),
+    for more, words in (
+        ({"hub_token": "hf_wrong"}, "does not accept the token"),
+        ({"hub_model_id": "a/b/c"}, "is no name of a repository"),
+        ({"hub_strategy": "checkpoint"}, "pickles"),
+        ({"do_eval": "true", "model_name_or_path": "x"}, "Push a saved model with `hf-bnvae push`"),
     ):
-        with pytest.raises(error, match=words):
+        with pytest.raises(SystemExit, match=words):
             run(script, **QUICK, **{**options, **more}, output_dir="out")
         assert not Path("out").exists()

@@ -242,5 +242,5 @@ def test_only_texts_are_embedded(make_ready, processor, wrong):
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     monkeypatch.delitem(sys.modules, "hf_bnvae.interop.sentence_embeddings")
-    with pytest.raises(ImportError, match=r"pip install 'hf-bnvae\[embeddings\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'sentence-transformers>=5.4'"):
         importlib.import_module("hf_bnvae.interop.sentence_embeddings")

@@ -258,6 +258,21 @@ def test_a_run_gets_the_defaults_that_help_says():
             assert defaults_of(shown[name])[place] == show_value(getattr(training, name)), (name, start)
 
 
+def test_every_start_has_checkpoints_within_a_long_epoch():
+    for start in ([], ["--encoder_name_or_path", "a"], ["--model", "c"]):
+        *_, training = parse_arguments(start)
+        assert (training.save_strategy, training.save_steps) == ("steps", 500)
+        *_, training = parse_arguments([*start, "--save_strategy", "epoch"])
+        assert training.save_strategy == "epoch"
+    # The best model is chosen among those that are evaluated, by default after each epoch.
+    *_, training = parse_arguments(["--load_best_model_at_end", "true"])
+    assert training.save_strategy == training.eval_strategy == "epoch"
+    *_, training = parse_arguments(["--load_best_model_at_end", "true", "--eval_strategy", "steps"])
+    assert training.save_strategy == training.eval_strategy == "steps"
+    with pytest.raises(ValueError, match="load_best_model_at_end requires"):
+        parse_arguments(["--load_best_model_at_end", "true", "--eval_strategy", "no"])
+
+
 def test_help_says_the_defaults_of_the_configuration_once():
     shown = described(training_help("hf-bnvae train"))
     config = BNVAEConfig()

@@ -43,7 +43,6 @@ OPTIONS = {
     "lr_scheduler_type": "constant",
     "auxiliary": "bag_of_words",
     "auxiliary_steps": 8,
-    "save_strategy": "steps",
     "save_steps": 3,
     "save_total_limit": 2,
     "eval_strategy": "steps",

@@ -408,7 +408,7 @@ def test_without_scikit_learn_the_probe_is_refused(run, table, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     monkeypatch.delitem(sys.modules, "hf_bnvae.evaluation.probe", raising=False)
     monkeypatch.delattr(hf_bnvae.evaluation, "probe", raising=False)
-    with pytest.raises(SystemExit, match=r"pip install 'hf-bnvae\[probe\]'"):
+    with pytest.raises(SystemExit, match=r"pip install 'scikit-learn>=1.5'"):
         run("--file", "reviews.csv", "--text_column", "review", "--label_column", "article")
 
 
@@ -517,6 +517,34 @@ def test_the_token_is_not_written_down():
     assert (
         str(EvaluationArguments("m", dataset_name="a/b", dataset_split="train[:9]").path) == "evaluations/m-b-train-9-"
     )
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (["in/reviews.csv"], "reviews"),
+        (["in/reviews.csv.gz"], "reviews"),
+        (["in/reviews.v2.txt"], "reviews.v2"),
+        (["in/a.txt", "in/b.txt", "in/c.txt"], "a-and-2-more"),
+        (["in"], "in"),
+        (["."], "work"),
+        (["in/"], "in"),
+        (["in/*.txt"], "in"),
+        (["in/*.csv.gz"], "in"),
+        (["in/**/*.txt"], "in"),
+        (["in/part-*.txt"], "part"),
+        (["in/20[12]?-part.txt", "in/a.txt"], "20-part-and-1-more"),
+        (["*.txt"], "work"),
+        (["/*.txt"], "texts"),
+        (["in/c[1].txt"], "c-1-"),  # of this name, and no pattern
+    ],
+)
+def test_the_default_folder_is_named_after_the_texts(tmp_path, monkeypatch, files, name):
+    folder = tmp_path / "work" / "in"
+    folder.mkdir(parents=True)
+    (folder / "c[1].txt").touch()
+    monkeypatch.chdir(folder.parent)
+    assert str(EvaluationArguments("m", file=files).path) == f"evaluations/m-{name}"
 
 
 def test_a_broken_model_gets_its_report(run, table, tmp_path, changed_model):

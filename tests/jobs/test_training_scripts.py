@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import re
 import runpy
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from hf_bnvae import BNVAEModel, BNVAEProcessor
 from hf_bnvae.hub.contents import list_files
 from hf_bnvae.jobs.training_job import StartedRun
 from hf_bnvae.reporting.evaluation_report import PICTURES
+from hf_bnvae.training.sampling import posterior_noise
 from hf_bnvae.utils.memory import freed_memory_is_kept
 
 BOTH = pytest.mark.parametrize("script", ["run_bnvae", "run_bnvae_no_trainer"])
@@ -261,7 +263,7 @@ def test_an_encoder_pretrained_as_an_autoencoder_is_taken_over(run, my_files, ca
     changed = {name.split(".")[0] for name, tensor in taken.items() if not torch.equal(tensor, first[name])}
     assert changed == {"decoder", "injection"}
     assert not torch.equal(plain["posterior.mean_projection.weight"], first["posterior.mean_projection.weight"])
-    with pytest.raises(ValueError, match="has its own encoder"):
+    with pytest.raises(SystemExit, match="has its own encoder"):
         run(output_dir="both", encoder_side_name_or_path="plain", model_name_or_path="plain", **options)
 
 
@@ -274,31 +276,30 @@ def test_the_remedies_to_compare_with_can_be_trained(run, my_files, script, post
     assert results()["eval_kl"] >= results()["eval_kl_floor"] - 0.5
 
 
-def test_an_unfinished_run_is_resumed_and_ends_as_if_never_stopped(run, my_files, capsys, monkeypatch):
-    options = {"train_file": "mine.txt", **QUICK}
+@EACH
+def test_an_unfinished_run_is_resumed_within_an_epoch_and_ends_as_if_never_stopped(
+    run, my_files, capsys, monkeypatch, script
+):
+    """Four texts a step make five steps an epoch. The run stops in the second epoch, and so does its checkpoint."""
+    options = {"script": script, "train_file": "mine.txt", **QUICK, "per_device_train_batch_size": 4, "save_steps": 3}
+    options |= {"encoder_dropout": 0.1}
     run(output_dir="whole", **options)
 
-    def stop_after_two_epochs(self, *args, **kwargs):
-        if self.state.global_step == 2:
+    def interrupted(num_sentences, latent_size, seed, step):
+        if step == 7:
             raise KeyboardInterrupt
+        return posterior_noise(num_sentences, latent_size, seed, step)
 
-    from hf_bnvae import BNVAETrainer
-
-    original = BNVAETrainer.training_step
-
-    def interrupted(self, *args, **kwargs):
-        stop_after_two_epochs(self)
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(BNVAETrainer, "training_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
+        for module in ("sampling", "trainer"):
+            patch.setattr(f"hf_bnvae.training.{module}.posterior_noise", interrupted)
         run(output_dir="stopped", **options)
-    monkeypatch.setattr(BNVAETrainer, "training_step", original)
-    capsys.readouterr()
-    with pytest.raises(ValueError, match=r"unfinished run with other settings \(latent_size: 4, not 5\)"):
+    told = "Interrupted. Kept: stopped/checkpoint-6. The same command goes on from it."
+    assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"unfinished run with other settings \(latent_size: 4, not 5\)"):
         run(output_dir="stopped", **{**options, "latent_size": 5})
     run(output_dir="stopped", **options)
-    assert "Resuming the unfinished run in stopped from checkpoint-2" in capsys.readouterr().out
+    assert "Resuming the unfinished run in stopped from checkpoint-6" in capsys.readouterr().out
     whole, resumed = BNVAEModel.from_pretrained("whole"), BNVAEModel.from_pretrained("stopped")
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
@@ -326,9 +327,9 @@ def test_checkpoints_of_one_loop_are_none_of_the_others(run, my_files, monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(StartedRun, "evaluate", stop)  # before the run is marked as finished
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         run(train_file="mine.txt", output_dir="out", **QUICK)
-    with pytest.raises(ValueError, match=r"other settings \(loop: 'Trainer', not 'Accelerate'\)"):
+    with pytest.raises(SystemExit, match=r"other settings \(loop: 'Trainer', not 'Accelerate'\)"):
         run(script="run_bnvae_no_trainer", train_file="mine.txt", output_dir="out", **QUICK)
 
 
@@ -343,7 +344,7 @@ def test_checkpoints_of_one_loop_are_none_of_the_others(run, my_files, monkeypat
 )
 def test_the_own_loop_passes_over_no_option_in_silence(run, my_files, option):
     options = {**QUICK, "posterior": "gaussian", "save_strategy": "epoch", "eval_strategy": "epoch", **option}
-    with pytest.raises(ValueError, match=f"does not have {next(iter(option))}"):
+    with pytest.raises(SystemExit, match=f"does not have {next(iter(option))}"):
         run(script="run_bnvae_no_trainer", train_file="mine.txt", output_dir="out", **options)
     assert not Path("out").exists()
 
@@ -394,7 +395,7 @@ def test_a_trained_model_is_gone_on_with(finished, run, my_files):
     run(output_dir="more", **{**options, "latent_size": 4})
     first, second = BNVAEModel.from_pretrained(finished.out), BNVAEModel.from_pretrained("more")
     assert not torch.equal(first.decoder.lm_head.weight, second.decoder.lm_head.weight)
-    with pytest.raises(ValueError, match=r"its own latent_size \(4\), which cannot be changed"):
+    with pytest.raises(SystemExit, match=r"its own latent_size \(4\), which cannot be changed"):
         run(output_dir="wider", **{**options, "latent_size": 6})
 
 
@@ -434,7 +435,7 @@ def test_a_pretrained_pair_is_fine_tuned_from_a_file_of_options(
     model = BNVAEModel.from_pretrained("out")
     assert (model.config.posterior, model.config.kl_floor) == ("bn_rms", 3.0)
     assert results()["eval_kl_floor"] == pytest.approx(3.0, rel=1e-5)
-    with pytest.raises(ValueError, match="'bert', no BNVAE"):
+    with pytest.raises(SystemExit, match="'bert', no BNVAE"):
         run(train_file="mine.txt", model_name_or_path="encoder", output_dir="other")
 
 
@@ -471,6 +472,43 @@ def test_attention_is_the_one_that_was_asked_for(run, my_files, monkeypatch):
         run(train_file="mine.txt", output_dir="other", **QUICK)
 
 
+def test_long_texts_are_kept_with_a_longer_limit_and_lost_texts_are_counted_without(run, tmp_path, caplog):
+    texts = [" ".join(f"word{(7 * i + j) % 50}" for j in range(8 + 8 * i)) for i in range(12)]
+    (tmp_path / "long.txt").write_text("\n".join(texts))
+    (tmp_path / "short.txt").write_text("word1\nword2")
+    options = {**QUICK, "train_file": "long.txt", "validation_file": "short.txt", "max_steps": 1, "vocab_size": 400}
+    run(output_dir="long", max_seq_length=300, **options)
+    assert "were cut" not in caplog.text
+    model, processor = BNVAEModel.from_pretrained("long"), BNVAEProcessor.from_pretrained("long")
+    longest = max(map(len, processor(texts)["labels"]))
+    assert 64 < longest < 300 == model.config.decoder.n_positions == model.config.encoder.max_position_embeddings
+    # The control: by default 64 tokens, of which the latent, EOS and the encoder's own take two.
+    run(output_dir="short", **options)
+    (told,) = (message for message in caplog.messages if "were cut" in message)
+    tokenizer = BNVAEProcessor.from_pretrained("short").tokenizer
+    counts = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    lost = [count - 62 for count in counts if count > 62]
+    assert told.startswith(f"{len(lost)} of 12 texts of the training set were cut, and ")
+    share = int(re.search(r"(\d+)% of all tokens", told)[1])
+    assert 10 < share == pytest.approx(100 * sum(lost) / sum(counts), abs=1)
+    # The number that the message gives is the smallest one that keeps all texts whole.
+    needed = int(re.search(r"keeps them whole with --max_seq_length (\d+)\.$", told)[1])
+    for length, is_told in ((needed, False), (needed - 1, True)):
+        caplog.clear()
+        run(output_dir=f"run-{length}", max_seq_length=length, **options)
+        assert ("1 of 12 texts of the training set were cut" in caplog.text) == is_told
+
+
+def test_a_trained_model_takes_texts_as_long_as_its_networks_allow(finished, run, my_files):
+    options = {"train_file": "mine.txt", "script": finished.script, **QUICK, "max_steps": 1}
+    run(output_dir="shorter", model_name_or_path=str(finished.out), max_seq_length=10, **options)
+    assert BNVAEProcessor.from_pretrained("shorter").tokenizer.model_max_length == 10
+    run(output_dir="longer", model_name_or_path="shorter", max_seq_length=64, **options)
+    assert BNVAEProcessor.from_pretrained("longer").tokenizer.model_max_length == 64
+    with pytest.raises(SystemExit, match="--max_seq_length 65 is more than the encoder's 64 positions"):
+        run(output_dir="longest", model_name_or_path="shorter", max_seq_length=65, **options)
+
+
 def test_mistakes_are_told_before_anything_is_written(run, my_files, tmp_path):
     for options, message in (
         ({"train_file": "mine.csv"}, "Its columns: id, review"),
@@ -480,11 +518,11 @@ def test_mistakes_are_told_before_anything_is_written(run, my_files, tmp_path):
         ({"train_file": "mine.txt", "attn_implementation": "fast"}, 'attn_implementation="fast"'),
         ({"train_file": "mine.txt", "gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(SystemExit, match=message):
             run(output_dir="out", **{**QUICK, **options})
         assert not (tmp_path / "out").exists()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="not made by this script"):
+    with pytest.raises(SystemExit, match="not made by this script"):
         run(train_file="mine.txt", output_dir="thesis", **QUICK)
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]

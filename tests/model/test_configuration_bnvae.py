@@ -215,6 +215,24 @@ def test_configuration_round_trips_through_auto_config(tmp_path, encoder_config,
     assert loaded.encoder.hidden_dropout_prob == 0.2
 
 
+@pytest.mark.parametrize("name", ["eos_token_id", "decoder_start_token_id"])
+def test_tokens_around_a_text_that_lie_outside_the_vocabulary_are_refused_by_name(name):
+    tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    decoder = GPT2Config(vocab_size=21128, **tokens)
+    assert BNVAEConfig(decoder=decoder).decoder_start_token_id == 1
+    with pytest.raises(ValueError, match=f"{name}=50256 lies outside the decoder's vocabulary of 21128 tokens"):
+        BNVAEConfig(decoder=decoder, **{name: 50256})
+    # What a GPT-2 with another tokenizer has, and what mends it, also in a saved configuration.
+    other = GPT2Config(vocab_size=21128)
+    with pytest.raises(ValueError, match=r"50256 lies outside.*as fields .*config\.json \(bos_token_id"):
+        BNVAEConfig(decoder=other)
+    mended = BNVAEConfig(decoder=other, decoder_start_token_id=1, eos_token_id=2)
+    assert BNVAEConfig.from_dict(mended.to_dict()).decoder_start_token_id == 1
+    # Tokens that nothing uses may be anything, and a padding token without an embedding is none.
+    assert mended.pad_token_id == 2 and mended.bos_token_id == 50256
+    assert BNVAEConfig(decoder=GPT2Config(vocab_size=21128, **{**tokens, "pad_token_id": -1})).pad_token_id == 2
+
+
 def test_a_truncated_configuration_file_is_refused(tmp_path):
     BNVAEConfig().save_pretrained(tmp_path)
     file = tmp_path / "config.json"

@@ -6,9 +6,10 @@ from transformers import GPT2Config, LlamaConfig, PreTrainedConfig
 
 from hf_bnvae import BNVAEConfig, BNVAEModel
 
+TOKENS = {"vocab_size": 400, "bos_token_id": 0, "eos_token_id": 0}
 DECODERS = {
-    "gpt2": GPT2Config(n_embd=64, n_layer=2, n_head=2, vocab_size=400),
-    "wider": GPT2Config(n_embd=256, n_layer=2, n_head=4, vocab_size=400),
+    "gpt2": GPT2Config(n_embd=64, n_layer=2, n_head=2, **TOKENS),
+    "wider": GPT2Config(n_embd=256, n_layer=2, n_head=4, **TOKENS),
     # Rotary positions, keys that several heads share, and weights of another size.
     "llama": LlamaConfig(
         hidden_size=128,

@@ -2,14 +2,15 @@
 
 import copy
 import math
+import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import AutoModel, GenerationConfig
 
-from hf_bnvae import BNVAEProcessor, Neighbour, interpolate_latents
+from hf_bnvae import BNVAEModel, BNVAEProcessor, Neighbour, interpolate_latents
 from hf_bnvae.model.text_encoding_bnvae import TOKENIZED_BATCHES
 from hf_bnvae.training.from_scratch import train_processor
 
@@ -317,7 +318,7 @@ def test_bad_neighbours_are_refused(model, texts):
         (lambda m: m.reconstruct(""), "index 0 is empty"),
         (lambda m: m.reconstruct(["The food", " \n"]), "index 1 is empty"),
         (lambda m: m.encode_texts(["The food", 3]), "must be strings, got 3 at index 1"),
-        (lambda m: m.reconstruct(None), "Expected texts or latents, got None"),
+        (lambda m: m.reconstruct(None), "Expected texts or latents, one or a list of several, got None"),
         (lambda m: m.reconstruct(torch.zeros(2, 7)), r"got shape \(2, 7\)"),
         (lambda m: m.reconstruct(torch.zeros(2, 8, 1)), r"got shape \(2, 8, 1\)"),
         (lambda m: m.reconstruct([[0] * 8]), "got torch.int64"),
@@ -328,6 +329,10 @@ def test_bad_neighbours_are_refused(model, texts):
         (lambda m: m.reconstruct("The food", decoder_input_ids=torch.ones(1, 1)), "Call model.generate instead"),
         (lambda m: m.train().reconstruct("The food"), "training mode"),
         (lambda m: m.train().encode_texts("The food"), "training mode"),
+        (lambda m: m.encode_texts(None), "Expected texts, one or a list of several, got None"),
+        (lambda m: m.encode_texts({"The food", "A bird"}), "Expected texts, one or a list of several, got"),
+        (lambda m: m.reconstruct({"text": "The food"}), "Expected texts or latents, one or a list of several, got"),
+        (lambda m: m.reconstruct(b"The food"), "Expected texts or latents, one or a list of several, got"),
         (lambda m: m.train().sample(1), "training mode"),
     ],
 )
@@ -371,6 +376,48 @@ def test_embeddings_may_be_padded_to_a_round_size(make_model, processor):
     model = make_model(posterior="gaussian")
     model.decoder.resize_token_embeddings(len(processor.tokenizer) + 8)
     assert model.attach_processor(processor).processor is processor
+
+
+def test_a_loaded_model_finds_the_processor_beside_its_weights(trained_folder, trained_model, processor, tmp_path):
+    expected = trained_model.attach_processor(processor).sample(2, seed=0)
+    for auto_class in (BNVAEModel, AutoModel):
+        model = auto_class.from_pretrained(trained_folder)
+        assert model.sample(2, seed=0) == expected and model.processor is model.processor
+    # And it goes along, so that the copy works, too.
+    BNVAEModel.from_pretrained(trained_folder).save_pretrained(tmp_path / "copy")
+    assert BNVAEModel.from_pretrained(tmp_path / "copy").sample(2, seed=0) == expected
+    loaded, _ = BNVAEModel.from_pretrained(trained_folder, output_loading_info=True)
+    assert loaded.sample(2, seed=0) == expected
+    inside, _, name = trained_folder.rpartition("/")
+    assert BNVAEModel.from_pretrained(inside, subfolder=name).sample(2, seed=0) == expected
+
+
+def test_what_was_saved_before_is_not_replaced_and_what_does_not_fit_is_not_found(trained_folder, processor, tmp_path):
+    newer = copy.deepcopy(processor)
+    newer.tokenizer.model_max_length = 12
+    newer.save_pretrained(tmp_path)
+    model = BNVAEModel.from_pretrained(trained_folder, token="hf_secret")
+    model.save_pretrained(tmp_path)
+    assert BNVAEProcessor.from_pretrained(tmp_path).tokenizer.model_max_length == 12
+    assert b"hf_secret" not in pickle.dumps(model)
+    # One that is attached is meant.
+    model.attach_processor(processor).save_pretrained(tmp_path)
+    assert BNVAEProcessor.from_pretrained(tmp_path).tokenizer.model_max_length == 32
+    changed = BNVAEModel.from_pretrained(trained_folder)
+    changed.decoder.resize_token_embeddings(100)
+    changed.config.decoder.vocab_size = 100
+    changed.save_pretrained(tmp_path / "changed")
+    assert changed.processor is None and (tmp_path / "changed" / "model.safetensors").is_file()
+
+
+def test_a_model_that_was_saved_alone_says_so(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    model = BNVAEModel.from_pretrained(tmp_path)
+    assert model.processor is None
+    with pytest.raises(ValueError, match=f"The model has no processor.*{tmp_path} has none that can be loaded"):
+        model.encode_texts("The food")
+    with pytest.raises(ValueError, match=r"BNVAEProcessor.from_pretrained\(...\)\)\.$"):
+        make_model().eval().encode_texts("The food")
 
 
 def test_progress_is_shown_for_long_work_and_where_asked_for(model, texts, capsys):

@@ -123,7 +123,9 @@ def test_padding_on_the_left_of_the_encoder_does_not_change_the_posterior():
         max_position_embeddings=32,
     )
     config = BNVAEConfig(
-        encoder=encoder, decoder=GPT2Config(vocab_size=60, n_embd=32, n_layer=1, n_head=2), pooling="mean"
+        encoder=encoder,
+        decoder=GPT2Config(vocab_size=60, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0),
+        pooling="mean",
     )
     model = BNVAEModel(config).eval()
     ids = torch.randint(1, 60, (2, 6))
@@ -538,3 +540,12 @@ def test_theta_starts_where_the_configuration_says_and_stays_where_training_left
     loaded = BNVAEModel.from_pretrained(tmp_path)
     torch.testing.assert_close(loaded.posterior.scale.theta, torch.full_like(loaded.posterior.scale.theta, -2.5))
     assert loaded.config.bn_theta_init == -4
+
+
+def test_networks_that_share_weights_are_refused_before_anything_is_lost(make_model, make_trainer, tmp_path):
+    model = make_model()
+    model.decoder.set_input_embeddings(model.encoder.get_input_embeddings())
+    for act in (lambda: model.save_pretrained(tmp_path / "model"), lambda: make_trainer(model=model)):
+        with pytest.raises(ValueError, match=r"share weights: the decoder's transformer\.wte\.weight"):
+            act()
+    assert not (tmp_path / "model").exists()

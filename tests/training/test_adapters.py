@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 from paths import HELPERS
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from transformers import Trainer
 
 from hf_bnvae import BNVAEModel, BNVAETrainer, fit_prior, recalibrate_posterior
@@ -218,6 +218,17 @@ def test_a_collapsed_latent_space_is_told_with_adapters_too(make_trainer, make_m
 def test_adapters_that_would_lose_something_are_refused_before_training(make_trainer, make_adapted, fields, message):
     with pytest.raises(ValueError, match=message):
         make_trainer(model=make_adapted(**fields))
+
+
+def test_adapters_that_peft_cannot_merge_beside_a_head_are_trained_with_a_warning(make_model, make_trainer, caplog):
+    targets = {"target_modules": ["c_attn", "mlp.c_proj"], "modules_to_save": ["posterior", "injection"]}
+    config = IA3Config(**targets, feedforward_modules=["mlp.c_proj"])
+    adapted = get_peft_model(make_model(), config)
+    make_trainer(model=adapted, max_steps=2).train()
+    assert "of the kind IA3 can be trained and saved, but not merged" in caplog.text
+    # The reason, which a later PEFT may take away.
+    with pytest.raises(AttributeError, match="weight"):
+        adapted.merge_and_unload()
 
 
 def test_an_adapter_of_tied_embeddings_would_be_merged_wrongly(make_adapted, batch):
