@@ -67,7 +67,7 @@ def batch_latent_gain(
         `torch.Tensor` of shape `(batch,)`: NaN where the next sentence is the same one: a copy, or in a batch of one.
     """
     # Also for one sentence, since the processes of a distributed training must make the same passes.
-    others = model(latents=outputs.latents.roll(1, 0), labels=labels, **decoder_kwargs)
+    others = model(latents=outputs.latents.roll(1, 0), labels=labels, return_dict=True, **decoder_kwargs)
     is_same = labels.eq(labels.roll(1, 0)).all(1)
     return (others.reconstruction_nll - outputs.reconstruction_nll).masked_fill(is_same, math.nan)
 

@@ -247,6 +247,7 @@ class _Evaluation:
             latents=posterior.sample(noise),
             labels=labels,
             chunk_size=self._rows_of_a_pass(int(real_lengths(labels.ne(IGNORE_INDEX)).max())),
+            return_dict=True,
         ).reconstruction_nll
         share.corpus.update(nll, posterior.kl(), posterior.mean, posterior.logvar)
         if self._fitted_prior is not None:
@@ -308,7 +309,9 @@ class _Evaluation:
             labels = self._padded_labels(own)
             size = self._rows_of_a_pass(labels.shape[1])
             nll, other_nll = (
-                self.model(latents=self._draw(sentences), labels=labels, chunk_size=size).reconstruction_nll
+                self.model(
+                    latents=self._draw(sentences), labels=labels, chunk_size=size, return_dict=True
+                ).reconstruction_nll
                 for sentences in (own, other)
             )
             sample.latent_gain.update(in_float64(other_nll) - in_float64(nll))

@@ -124,7 +124,7 @@ def decoder_nll(model: BNVAEModel, labels: torch.LongTensor) -> Callable[[torch.
     def nll(latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         # Padding after the longest of these sentences costs time and changes nothing.
         chosen = labels[:, : int(lengths[rows].max())][rows.to(labels.device)]
-        return model(latents=latents, labels=chosen).reconstruction_nll
+        return model(latents=latents, labels=chosen, return_dict=True).reconstruction_nll
 
     return nll
 

@@ -6,7 +6,7 @@ change no result beyond rounding.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,14 +36,13 @@ class BatchPlan:
     parts: list[dict[str, Any]]
     order: torch.Tensor | None = None
 
-    def run(
-        self, function: Callable[..., tuple[torch.Tensor, ...]], checkpoint_chunks: bool = False
-    ) -> tuple[torch.Tensor, ...]:
+    def run(self, function: Callable[..., tuple[Any, ...]], checkpoint_chunks: bool = False) -> tuple[Any, ...]:
         """
         Call `function(**part)` for each part, and put the results into the order of the batch's rows.
 
         Args:
-            function (`Callable`): Takes tensors with one row for each sentence, and returns a tuple of such tensors.
+            function (`Callable`): Takes tensors with one row for each sentence, and returns a tuple. Its entries are
+                such tensors, tuples of them, or `None`.
             checkpoint_chunks (`bool`, *optional*, defaults to `False`): Keep only a part's inputs for the backward
                 pass, which then computes the part a second time.
         """
@@ -55,8 +54,14 @@ class BatchPlan:
             results = [function(**part) for part in self.parts]
         if self.order is None:
             return results[0]
-        in_order = self.order.argsort()
-        return tuple(torch.cat(result)[in_order.to(result[0].device)] for result in zip(*results, strict=True))
+        return _join(results, self.order.argsort())
+
+
+def _join(parts: Sequence[Any], in_order: torch.Tensor) -> Any:
+    """The rows of all parts, in the order that `in_order` gives. Tuples are joined entry by entry."""
+    if isinstance(parts[0], tuple):
+        return tuple(_join(entries, in_order) for entries in zip(*parts, strict=True))
+    return None if parts[0] is None else torch.cat(parts)[in_order.to(parts[0].device)]
 
 
 def plan_chunks(

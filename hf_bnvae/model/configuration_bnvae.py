@@ -99,7 +99,8 @@ class BNVAEConfig(PreTrainedConfig):
             do not depend on it, to rounding, apart from dropout. The model packs sentences for BERT, ELECTRA, RoBERTa,
             GPT-2, GPT-NeoX, Llama, Qwen 2 and 3 and Gemma, with sdpa attention and without sliding windows. Otherwise
             the model pads. It also pads with `pooling="pooler"`, if padding stands ahead of a token, and in traced
-            graphs. A call with further arguments of a network, or with `output_logits`, is padded, too.
+            graphs. A call that asks for logits, hidden states or attentions is padded, too, and so is a call with
+            further arguments of a network.
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, *optional*):
             Special tokens of the decoder, by default those in its configuration. The model prepends
             `decoder_start_token_id`, by default BOS, or EOS without BOS. `pad_token_id` is EOS if the decoder has no
@@ -125,7 +126,15 @@ class BNVAEConfig(PreTrainedConfig):
         "encoder": SubConfigSpec(config_class=AutoConfig, model_type="bert"),
         "decoder": SubConfigSpec(config_class=AutoConfig, model_type="gpt2"),
     }
-    keys_to_ignore_at_inference = ["latents", "logits", "past_key_values"]
+    keys_to_ignore_at_inference = [
+        "latents",
+        "logits",
+        "past_key_values",
+        "decoder_hidden_states",
+        "decoder_attentions",
+        "encoder_hidden_states",
+        "encoder_attentions",
+    ]
 
     encoder: PreTrainedConfig | dict | None = None
     decoder: PreTrainedConfig | dict | None = None

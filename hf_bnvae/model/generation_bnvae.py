@@ -28,8 +28,14 @@ _REFUSED_ARGUMENTS = {
 # Settings that are not available here, each with the values that switch it off, and what to do instead. A generation
 # configuration may hold them, too.
 _REFUSED_SETTINGS = {
-    "output_attentions": ((None, False), "call model.decoder for them, on the tokens generated"),
-    "output_hidden_states": ((None, False), "call model.decoder for them, on the tokens generated"),
+    "output_attentions": (
+        (None, False),
+        "call model(latents=..., decoder_input_ids=..., output_attentions=True) on the tokens generated",
+    ),
+    "output_hidden_states": (
+        (None, False),
+        "call model(latents=..., decoder_input_ids=..., output_hidden_states=True) on the tokens generated",
+    ),
     "guidance_scale": ((None, 1), "there is no unconditional text to guide away from"),
     "prefill_chunk_size": ((None,), "prompts are read at once"),
 }

@@ -142,6 +142,10 @@ class LatentSpaceMixin:
                     self._origin = None  # the Hub may answer later
         return self._processor
 
+    @processor.setter
+    def processor(self, processor: Any) -> None:
+        self._processor, self._is_processor_found = processor, False
+
     def attach_processor(self, processor: Any) -> Any:
         """
         Give the model the processor with which it was trained, so that its methods take texts.

@@ -5,7 +5,7 @@ import copy
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -21,7 +21,7 @@ from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import PROCESSOR_NAME, ModelOutput, logging
-from transformers.utils.generic import is_flash_attention_requested
+from transformers.utils.generic import can_return_tuple, is_flash_attention_requested
 
 from .batch_statistics_bnvae import BatchRootMeanSquare, BatchStandardization, posterior_batch_mean
 from .chunking_bnvae import BatchPlan, plan_chunks
@@ -46,6 +46,8 @@ logger = logging.get_logger(__name__)
 
 
 FreezablePart = Literal["encoder", "decoder", "both"]
+# Hidden states or attentions of a network, one tensor for each layer. A layer that was not asked for is `None`.
+States = tuple[torch.FloatTensor | None, ...] | None
 
 # Arguments of `from_encoder_decoder_pretrained` that go to the loading of both networks.
 _LOADING_KWARGS = (
@@ -64,6 +66,9 @@ class BNVAEOutput(ModelOutput):
     """
     Output of [`BNVAEModel`].
 
+    A call that returns hidden states or attentions does not pack sentences, so that each sentence has a row. If the
+    batch went through a network in chunks, the positions behind a chunk's longest sentence hold zeros.
+
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is given):
             The negative ELBO in nats per sentence: the mean of `reconstruction_nll + kl.sum(-1)` over the sentences.
@@ -78,6 +83,17 @@ class BNVAEOutput(ModelOutput):
         logits (`torch.FloatTensor` of shape `(batch, target_length, vocab_size)`, *optional*, returned when
             `output_logits=True` or `decoder_input_ids` are given): Of the decoder.
         past_key_values (`Cache`, *optional*, returned when one was passed in): The decoder's cache.
+        decoder_hidden_states (`tuple` of `torch.FloatTensor` of shape `(batch, target_length, hidden_size)`,
+            *optional*, returned with `output_hidden_states=True`):
+            The decoder's input, and the output of each layer. The last one at position t gives the logits of label t.
+        decoder_attentions (`tuple` of `torch.FloatTensor` of shape `(batch, heads, target_length, slots +
+            target_length)`, *optional*, returned with `output_attentions=True`):
+            The attention weights of each layer of the decoder. The first key is the latent's memory slot. With
+            `latent_injection="embedding"` there is no slot.
+        encoder_hidden_states (`tuple` of `torch.FloatTensor` of shape `(batch, length, hidden_size)`, *optional*,
+            returned with `output_hidden_states=True`): The encoder's input, and the output of each layer.
+        encoder_attentions (`tuple` of `torch.FloatTensor` of shape `(batch, heads, length, length)`, *optional*,
+            returned with `output_attentions=True`): The attention weights of each layer of the encoder.
     """
 
     loss: torch.FloatTensor | None = None
@@ -88,6 +104,10 @@ class BNVAEOutput(ModelOutput):
     latents: torch.FloatTensor | None = None
     logits: torch.FloatTensor | None = None
     past_key_values: Cache | None = None
+    decoder_hidden_states: States = None
+    decoder_attentions: States = None
+    encoder_hidden_states: States = None
+    encoder_attentions: States = None
 
     @property
     def posterior(self) -> DiagonalGaussian:
@@ -107,19 +127,6 @@ class BNVAEPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    # All tensors of the posterior except the counters of batches. These are integers, and loading would turn them into
-    # floats.
-    _keep_in_fp32_modules_strict = [
-        "posterior.*projection",
-        "posterior.*running",
-        "posterior.scale.theta",
-        "posterior.scale.allocation",
-        "posterior.shift",
-        "posterior.spread",
-        "prior",
-    ]
-    # Quantisation leaves out what stands here. A head of whole numbers would be off by far.
-    _keep_in_fp32_modules = ["posterior.*projection"]
     # The loss is a mean over sentences, so the trainer must not scale it by the number of label tokens.
     accepts_loss_kwargs = False
 
@@ -135,7 +142,7 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         # A token is not kept: whoever pickles the model would pickle it.
         names = ("cache_dir", "local_files_only", "revision", "subfolder")
         place, loading = pretrained_model_name_or_path, {name: kwargs[name] for name in names if name in kwargs}
-        if os.path.isdir(place):
+        if place is not None and os.path.isdir(place):
             place = os.path.abspath(os.path.join(place, loading.pop("subfolder", "")))
         try:
             loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
@@ -148,7 +155,8 @@ class BNVAEPreTrainedModel(PreTrainedModel):
             ) from error
         # With `output_loading_info` there are two results.
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model._origin = place, loading
+        if place is not None:
+            model._origin = place, loading
         return loaded
 
     @property
@@ -170,6 +178,15 @@ class BNVAEPreTrainedModel(PreTrainedModel):
                 "call merge_and_unload() of the part with adapters, and save the model without them."
             )
         super().save_pretrained(*args, **kwargs)
+
+    def initialize_weights(self) -> None:
+        """As [`~transformers.PreTrainedModel.initialize_weights`]: give values to the weights that have none yet."""
+        # Each network does so itself. From here, Transformers would take it for code from outside, and would leave out
+        # modules without weights of their own. Some of these scale the weights within (GPT-2's blocks).
+        for network in self.children():
+            if isinstance(network, PreTrainedModel):
+                network.initialize_weights()
+        super().initialize_weights()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -206,6 +223,23 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
 
     encoder: PreTrainedModel
     posterior: PosteriorHead
+
+    def post_init(self) -> None:
+        """As [`~transformers.PreTrainedModel.post_init`]. Posterior head and prior stay in float32, whatever type the
+        model is loaded in."""
+        # The names of tensors, not of modules: loading would also turn the counters of batches, which are integers,
+        # into floats.
+        self._keep_in_fp32_modules_strict = [
+            f"{part}.{name}"
+            for part in ("posterior", "prior")
+            for name, tensor in getattr(self, part, nn.Module()).state_dict().items()
+            if tensor.is_floating_point()
+        ]
+        # Quantisation leaves out what stands here. A head of whole numbers would be off by far.
+        self._keep_in_fp32_modules = [
+            f"posterior.{name}" for name, module in self.posterior.named_modules() if isinstance(module, nn.Linear)
+        ]
+        super().post_init()
 
     def _build_posterior(self) -> PosteriorHead:
         config = self.config
@@ -278,6 +312,18 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         Raises:
             ValueError: for an empty batch, or a text that is longer than the encoder's positions.
         """
+        return self._run_encoder(input_ids, attention_mask, chunk_size, checkpoint_chunks, **kwargs)[0]
+
+    def _run_encoder(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None,
+        chunk_size: int | None,
+        checkpoint_chunks: bool | None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, States, States]:
+        """The features as `features` returns them, and the encoder's hidden states and attentions, if `kwargs` ask for
+        them."""
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
         if input_ids.shape[0] == 0:
             raise ValueError(
@@ -294,8 +340,10 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
             packings = pack_for_encoder(self.encoder, [part["attention_mask"] for part in plan.parts])
             for part, packing in zip(plan.parts, packings, strict=True):
                 part["packing"] = packing
-        (features,) = self._run_batch(self._pooled_hidden_states, plan, checkpoint_chunks)
-        return F.normalize(features, dim=-1) if self.config.normalize_features else features
+        function = partial(self._pooled_hidden_states, padded_length=input_ids.shape[1])
+        features, hidden_states, attentions = self._run_batch(function, plan, checkpoint_chunks)
+        features = F.normalize(features, dim=-1) if self.config.normalize_features else features
+        return features, hidden_states, attentions
 
     def _plan_batch(
         self, inputs: dict[str, Any], mask: torch.Tensor, chunk_size: int | None, **vectors: torch.Tensor
@@ -307,8 +355,8 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         return plan_chunks(inputs, mask, chunk_size, self, **vectors)
 
     def _run_batch(
-        self, function: Callable[..., tuple[torch.Tensor, ...]], plan: BatchPlan, checkpoint_chunks: bool | None
-    ) -> tuple[torch.Tensor, ...]:
+        self, function: Callable[..., tuple[Any, ...]], plan: BatchPlan, checkpoint_chunks: bool | None
+    ) -> tuple[Any, ...]:
         """`function` over the parts of a plan; a batch in one part goes straight to it."""
         checkpoint_chunks = self.config.checkpoint_chunks if checkpoint_chunks is None else checkpoint_chunks
         if plan.order is None and not checkpoint_chunks:
@@ -324,16 +372,19 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
+        padded_length: int,
         packing: Packing | None = None,
         **kwargs: Any,
-    ) -> tuple[torch.Tensor]:
-        """One vector for each sentence, `(batch, hidden_size)`."""
+    ) -> tuple[torch.Tensor, States, States]:
+        """One vector for each sentence, `(batch, hidden_size)`, and hidden states and attentions, padded to
+        `padded_length`, if `kwargs` ask for them."""
         if packing is None:
             outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-            return (self._pool(outputs, attention_mask),)
+            states = _padded_states(outputs, kwargs, padded_length - input_ids.shape[1])
+            return self._pool(outputs, attention_mask), *states
         outputs = self.encoder(**packing.encoder_inputs(self.encoder, input_ids), return_dict=True)
         outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)
-        return (self._pool(outputs, attention_mask[:, : packing.length]),)
+        return self._pool(outputs, attention_mask[:, : packing.length]), None, None
 
     def _pool(self, outputs: ModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """One vector for each sentence, `(batch, hidden_size)`, from the encoder's outputs."""
@@ -376,6 +427,9 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
     >>> loss = model(**batch).loss  # negative ELBO, nats per sentence
     ```
     """
+
+    # Networks inside the decoder, not single layers, whose flag says that they are checkpointed.
+    _checkpointing_networks: Sequence[nn.Module] = ()
 
     def __init__(
         self,
@@ -639,10 +693,13 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
                 "memory slot in their cache. Use checkpoint_chunks=True, which checkpoints whole chunks of the batch."
             )
         super()._set_gradient_checkpointing(enable, **kwargs)
-        for module in self.decoder.modules():
-            if not isinstance(module, GradientCheckpointingLayer) and hasattr(module, "gradient_checkpointing"):
-                # A flag on the whole network would make it drop its cache. The flags of the layers are enough.
-                module.gradient_checkpointing = False
+        self._checkpointing_networks = [
+            module
+            for module in self.decoder.modules()
+            if enable
+            and not isinstance(module, GradientCheckpointingLayer)
+            and hasattr(module, "gradient_checkpointing")
+        ]
         for layer in layers:
             # A layer only reads its prefix cache, so a second pass finds the same cache as the first one.
             layer._can_checkpoint_with_cache = True
@@ -673,6 +730,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         """The least mean KL of a training batch at the current parameters, in nats per sentence (0-dimensional)."""
         return self.posterior.kl_floor()
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -689,8 +747,10 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         logits_to_keep: int | torch.Tensor = 0,
         chunk_size: int | None = None,
         checkpoint_chunks: bool | None = None,
+        output_hidden_states: bool | list[int] | None = None,
+        output_attentions: bool | None = None,
         **kwargs: Any,
-    ) -> BNVAEOutput:
+    ) -> BNVAEOutput | tuple[Any, ...]:
         r"""
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
@@ -717,38 +777,54 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             checkpoint_chunks (`bool`, *optional*, defaults to `config.checkpoint_chunks`):
                 Keep no activations of a chunk for the backward pass, and compute the chunk twice. Training then needs
                 the memory of one chunk only.
+            output_hidden_states (`bool` or `list[int]`, *optional*, defaults to `config.output_hidden_states`):
+                Return the hidden states of both networks, or those with these numbers.
+            output_attentions (`bool`, *optional*, defaults to `config.output_attentions`):
+                Return the attention weights of both networks. Only eager attention has them.
+            return_dict (`bool`, *optional*, defaults to `config.return_dict`):
+                `False` for a tuple of the outputs that are not `None`.
             **kwargs: Further arguments of the encoder, or of the decoder with the prefix `decoder_`.
 
         Returns:
             [`BNVAEOutput`]
         """
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        states = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        states = {name: value for name, value in states.items() if value}
         # PEFT also passes arguments that it was not given: `decoder_inputs_embeds=None`.
-        kwargs = {k: v for k, v in kwargs.items() if v is not None and k != "return_dict"}
+        kwargs = {k: v for k, v in kwargs.items() if v is not None}
         decoder_kwargs = {k.removeprefix("decoder_"): v for k, v in kwargs.items() if k.startswith("decoder_")}
         encoder_kwargs = {k: v for k, v in kwargs.items() if not k.startswith("decoder_")}
-        posterior = None
+        for network_kwargs in (decoder_kwargs, encoder_kwargs):
+            network_kwargs.update(states)
+        posterior = encoder_hidden_states = encoder_attentions = None
         if encoder_outputs is not None:
             latents = encoder_outputs[0].squeeze(1)
         if input_ids is not None:
             self._warn_about_accumulation()
-            posterior = self.encode(input_ids, attention_mask, chunk_size, checkpoint_chunks, **encoder_kwargs)
+            features, encoder_hidden_states, encoder_attentions = self._run_encoder(
+                input_ids, attention_mask, chunk_size, checkpoint_chunks, **encoder_kwargs
+            )
+            posterior = self.posterior(features)
             if latents is None:
                 latents = posterior.sample(noise)
         if latents is None:
             raise ValueError("Pass the sentences as input_ids, or the latents to decode as latents.")
 
         kl = None if posterior is None else posterior.kl()
-        loss = reconstruction_nll = logits = cache = None
+        loss = reconstruction_nll = logits = cache = decoder_hidden_states = decoder_attentions = None
         if labels is not None:
-            reconstruction_nll, *rest = self._reconstruct(
+            reconstruction_nll, logits, decoder_hidden_states, decoder_attentions = self._reconstruct(
                 latents, labels, output_logits, chunk_size, checkpoint_chunks, decoder_kwargs
             )
-            logits = rest[0] if rest else None
             if kl is not None:
                 # Only in training do the processes of a distributed training make the same calls.
                 loss, _ = posterior_batch_mean(reconstruction_nll + kl.sum(-1), across_processes=self.training)
         elif decoder_input_ids is not None:
-            logits, cache = self.decode(
+            outputs, cache = self._decode_ids(
                 latents,
                 decoder_input_ids,
                 attention_mask=decoder_attention_mask,
@@ -757,6 +833,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
                 logits_to_keep=logits_to_keep,
                 **decoder_kwargs,
             )
+            logits = outputs.logits
+            decoder_hidden_states, decoder_attentions = _padded_states(outputs, decoder_kwargs)
         return BNVAEOutput(
             loss=loss,
             reconstruction_nll=reconstruction_nll,
@@ -766,6 +844,10 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             latents=latents,
             logits=logits,
             past_key_values=cache,
+            decoder_hidden_states=decoder_hidden_states,
+            decoder_attentions=decoder_attentions,
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attentions=encoder_attentions,
         )
 
     def _reconstruct(
@@ -776,15 +858,14 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         chunk_size: int | None,
         checkpoint_chunks: bool | None,
         decoder_kwargs: dict[str, Any],
-    ) -> tuple[torch.Tensor, ...]:
-        """-log p(x | z) of each sentence, `(batch,)`, and with `output_logits` the logits, `(batch, target_length,
-        vocab_size)`."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None, States, States]:
+        """What `_score_labels` returns, for the whole batch."""
         self._check_latents(latents, labels.shape[0])
         plan = self._plan_batch(
             {"labels": labels, **decoder_kwargs}, labels.ne(IGNORE_INDEX), chunk_size, latents=latents
         )
         self._add_decoder_inputs(plan.parts, self._may_pack and not (output_logits or decoder_kwargs))
-        function = partial(self._score_labels, padded_length=labels.shape[1] if output_logits else None)
+        function = partial(self._score_labels, padded_length=labels.shape[1], output_logits=output_logits)
         return self._run_batch(function, plan, checkpoint_chunks)
 
     def _add_decoder_inputs(self, parts: list[dict[str, Any]], may_pack: bool) -> None:
@@ -812,24 +893,27 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         latents: torch.FloatTensor,
         labels: torch.LongTensor,
         inputs_embeds: torch.FloatTensor,
-        padded_length: int | None,
+        padded_length: int,
+        output_logits: bool,
         packing: Packing | None = None,
         **decoder_kwargs: Any,
-    ) -> tuple[torch.Tensor, ...]:
-        """-log p(x | z) of each sentence, `(batch,)`. With a `padded_length` also the logits, `(batch, padded_length,
-        vocab_size)`, which are 0 at positions without a label."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None, States, States]:
+        """-log p(x | z) of each sentence, `(batch,)`. With `output_logits` also the logits, `(batch, padded_length,
+        vocab_size)`, which are 0 at positions without a label. At last the decoder's hidden states and attentions, if
+        `decoder_kwargs` ask for them."""
         scored = labels.ne(IGNORE_INDEX)
-        scored_logits, _ = self._decode(
-            latents, inputs_embeds, logits_to_keep=scored, packing=packing, **decoder_kwargs
-        )
+        outputs, _ = self._decode(latents, inputs_embeds, logits_to_keep=scored, packing=packing, **decoder_kwargs)
+        scored_logits = outputs.logits
         if packing is not None:
-            return (packing.sum_by_sentence(token_nll(scored_logits, labels, scored)),)
+            return packing.sum_by_sentence(token_nll(scored_logits, labels, scored)), None, None, None
         nll = sentence_nll(scored_logits, labels, scored)
-        if padded_length is None:
-            return (nll,)
-        scored = F.pad(scored, (0, padded_length - scored.shape[1]))
+        missing = padded_length - scored.shape[1]
+        states = _padded_states(outputs, decoder_kwargs, missing)
+        if not output_logits:
+            return nll, None, *states
+        scored = F.pad(scored, (0, missing))
         logits = scored_logits.new_zeros(*scored.shape, scored_logits.shape[-1])
-        return nll, logits.masked_scatter(scored.unsqueeze(-1), scored_logits)
+        return nll, logits.masked_scatter(scored.unsqueeze(-1), scored_logits), *states
 
     def _warn_about_accumulation(self) -> None:
         """Warn if a loop accumulates gradients over micro-batches that are normalised by different statistics.
@@ -876,11 +960,17 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         Returns:
             `tuple`: logits, `(batch, target_length, vocab_size)` or `(marked, vocab_size)`, and the cache or `None`.
         """
-        self._check_latents(latents, decoder_input_ids.shape[0])
-        inputs_embeds = self.decoder.get_input_embeddings()(decoder_input_ids)
-        return self._decode(
-            latents, inputs_embeds, attention_mask, past_key_values, use_cache, logits_to_keep, **kwargs
+        outputs, cache = self._decode_ids(
+            latents, decoder_input_ids, attention_mask, past_key_values, use_cache, logits_to_keep, **kwargs
         )
+        return outputs.logits, cache
+
+    def _decode_ids(
+        self, latents: torch.FloatTensor, decoder_input_ids: torch.LongTensor, *args: Any, **kwargs: Any
+    ) -> tuple[ModelOutput, Cache | None]:
+        """The decoder's outputs and the cache, for the arguments of `decode`."""
+        self._check_latents(latents, decoder_input_ids.shape[0])
+        return self._decode(latents, self.decoder.get_input_embeddings()(decoder_input_ids), *args, **kwargs)
 
     def _decode(
         self,
@@ -892,9 +982,9 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         logits_to_keep: int | torch.Tensor = 0,
         packing: Packing | None = None,
         **kwargs: Any,
-    ) -> tuple[torch.FloatTensor, Cache | None]:
-        """As `decode`, from the tokens' embeddings, `(batch, target_length, embedding_size)`, or with a packing
-        `(rows, width, embedding_size)`."""
+    ) -> tuple[ModelOutput, Cache | None]:
+        """The decoder's outputs and the cache, for the tokens' embeddings, `(batch, target_length, embedding_size)`,
+        or with a packing `(rows, width, embedding_size)`. Other arguments are as in `decode`."""
         slots = self.injection.num_slots
         if past_key_values is None:
             length = inputs_embeds.shape[1] if packing is None else packing.length
@@ -913,15 +1003,22 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             if attention_mask is not None and self.takes_position_ids:
                 kwargs.setdefault("position_ids", positions_of(attention_mask)[:, -inputs_embeds.shape[1] :])
             attention_mask = self._keep_slots_visible(attention_mask, inputs_embeds, past_key_values)
-        outputs = self.decoder(
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            use_cache=use_cache,
-            logits_to_keep=logits_to_keep,
-            **kwargs,
-        )
-        return outputs.logits, outputs.past_key_values if use_cache else None
+        # With its own flag, GPT-2 would drop the cache, and the memory slot with it. The layers' flags are enough.
+        for network in self._checkpointing_networks:
+            network.gradient_checkpointing = False
+        try:
+            outputs = self.decoder(
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+                logits_to_keep=logits_to_keep,
+                **kwargs,
+            )
+        finally:
+            for network in self._checkpointing_networks:
+                network.gradient_checkpointing = True
+        return outputs, outputs.past_key_values if use_cache else None
 
     @property
     def takes_position_ids(self) -> bool:
@@ -992,6 +1089,19 @@ def _load_config(
     config, kwargs = AutoConfig.from_pretrained(source, **loading, **own, return_unused_kwargs=True)
     # The loading of a configuration removes the loading arguments. The weights need them, too.
     return config, kwargs | {k: v for k, v in {**loading, **own}.items() if not hasattr(config, k)}
+
+
+def _padded_states(outputs: ModelOutput, asked: Mapping[str, Any], missing: int = 0) -> tuple[States, States]:
+    """Hidden states and attentions of a network, each `None` unless it is `asked` for. Zeros stand for `missing`
+    positions, which the network has not read, behind the last one."""
+
+    def padded(name: str, padding: tuple[int, ...]) -> States:
+        states = outputs.get(name) if asked.get(f"output_{name}") else None
+        if states is None or missing == 0:
+            return states
+        return tuple(None if state is None else F.pad(state, padding) for state in states)
+
+    return padded("hidden_states", (0, 0, 0, missing)), padded("attentions", (0, missing, 0, missing))
 
 
 def has_adapters(model: nn.Module) -> bool:

@@ -109,6 +109,13 @@ class BNVAEProcessor(ProcessorMixin):
             processor.limit_lengths(config.encoder, config.decoder)
         return processor
 
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> list[str]:
+        """As [`~transformers.ProcessorMixin.save_pretrained`]."""
+        files = super().save_pretrained(*args, **kwargs)
+        # Saving has also written the reference to the saved code here. A processor that is loaded has none.
+        vars(self).pop("auto_map", None)
+        return files
+
     def limit_lengths(self, encoder_config: Any, decoder_config: Any) -> None:
         """Lower both tokenizers' `model_max_length` to the positions that the two networks have."""
         for tokenizer, config in ((self.encoder_tokenizer, encoder_config), (self.tokenizer, decoder_config)):
@@ -132,6 +139,7 @@ class BNVAEProcessor(ProcessorMixin):
         padding: bool | str | None = None,
         truncation: bool | str = True,
         max_length: int | None = None,
+        text_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """
@@ -149,12 +157,24 @@ class BNVAEProcessor(ProcessorMixin):
                 cannot take more tokens than they have positions.
             max_length (`int`, *optional*): The largest number of the encoder's tokens, and of the decoder's labels,
                 instead of what the networks allow.
+            text_kwargs (`dict`, *optional*): Any of these arguments in a dict, as other processors of Transformers
+                take them. An argument in this dict overrides the argument of the same name.
 
         Returns:
             [`BatchFeature`]: `input_ids` and `attention_mask` for the encoder, padded with its padding token, and
             `labels` for the decoder: ending in EOS, without BOS, padded with -100. The processor cuts longer texts to
             the tokenizers' `model_max_length`, and logs a warning the first time.
         """
+        if text_kwargs:
+            given = {
+                "return_tensors": return_tensors,
+                "return_truncated": return_truncated,
+                "return_labels": return_labels,
+                "padding": padding,
+                "truncation": truncation,
+                "max_length": max_length,
+            }
+            return self(text, **{**given, **kwargs, **text_kwargs})
         if kwargs:
             raise ValueError(f"Unknown arguments of {type(self).__name__}: {', '.join(sorted(kwargs))}.")
         if not isinstance(text, Iterable) or isinstance(text, Mapping):

@@ -333,7 +333,7 @@ class BNVAETrainer(Trainer):
         """reconstruction + beta * KL, with free bits and auxiliary, in training; the negative ELBO in evaluation."""
         args = self.args
         if not model.training:
-            outputs = model(**inputs)
+            outputs = model(**inputs, return_dict=True)
             values = {name: getattr(outputs, name).detach() for name in PER_SENTENCE}
             others = {name: value for name, value in inputs.items() if name.startswith("decoder_")}
             values["latent_gain"] = batch_latent_gain(model, outputs, inputs["labels"], **others)
@@ -344,7 +344,7 @@ class BNVAETrainer(Trainer):
             config = self.accelerator.unwrap_model(self.model).config
             noise = posterior_noise(len(inputs["input_ids"]), config.latent_size, args.seed, self.state.global_step)
             inputs = {**inputs, "noise": noise.to(args.device)}
-        outputs = model(**inputs, **args.chunking())
+        outputs = model(**inputs, **args.chunking(), return_dict=True)
         step, max_steps = self.state.global_step, self.state.max_steps
         loss = args.loss(outputs, step, max_steps)
         if self._auxiliary is not None:

@@ -1,6 +1,7 @@
 """The processor and the collator: what they make of texts, and what they refuse."""
 
 import pytest
+import tiny
 import torch
 from tokenizers import Tokenizer, models
 from transformers import AutoProcessor, BertConfig, GPT2Config, PreTrainedTokenizerFast, RobertaConfig
@@ -207,3 +208,23 @@ def test_collator_pads_as_the_processor_does(processor, texts):
     assert torch.equal(again["attention_mask"], expected["attention_mask"])
     wide = BNVAEDataCollator(processor, pad_to_multiple_of=16)(features)
     assert wide["input_ids"].shape[1] % 16 == 0 and wide["labels"].shape[1] % 16 == 0
+
+
+def test_options_are_taken_in_a_dict_too(processor, texts):
+    options = {"padding": "max_length", "max_length": 9, "return_tensors": "pt", "return_labels": False}
+    expected = dict(processor(texts[:3], **options))
+    by_dict = dict(processor(texts[:3], text_kwargs=options, max_length=20))
+    assert by_dict.keys() == expected.keys()
+    assert all(torch.equal(by_dict[name], values) for name, values in expected.items())
+    assert processor(texts[:3], max_length=20, padding="max_length", return_tensors="pt")["input_ids"].shape == (3, 20)
+    with pytest.raises(ValueError, match="Unknown arguments of BNVAEProcessor: stride"):
+        processor(texts[:3], text_kwargs={"stride": 3})
+
+
+def test_saving_does_not_change_a_processor(texts, tmp_path):
+    processor = tiny.make_processor(texts)
+    before = processor.to_dict()
+    processor.save_pretrained(tmp_path)
+    assert processor.to_dict() == before == BNVAEProcessor.from_pretrained(tmp_path).to_dict()
+    # The file names the code that is saved beside it.
+    assert "AutoProcessor" in (tmp_path / "processor_config.json").read_text(encoding="utf-8")

@@ -122,5 +122,7 @@ def test_what_is_no_bnvae_is_refused(run, tmp_path, decoder_config, trained_mode
     with pytest.raises(SystemExit, match="nowhere could not be loaded as a folder or from the Hub"):
         run("sample", model=str(tmp_path / "nowhere"))
     trained_model.save_pretrained(tmp_path / "alone")
+    for file in (*(tmp_path / "alone").glob("**/*token*.json"), tmp_path / "alone" / "processor_config.json"):
+        file.unlink()
     with pytest.raises(SystemExit, match=r"alone holds a model, but its processor could not be loaded"):
         run("sample", model=str(tmp_path / "alone"))
