@@ -13,9 +13,10 @@ from hf_bnvae import recalibrate_posterior
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__")
 FOLDERS = ("hf_bnvae", "model_cards", "scripts", "tests")
 PAGES = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
-# Pages that the code renders, and their template.
-RENDERED = ("model_card_template.md", "model_cards/docstrings")
-WRITTEN = [path for path in PAGES if not any(name in path.as_posix() for name in RENDERED)]
+# The other pages are model cards, which the code renders, and their template.
+WRITTEN = [
+    path for path in PAGES if path.name != "model_card_template.md" and path.parent.parent != ROOT / "model_cards"
+]
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 SCRIPT = re.compile(r"scripts/[\w/]+\.(?:py|yaml)")
@@ -43,6 +44,7 @@ def broken_links(path: Path, page: str) -> list[str]:
 WITH_PYTHON = [
     path for path in PAGES if PACKAGE in path.parents and code_blocks(path.read_text(encoding="utf-8"), "python")
 ]
+RECIPE = ROOT / "model_cards" / "recipe_yelp.md"
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def networks(processor, texts, encoder_config, decoder_config, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     model = tiny.build_model(encoder_config, decoder_config, latent_size=32)
     recalibrate_posterior(model, [dict(processor(texts[:32], return_tensors="pt"))])
-    for folder in ("runs/bnvae", "user/name"):
+    for folder in ("runs/bnvae", "runs/yelp", "user/name"):
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
     save_pair(processor, encoder_config, decoder_config)
@@ -100,6 +102,10 @@ def test_the_page_of_the_scripts_names_each_of_them():
 @pytest.mark.parametrize("path", WITH_PYTHON, ids=lambda path: path.parent.name)
 def test_python_on_the_page_of_a_room_runs_and_prints_what_it_shows(path, networks):
     assert not run_blocks(code_blocks(path.read_text(encoding="utf-8"), "python"), path)
+
+
+def test_python_of_the_recipe_runs(networks):
+    assert not run_blocks(code_blocks(RECIPE.read_text(encoding="utf-8"), "python"), RECIPE)
 
 
 def test_an_output_that_differs_from_its_comment_is_found():

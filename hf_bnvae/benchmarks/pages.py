@@ -7,16 +7,21 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..evaluation import plots
-from .records import read_benchmarks, read_rates, read_runs, read_speed
+from .records import read_benchmarks, read_embeddings, read_rates, read_recipes, read_runs, read_speed
 from .tables.blocks import Block
 from .tables.collapse import block_of, render_benchmark, render_summary
+from .tables.embeddings import EMBEDDINGS, render_embeddings
 from .tables.rates import RATES, render_rates
+from .tables.recipes import DEMONSTRATION, RECIPE, render_demonstration, render_recipe
 from .tables.runs import Run, options_of, render_quickstart, render_run_examples, render_runs
 from .tables.speed import render_machines, render_ratios
 from .tables.verdict import render_verdict
 
 RUNS, EXAMPLES, SPEED = Block("runs"), Block("examples"), Block("speed")
 QUICKSTART, VERDICT = Block("quickstart"), Block("results")
+
+# The recipe whose texts the README shows.
+SHOWN_RECIPE = "recipe_decode_embeddings"
 
 Blocks = Mapping[Block, str]
 
@@ -37,13 +42,14 @@ def blocks_of_pages(cards: Path) -> dict[Path, Blocks]:
         cards (`Path`): The folder of the records. The README lies in the folder above it.
     """
     runs, benchmarks, machines = read_runs(cards), read_benchmarks(cards), read_speed(cards)
-    small = benchmarks["small"]
+    recipes, small = read_recipes(cards), benchmarks["small"]
     return {
         cards.parent / "README.md": {
+            DEMONSTRATION: render_demonstration(recipes[SHOWN_RECIPE]),
             QUICKSTART: render_quickstart(runs[0]),
-            VERDICT: render_verdict(runs, small, machines),
         },
         cards / "README.md": {
+            VERDICT: render_verdict(runs, small, machines),
             RUNS: render_runs(runs),
             EXAMPLES: render_run_examples(runs[0]),
             block_of(small): render_summary(small),
@@ -52,6 +58,8 @@ def blocks_of_pages(cards: Path) -> dict[Path, Blocks]:
         cards / "collapse_benchmark.md": {block_of(found): render_benchmark(found) for found in benchmarks.values()},
         cards / "speed.md": {SPEED: render_machines(machines)},
         cards / "which_rate.md": {RATES: render_rates(read_rates(cards))},
+        cards / "embeddings.md": {EMBEDDINGS: render_embeddings(read_embeddings(cards))},
+        **{cards / f"{name}.md": {RECIPE: render_recipe(recipe)} for name, recipe in recipes.items()},
     }
 
 

@@ -6,21 +6,32 @@ pages.
 """
 
 import json
+import shlex
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..reporting.commands import without_folders
 from ..reporting.model_card import CARD_JSON, BNVAEModelCard
+from ..reporting.report_files import read_report
 from ..utils.file_names import EXAMPLES_FILE, RESULTS_FILE, RUN_FILE
-from ..utils.json_files import read_json
+from ..utils.json_files import read_json, write_json
 from .collapse.job import RESULTS_PICTURE, RESULTS_RECORD
+from .packaged import PACKAGED_ENCODER, packaged_encoder
 from .rates import RATES_PICTURE, RATES_RECORD
 from .runs import RUNS_RECORD
 from .tables.speed import file_name
 
 # The runs of the default job and of its variants.
 DEFAULT_JOB_RECORD = "results.json"
+EMBEDDINGS_RECORD = "embeddings.json"
+# Of the record of a recipe, and of its page. The rest of the name is that of the run.
+RECIPE_PREFIX = "recipe_"
+
+# What the record of a recipe keeps of its training and of each evaluation.
+_KEPT_OF_A_TRAINING = ("num_parameters", "train_samples", "train_runtime", "hardware")
+_KEPT_OF_AN_EVALUATION = ("figures", "verdict", "samples", "examples", "command")
 
 
 def collect_runs(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -70,6 +81,56 @@ def keep_rates(folder: Path, cards: Path) -> None:
         shutil.copyfile(folder / name, cards / name)
 
 
+def collect_recipe(run: Path, evaluations: Mapping[str, Path]) -> dict[str, Any]:
+    """
+    What a recipe's run is, and what its model does.
+
+    Args:
+        run (`Path`): Output folder of the training.
+        evaluations (mapping): Output folders of evaluations of its model, by what tables call their texts.
+
+    Returns:
+        `dict`: `command`, `seed`, the training's figures, versions and hardware, and the `evaluations`.
+
+    Raises:
+        ValueError: for a folder without a finished run, for an evaluation of another model, and for an evaluation that
+            has not judged the model's texts.
+    """
+    (found,) = collect_runs([run])
+    results = read_json(run / RESULTS_FILE)
+    recipe = {"command": found["command"], "seed": found["seed"]}
+    recipe |= {k: v for k, v in results.items() if k in _KEPT_OF_A_TRAINING or k.endswith("_version")}
+    recipe["evaluations"] = []
+    for name, folder in evaluations.items():
+        report = read_report(str(folder))
+        if Path(report["settings"]["model_name_or_path"]).name != run.resolve().name:
+            raise ValueError(
+                f"{folder} is an evaluation of {report['settings']['model_name_or_path']}, not of {run.name}."
+            )
+        if "reconstructions" not in report.get("samples", {}):
+            raise ValueError(f"{folder} has not judged reconstructions. Evaluate with --judge_language_model.")
+        kept = {key: report[key] for key in _KEPT_OF_AN_EVALUATION}
+        kept["command"] = shlex.join(map(without_folders, shlex.split(kept["command"])))
+        judge = report["settings"].get("judge_encoder")
+        if judge is not None and Path(judge) == packaged_encoder():
+            # Its package keeps it in a folder of another name.
+            kept["samples"]["judges"]["encoder"] = PACKAGED_ENCODER
+        recipe["evaluations"].append({"name": name, **kept})
+    return recipe
+
+
+def keep_recipe(run: Path, evaluations: Mapping[str, Path], cards: Path) -> None:
+    """Keep what [`collect_recipe`] returns, and the run's model card."""
+    recipe = collect_recipe(run, evaluations)
+    keep_card(run, cards)
+    write_json(cards / f"{RECIPE_PREFIX}{run.resolve().name}.json", recipe)
+
+
+def keep_embeddings(file: Path, cards: Path) -> None:
+    """Keep a file that the benchmark of embeddings wrote."""
+    shutil.copyfile(file, cards / EMBEDDINGS_RECORD)
+
+
 def keep_speed(file: Path, cards: Path) -> None:
     """Keep a file that the speed benchmark wrote, under a name for its machine."""
     # Not a copy of the file, because it may be the one that is kept.
@@ -103,6 +164,16 @@ def read_benchmarks(cards: Path) -> dict[str, dict[str, Any]]:
 def read_rates(cards: Path) -> dict[str, Any]:
     """The results of the rates benchmark."""
     return read_json(cards / RATES_RECORD)
+
+
+def read_embeddings(cards: Path) -> dict[str, Any]:
+    """The results of the benchmark of embeddings."""
+    return read_json(cards / EMBEDDINGS_RECORD)
+
+
+def read_recipes(cards: Path) -> dict[str, dict[str, Any]]:
+    """The records of the recipes, by the names of their pages without `.md`."""
+    return {file.stem: read_json(file) for file in sorted(cards.glob(f"{RECIPE_PREFIX}*.json"))}
 
 
 def read_speed(cards: Path) -> list[dict[str, Any]]:

@@ -19,16 +19,20 @@ from hf_bnvae.benchmarks.pages import (
     update_page,
 )
 from hf_bnvae.benchmarks.records import (
+    collect_recipe,
     collect_runs,
     keep_benchmark,
     keep_card,
+    keep_recipe,
     keep_runs,
     keep_speed,
     read_benchmarks,
+    read_recipes,
     read_runs,
     read_speed,
 )
 from hf_bnvae.benchmarks.tables.collapse import measures_of
+from hf_bnvae.benchmarks.tables.recipes import render_recipe
 from hf_bnvae.benchmarks.tables.runs import options_of
 from hf_bnvae.benchmarks.tables.speed import compared_pieces, file_name, has_aims, render_machines
 from hf_bnvae.benchmarks.tables.verdict import render_verdict
@@ -84,6 +88,14 @@ def change_a_rate(results):
     results["models"][-1]["figures"]["kl"] += 1
 
 
+def change_a_recipe(recipe):
+    recipe["evaluations"][0]["examples"]["interpolation"][4] += " indeed"
+
+
+def change_an_embedding(record):
+    record["models"][-1]["figures"]["means"]["stsb: cosine"] += 0.1
+
+
 def change_an_example(runs):
     runs[0]["examples"]["interpolation"][4] += " indeed"
 
@@ -109,14 +121,21 @@ def change_a_time(results):
         (
             "collapse_small.json",
             change_a_remedy,
-            {"README.md", "model_cards/README.md", "model_cards/collapse_benchmark.md"},
+            {"model_cards/README.md", "model_cards/collapse_benchmark.md"},
         ),
         ("rates.json", change_a_rate, {"model_cards/which_rate.md"}),
+        ("embeddings.json", change_an_embedding, {"model_cards/embeddings.md"}),
+        ("recipe_yelp.json", change_a_recipe, {"model_cards/recipe_yelp.md"}),
+        (
+            "recipe_decode_embeddings.json",
+            change_a_recipe,
+            {"README.md", "model_cards/recipe_decode_embeddings.md"},
+        ),
         ("collapse_pretrained_large.json", change_a_choice, {"model_cards/collapse_benchmark.md"}),
         (
             "speed_mid_fp32_intel_r_xeon_r_processor.json",
             change_a_time,
-            {"README.md", "model_cards/README.md", "model_cards/speed.md"},
+            {"model_cards/README.md", "model_cards/speed.md"},
         ),
     ],
 )
@@ -245,6 +264,65 @@ def test_a_card_is_kept_with_its_pictures_alone(cards, tmp_path):
     keep_card(run, cards)
     assert {path.name for path in (cards / run.name).iterdir()} == {path.name for path in CARDS[0].iterdir()}
     assert (cards / run.name / "README.md").read_text() == (CARDS[0] / "README.md").read_text()
+
+
+@pytest.fixture
+def recipe_folders(tmp_path):
+    """Folders of a run and of two evaluations, as the first kept recipe left them: the recipe, the run, and the
+    evaluations by name."""
+    name, recipe = next(iter(read_recipes(KEPT).items()))
+    run = shutil.copytree(KEPT / name.removeprefix("recipe_"), tmp_path / name.removeprefix("recipe_"))
+    record = {"command": recipe["command"], "settings": {"seed": recipe["seed"]}, "finished": True}
+    (run / "run.json").write_text(json.dumps(record))
+    (run / "all_results.json").write_text(json.dumps({**recipe, "train_loss": 2.0}))
+    (run / "examples.json").write_text(json.dumps({"samples": ["a"]}))
+    evaluations = {}
+    for number, kept in enumerate(recipe["evaluations"]):
+        folder = tmp_path / f"evaluation-{number}"
+        folder.mkdir()
+        found = {**kept, "command": kept["command"].replace("--file ", f"--file {tmp_path}/")}
+        report = {"kind": "hf_bnvae evaluation", "version": 2, "settings": {"model_name_or_path": f"runs/{run.name}"}}
+        (folder / "report.json").write_text(json.dumps({**report, **found}))
+        evaluations[found["name"]] = folder
+    return recipe, run, evaluations
+
+
+def test_a_recipe_is_kept_as_its_folders_give_it_without_their_paths(cards, recipe_folders):
+    recipe, run, evaluations = recipe_folders
+    assert "--file held_out.jsonl" in recipe["evaluations"][0]["command"]
+    assert collect_recipe(run, evaluations) == recipe
+    name = f"recipe_{run.name}"
+    (cards / f"{name}.json").unlink()
+    shutil.rmtree(cards / run.name)
+    keep_recipe(run, evaluations, cards)
+    assert read_recipes(cards) == read_recipes(KEPT) and (cards / run.name / CARD_JSON).is_file()
+
+
+def test_an_evaluation_of_another_model_is_no_part_of_a_recipe(cards, recipe_folders, tmp_path):
+    _, run, evaluations = recipe_folders
+    with pytest.raises(ValueError, match=f"is an evaluation of runs/{run.name}, not of other"):
+        keep_recipe(run.rename(tmp_path / "other"), evaluations, cards)
+    assert not (cards / "other").exists() and not (cards / "recipe_other.json").exists()
+
+
+def test_an_evaluation_that_judged_nothing_is_no_part_of_a_recipe(cards, recipe_folders):
+    _, run, evaluations = recipe_folders
+    report = next(iter(evaluations.values())) / "report.json"
+    report.write_text(json.dumps({k: v for k, v in json.loads(report.read_text()).items() if k != "samples"}))
+    with pytest.raises(ValueError, match="has not judged reconstructions"):
+        collect_recipe(run, evaluations)
+
+
+def test_the_cosines_of_a_recipe_are_those_of_its_judge():
+    recipes = read_recipes(KEPT)
+    own, judged = (recipes[f"recipe_{name}"] for name in ("decode_embeddings", "yelp"))
+    for recipe, space, name in (
+        (own, "the model's own encoder", "own_similarity"),
+        (judged, "all-MiniLM-L6-v2, which has no part in the model", "similarity"),
+    ):
+        cosine = recipe["evaluations"][0]["samples"]["reconstructions"][name]
+        page = render_recipe(recipe)
+        assert f"in the space of {space}." in page and f" {cosine:.2f} " in page
 
 
 def test_the_script_without_options_changes_no_page(cards, monkeypatch):

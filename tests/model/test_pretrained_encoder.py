@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from pages import code_blocks, run_blocks
+from paths import ROOT
 from transformers import AutoModel, AutoProcessor, AutoTokenizer, GPT2LMHeadModel
 
 from hf_bnvae import BNVAEModel, BNVAEProcessor, BNVAETrainer, BNVAETrainingArguments
@@ -46,6 +48,18 @@ def test_a_real_encoder_has_the_weights_and_token_ids_of_its_package(built, mini
     # The control: other texts have other token ids.
     other = AutoTokenizer.from_pretrained(minilm)(texts[4:8], return_tensors="pt", padding=True)
     assert not torch.equal(other["input_ids"], encoded["input_ids"])
+
+
+def test_python_of_the_recipe_for_embeddings_runs(built, minilm, tmp_path, monkeypatch):
+    pytest.importorskip("sentence_transformers")
+    model, processor = built
+    monkeypatch.chdir(tmp_path)
+    model.config.normalize_features = True
+    model.attach_processor(processor).save_pretrained("runs/decode_embeddings")
+    Path("sentence-transformers").mkdir()
+    Path("sentence-transformers/all-MiniLM-L6-v2").symlink_to(minilm)
+    page = ROOT / "model_cards" / "recipe_decode_embeddings.md"
+    assert not run_blocks(code_blocks(page.read_text(encoding="utf-8"), "python"), page)
 
 
 @pytest.mark.slow

@@ -3,9 +3,13 @@
 import json
 import runpy
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from paths import SCRIPTS
+
+from hf_bnvae.benchmarks.embeddings import ScoredPairs
 
 
 @pytest.fixture
@@ -18,12 +22,6 @@ def run(monkeypatch, capsys, trained_folder):
         return capsys.readouterr().out
 
     return start
-
-
-@pytest.fixture
-def script():
-    """What stands in the script, by name."""
-    return runpy.run_path(str(SCRIPTS / "benchmark_embeddings.py"))
 
 
 @pytest.fixture
@@ -41,30 +39,49 @@ def write_pairs(tmp_path, texts):
     return write
 
 
-def test_pairs_and_labels_give_a_row_for_each_embedding(run, write_pairs, tmp_path, texts):
+@pytest.fixture
+def write_labelled(tmp_path, texts):
+    """A function that writes two files of labelled texts: the files."""
+
+    def write(name: str, label: Callable[[int], object] = lambda number: number % 2) -> tuple[Path, Path]:
+        files = tuple(tmp_path / f"{name}.{part}.jsonl" for part in ("train", "test"))
+        for start, file in zip((0, 40), files, strict=True):
+            rows = ({"text": text, "label": label(number)} for number, text in enumerate(texts[start : start + 40]))
+            file.write_text("\n".join(map(json.dumps, rows)))
+        return files
+
+    return write
+
+
+def test_pairs_and_labels_give_both_figures_of_each_measure(run, write_pairs, write_labelled, tmp_path):
     pairs = write_pairs([str(number) for number in range(12)])
-    labelled = tmp_path / "labelled.jsonl"
-    rows = ({"text": text, "label": number % 2} for number, text in enumerate(texts[:60]))
-    labelled.write_text("\n".join(map(json.dumps, rows)))
-    files = ("--train_file", labelled, "--test_file", labelled, "--labels_per_class", "5")
-    printed = run("--pairs", pairs, *files, "--output_file", tmp_path / "figures.json")
-    (found,) = json.loads((tmp_path / "figures.json").read_text()).values()
-    assert found.keys() >= {"features", "means"}
-    assert found["means"].keys() == {
-        "Spearman (cosine)",
-        "Spearman (distance)",
-        "accuracy (5 labels a class)",
-        "accuracy (all labels)",
-    }
-    assert f"{100 * found['means']['Spearman (cosine)']:.1f}" in printed
-    assert f"{100 * found['features']['accuracy (all labels)']:.1f}" in printed
+    sets = [option for name in ("odd", "more") for option in ("--labelled", *write_labelled(name))]
+    printed = run("--pairs", pairs, *sets, "--labels_per_class", "5", "--output_file", tmp_path / "figures.json")
+    record = json.loads((tmp_path / "figures.json").read_text())
+    (model,) = record["models"]
+    assert record["num_texts"] == {"pairs": 12, "odd": 40, "more": 40}
+    assert list(model["figures"]["means"]) == [
+        *("pairs: cosine", "pairs: distance"),
+        *("odd: 5 labels a class", "odd: all labels", "more: 5 labels a class", "more: all labels"),
+    ]
+    assert model["figures"]["features"] != model["figures"]["means"]
+    for measure in ("pairs: cosine", "more: all labels"):
+        cell = " / ".join(f"{100 * model['figures'][kind][measure]:.1f}" for kind in ("features", "means"))
+        assert cell in printed
 
 
-def test_no_pair_is_lost_to_a_quotation_mark_or_a_word_that_tables_take_for_nothing(script, write_pairs, texts):
-    first, second, scores = script["read_pairs"](str(write_pairs(["1.5", "2"])))
-    assert (first, second, scores) == (['"quoted', texts[0]], ["None", texts[20]], [1.5, 2.0])
+def test_numbers_of_labels_that_a_set_is_too_small_for_are_named(run, write_labelled):
+    files = write_labelled("few", lambda number: "rare" if number < 3 else "common")
+    printed = run("--labelled", *files, "--labels_per_class", "2", "30")
+    assert "few: 2 labels a class" in printed
+    assert "No column of few: 30 labels a class: " in printed
+
+
+def test_no_pair_is_lost_to_a_quotation_mark_or_a_word_that_tables_take_for_nothing(write_pairs, texts):
+    pairs = ScoredPairs.from_file(str(write_pairs(["1.5", "2"])))
+    assert (pairs.first, pairs.second, pairs.scores) == (['"quoted', texts[0]], ["None", texts[20]], [1.5, 2.0])
     with pytest.raises(ValueError, match="line 2: a text is empty"):
-        script["read_pairs"](str(write_pairs(["1.5", "2"], first=" ")))
+        ScoredPairs.from_file(str(write_pairs(["1.5", "2"], first=" ")))
 
 
 @pytest.mark.parametrize(
@@ -89,8 +106,8 @@ def test_files_that_are_no_pairs_are_refused(run, write_pairs, capsys, scores, h
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "Give --pairs, or --train_file and --test_file."),
-        (("--train_file", "a.jsonl"), "Give both --train_file and --test_file."),
+        ((), "Give --pairs, --labelled, or both."),
+        (("--labelled", "a.jsonl"), "--labelled: expected 2 arguments"),
         (("--pairs", "nowhere.csv"), "nowhere.csv"),
     ],
 )

@@ -55,6 +55,11 @@ def spread(values: Sequence[float], digits: int) -> str:
     return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{max(digits, 1)}f}")
 
 
+def cell(value: float | None, digits: str) -> str:
+    """A figure in a format such as `.2f`, `-` for none."""
+    return "-" if value is None else format(value, digits)
+
+
 def ratio(value: float | None) -> str:
     """A ratio with three digits, `-` for none."""
-    return "-" if value is None else f"{value:.3f}"
+    return cell(value, ".3f")

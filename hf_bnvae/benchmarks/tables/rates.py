@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...reporting.markdown import inline
-from .blocks import Block, table
+from .blocks import Block, cell, table
 
 RATES = Block("rates")
 
@@ -51,12 +51,12 @@ def _figures(results: Mapping[str, Any]) -> str:
             (
                 _name(model["rate"]),
                 f"{figures['kl']:.2f}",
-                _cell(figures.get("decoder_information"), ".2f"),
+                cell(figures.get("decoder_information"), ".2f"),
                 # Adding 0 turns -0 into 0.
                 f"{round(share_of_a_text(model, nats), 2) + 0:.0%}",
                 f"{likelihood:.2f}",
-                *(_cell(figures.get(f"reconstruction_{name}"), ".1f") for name in ("bleu", "chrf", "exact")),
-                *(_cell(found.get(name), ".2f") for name in ("similarity", "token_f1")),
+                *(cell(figures.get(f"reconstruction_{name}"), ".1f") for name in ("bleu", "chrf", "exact")),
+                *(cell(found.get(name), ".2f") for name in ("similarity", "token_f1")),
             )
         )
     header = ("rate", "KL", "decoder information", "share of a text", "IW-NLL", "BLEU", "chrF", "exact, %")
@@ -114,7 +114,7 @@ def _judged(results: Mapping[str, Any]) -> str:
         kinds, path = model["samples"]["kinds"], model["samples"].get("paths")
         cells = ("-", "-")
         if path is not None:
-            cells = (_cell(path["inner_perplexity"], ".1f"), f"{path['distinct']:.1f} of {path['num_steps']}")
+            cells = (cell(path["inner_perplexity"], ".1f"), f"{path['distinct']:.1f} of {path['num_steps']}")
         quality = kinds.get("fitted prior, greedy") or kinds["standard prior, greedy"]
         rows.append((_name(model["rate"]), *_quality(quality), *cells))
     header = ("rate", "perplexity of samples", "Frechet distance", "self-BLEU", "perplexity between two texts")
@@ -147,8 +147,4 @@ def _name(rate: float | None) -> str:
 
 def _quality(quality: Mapping[str, Any]) -> tuple[str, ...]:
     values = (quality["perplexity"], quality["frechet_distance"], quality["self_bleu"])
-    return tuple(_cell(v, f) for v, f in zip(values, (".1f", ".3f", ".1f"), strict=True))
-
-
-def _cell(value: float | None, digits: str) -> str:
-    return "-" if value is None else format(value, digits)
+    return tuple(cell(v, f) for v, f in zip(values, (".1f", ".3f", ".1f"), strict=True))

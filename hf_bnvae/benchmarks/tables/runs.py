@@ -41,7 +41,6 @@ _PRIOR_COLUMNS = (
 
 # Figures that the README shows of what a run prints.
 _QUICKSTART_ROWS = ("KL", "decoder information", "reconstruction BLEU")
-_QUICKSTART_TEXTS = 3
 
 Run = Mapping[str, Any]
 
@@ -161,10 +160,8 @@ def render_run_examples(run: Run) -> str:
 
 
 def render_quickstart(run: Run) -> str:
-    """Lines of what a run printed: some figures, the verdict, and the first texts with their reconstructions."""
+    """Lines of what a run printed: some figures, and the verdict."""
     result = EvaluationResult.from_metrics(run["results"])
     rows = [row[:3] for row in result.rows() if row[0] in _QUICKSTART_ROWS]
     figures = table(("figure", "value", "unit"), rows)
-    pairs = run["examples"]["reconstructions"][:_QUICKSTART_TEXTS]
-    texts = [line for text, decoded in pairs for line in (f"- {text}", f"  {decoded}")]
-    return "\n".join(["```text", figures, "...", str(result.verdict), *texts, "```"])
+    return "\n".join(["```text", figures, "...", str(result.verdict), "```"])

@@ -1,0 +1,94 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""What a recipe's model does: its figures on several sets of texts, and texts that nobody chose."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...reporting.commands import recorded_options
+from ...reporting.markdown import inline
+from .blocks import Block, cell, table
+
+RECIPE, DEMONSTRATION = Block("recipe"), Block("demonstration")
+
+Recipe = Mapping[str, Any]
+
+# What the README shows: the first texts, which are in a random order, and every second step between two of them.
+_DEMONSTRATION_TEXTS, _DEMONSTRATION_STEPS = 5, slice(None, None, 2)
+
+
+def render_recipe(recipe: Recipe) -> str:
+    """
+    The page's part that comes from records, in Markdown: figures, texts, settings.
+
+    Args:
+        recipe (mapping): What [`~benchmarks.records.collect_recipe`] returns.
+    """
+    parts = (_figures, _reconstructions, _path, _samples, _settings)
+    return "\n\n".join(render(recipe) for render in parts)
+
+
+def render_demonstration(recipe: Recipe) -> str:
+    """For the README: what comes back from latents, and the way from the first text to the second."""
+    examples = recipe["evaluations"][0]["examples"]
+    rows = [(inline(text), inline(other)) for text, other in examples["reconstructions"][:_DEMONSTRATION_TEXTS]]
+    steps = " → ".join(f"*{inline(text)}*" for text in examples["interpolation"][_DEMONSTRATION_STEPS])
+    return f"{table(('text', 'what comes back'), rows)}\n\nFrom the first text to the second, in equal steps: {steps}"
+
+
+def _figures(recipe: Recipe) -> str:
+    rows = []
+    for found in recipe["evaluations"]:
+        figures, judged = found["figures"], found["samples"]["reconstructions"]
+        rows.append(
+            (
+                inline(found["name"]),
+                f"{figures['num_sentences']:,}",
+                *(cell(figures.get(name), ".1f") for name in ("kl", "decoder_information", "iw_nll")),
+                *(cell(figures.get(f"reconstruction_{name}"), ".1f") for name in ("bleu", "chrf", "exact")),
+                *(cell(judged[name], ".2f") for name in ("token_f1", *_similarities(recipe))),
+            )
+        )
+    header = ("texts", "number", "KL", "decoder information", "IW-NLL", "BLEU", "chrF", "exact, %", "F1", "cosine")
+    judge = recipe["evaluations"][0]["samples"]["judges"]["encoder"]
+    space = "the model's own encoder" if judge is None else f"{judge}, which has no part in the model"
+    note = (
+        "KL, decoder information and IW-NLL are in nats per sentence, under N(0, I). Reconstructions are greedy. "
+        "F1 is of the sets of words of a text and its reconstruction. The cosine is of their vectors in the space of "
+        f"{space}. In the last column it is of a text and another one's reconstruction."
+    )
+    return f"{table((*header, 'cosine, another text'), rows)}\n\n{note}"
+
+
+def _similarities(recipe: Recipe) -> tuple[str, str]:
+    """The names of the two cosines: of an independent encoder, or of the model's own one."""
+    own = recipe["evaluations"][0]["samples"]["judges"]["encoder"] is None
+    return ("own_similarity", "own_random_similarity") if own else ("similarity", "random_similarity")
+
+
+def _reconstructions(recipe: Recipe) -> str:
+    parts = []
+    for found in recipe["evaluations"]:
+        rows = [(inline(text), inline(other)) for text, other in found["examples"]["reconstructions"]]
+        parts.append(table((f"{inline(found['name'])}: the first texts", "what comes back"), rows))
+    return "\n\n".join(parts)
+
+
+def _path(recipe: Recipe) -> str:
+    steps = recipe["evaluations"][0]["examples"]["interpolation"]
+    lines = [f"{number}. {inline(text)}" for number, text in enumerate(steps, 1)]
+    return "\n".join(["From the first text to the second, in equal steps:", "", *lines])
+
+
+def _samples(recipe: Recipe) -> str:
+    examples = recipe["evaluations"][0]["examples"]
+    lines = [f"- {inline(text)}" for text in examples["samples"]]
+    return "\n".join([f"New texts, from draws of the {examples['prior']} prior:", "", *lines])
+
+
+def _settings(recipe: Recipe) -> str:
+    versions = ", ".join(f"{name} {recipe[f'{name}_version']}" for name in ("torch", "transformers", "hf_bnvae"))
+    return (
+        f"Trained on {recipe['train_samples']:,} texts with `{recorded_options(recipe['command'])}`: "
+        f"{recipe['num_parameters'] / 1e6:.1f} million parameters, {recipe['train_runtime'] / 60:.0f} minutes. "
+        f"{recipe['hardware']}; {versions}."
+    )
