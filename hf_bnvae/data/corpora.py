@@ -29,10 +29,11 @@ MAX_UNKNOWN, _SHOWN_UNKNOWN = 0.01, 3
 _HALVES = {"encoder": "input_ids", "decoder": "labels"}
 _COUNTS = [f"{what}_{half}" for what in ("tokens", "unknown") for half in _HALVES]
 
-# Kinds of numbers, and how they are written. With zeros ahead, as 007, a label is a name.
-_NUMBERS: dict[Callable[[str], Any], re.Pattern[str]] = {
+# Kinds of values, and how they are written. With zeros ahead, as 007, a label is a name.
+_VALUES: dict[Callable[[str], Any], re.Pattern[str]] = {
     int: re.compile(r"[-+]?(0|[1-9]\d*)"),
     float: re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?"),
+    lambda label: label.lower() == "true": re.compile(r"true|false", re.IGNORECASE),
 }
 
 
@@ -197,7 +198,7 @@ def load_text_set(
         text_column (`str`, *optional*): As in [`load_texts`].
         label_column (`str`, *optional*): The column that holds the labels, of any type. A `ClassLabel` becomes the
             name of its class. Its value -1, which stands for no label, becomes `None`. In a table whose fields are
-            text, labels that all are numbers become numbers.
+            text, labels that all are numbers or truth values become such values.
         text_format ([`TextFormat`], *optional*): How the files are written: encoding, delimiter, header.
         **loading_kwargs: Passed to `load_dataset`, such as `revision` or `token`.
 
@@ -313,7 +314,7 @@ def _load_files(
     found = _text_column(dataset, text_column, name_files(names), label_column)
     if label_column is None or not are_tables(names):
         return found
-    return Dataset.from_dict({TEXT: found[TEXT][:], LABEL: _as_numbers(found[LABEL][:])})
+    return Dataset.from_dict({TEXT: found[TEXT][:], LABEL: _as_values(found[LABEL][:])})
 
 
 def _text_column(dataset: Dataset, text_column: str | None, name: str, label_column: str | None = None) -> Dataset:
@@ -352,13 +353,14 @@ def _text_column(dataset: Dataset, text_column: str | None, name: str, label_col
     return Dataset.from_dict({TEXT: dataset[chosen][:], LABEL: labels})
 
 
-def _as_numbers(labels: list[str]) -> list[Any]:
-    """The labels of a table as numbers, if all of them are numbers, and no two become one. Otherwise as they are."""
-    for kind, pattern in _NUMBERS.items():
+def _as_values(labels: list[str]) -> list[Any]:
+    """The labels of a table as numbers or truth values, if all of them are, and no two become one. Otherwise as they
+    are."""
+    for kind, pattern in _VALUES.items():
         if all(pattern.fullmatch(label) for label in labels):
-            numbers = [kind(label) for label in labels]
-            if len(set(numbers)) == len(set(labels)):
-                return numbers
+            values = [kind(label) for label in labels]
+            if len(set(values)) == len(set(labels)):
+                return values
     return labels
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ..utils.checkpoints import describe_last_checkpoint, last_complete_checkpoint
 from .option_parser import user_errors
 from .training_options import parse_arguments
 
@@ -98,6 +97,9 @@ def _status_of(error: BaseException, path: Path) -> int | None:
 
 
 def _what_is_kept(path: Path) -> str:
+    # Here, because help needs nothing of `Trainer`.
+    from ..utils.checkpoints import describe_last_checkpoint, last_complete_checkpoint
+
     checkpoint = last_complete_checkpoint(path)
     if checkpoint is not None:
         return f"Kept: {checkpoint}. The same command goes on from it."

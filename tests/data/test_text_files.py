@@ -211,9 +211,12 @@ def test_numbers_are_texts_as_they_are_written(tmp_path, ending):
         (["007", "7", "1"], ["007", "7", "1"]),
         (["007", "008", "010"], ["007", "008", "010"]),
         (["0", "-1", "0.5"], [0.0, -1.0, 0.5]),
+        (["True", "False", "True"], [True, False, True]),
+        (["true", "false", "no"], ["true", "false", "no"]),
+        (["true", "True", "false"], ["true", "True", "false"]),
     ],
 )
-def test_labels_of_a_table_that_all_are_numbers_become_numbers(tmp_path, written, labels):
+def test_labels_of_a_table_that_all_are_numbers_or_truth_values_become_such_values(tmp_path, written, labels):
     file = tmp_path / "a.jsonl"
     file.write_text("\n".join(json.dumps({"text": "a text", "label": label}) for label in written))
     assert load_text_set(str(file), label_column="label")["label"][:] == written, "those of JSON have their types"

@@ -185,6 +185,7 @@ def test_a_script_pushes_what_it_trained_with_its_figures(hub, target, run, scri
         "hub_model_id": "ada/model",
         "hub_token": target.token,
         "hub_always_push": "true",
+        "save_strategy": "epoch",
     }
     run(script, **QUICK, **options, hub_private_repo="true", output_dir="out")
     repository = hub.repositories["ada/model"]
