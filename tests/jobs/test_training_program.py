@@ -140,7 +140,8 @@ def test_every_loop_has_its_trackers():
         assert {*map(str, find_installed())} <= {*known}
 
 
-def test_the_traceback_is_there_for_who_asks(monkeypatch, capsys):
+def test_the_traceback_is_there_for_who_asks(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # without the run that another command may have left
     monkeypatch.setattr("sys.argv", ["hf-bnvae", "--rate", "0", "--traceback"])
     with pytest.raises(ValueError, match="rate must be"):
         begin_training(None, "Trainer")
