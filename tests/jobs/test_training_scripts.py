@@ -213,6 +213,7 @@ def test_a_script_encodes_every_text_once_for_its_report(finished, run, tmp_path
     assert sum(counts) == 10
 
 
+@pytest.mark.slow
 def test_a_run_is_never_replaced_by_an_evaluation(finished, run, my_files):
     before = {path: path.stat().st_mtime_ns for path in finished.out.rglob("*")}
     options = {"model_name_or_path": str(finished.out), "file": "mine.txt", **QUICK_EVALUATION}
@@ -276,6 +277,7 @@ def test_the_remedies_to_compare_with_can_be_trained(run, my_files, script, post
     assert results()["eval_kl"] >= results()["eval_kl_floor"] - 0.5
 
 
+@pytest.mark.slow
 @EACH
 def test_an_unfinished_run_is_resumed_within_an_epoch_and_ends_as_if_never_stopped(
     run, my_files, capsys, monkeypatch, script
@@ -390,6 +392,7 @@ def test_processes_that_would_train_apart_are_refused(torchrun, tmp_path, script
     assert not (tmp_path / "apart").exists()
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_gone_on_with(finished, run, my_files):
     options = {"train_file": "mine.txt", "model_name_or_path": str(finished.out), "script": finished.script, **QUICK}
     run(output_dir="more", **{**options, "latent_size": 4})
@@ -472,6 +475,7 @@ def test_attention_is_the_one_that_was_asked_for(run, my_files, monkeypatch):
         run(train_file="mine.txt", output_dir="other", **QUICK)
 
 
+@pytest.mark.slow
 def test_long_texts_are_kept_with_a_longer_limit_and_lost_texts_are_counted_without(run, tmp_path, caplog):
     texts = [" ".join(f"word{(7 * i + j) % 50}" for j in range(8 + 8 * i)) for i in range(12)]
     (tmp_path / "long.txt").write_text("\n".join(texts))
@@ -499,6 +503,7 @@ def test_long_texts_are_kept_with_a_longer_limit_and_lost_texts_are_counted_with
         assert ("1 of 12 texts of the training set were cut" in caplog.text) == is_told
 
 
+@pytest.mark.slow
 def test_a_trained_model_takes_texts_as_long_as_its_networks_allow(finished, run, my_files):
     options = {"train_file": "mine.txt", "script": finished.script, **QUICK, "max_steps": 1}
     run(output_dir="shorter", model_name_or_path=str(finished.out), max_seq_length=10, **options)

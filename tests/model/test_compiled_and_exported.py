@@ -28,6 +28,7 @@ def batch_of(processor, texts):
     return dict(processor(texts, padding="max_length", max_length=12, return_tensors="pt"))
 
 
+@pytest.mark.slow
 def test_a_compiled_model_takes_batches_of_other_sizes(make_model, processor, texts):
     model = make_model(posterior="bn_rms").eval()
     compiled = torch.compile(model, backend="eager")
