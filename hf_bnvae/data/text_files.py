@@ -159,7 +159,7 @@ def _unpack_parquet(paths: list[str]) -> Dataset:
     """The rows of packed files, in memory. `datasets` does not unpack them."""
     tables = []
     for path in paths:
-        with (gzip.open if _is_packed(path) else open)(path, "rb") as file:
+        with _opener(path)(path, "rb") as file:
             tables.append(parquet.read_table(BufferReader(file.read())))
     return Dataset(concat_tables(tables, promote_options="default"))
 
@@ -292,7 +292,7 @@ def _rows(path: str, form: TextFormat) -> Iterator[_Row | _BadRow]:
 
 def _parse(file: TextIO, path: str, form: TextFormat) -> Iterator[_Row | _BadRow]:
     ending = _ending(path)
-    quotechar = form.quotechar or ('"' if ending == "csv" else "none")
+    quotechar = _quotechar(path, form)
     dialect: dict[str, Any] = {"delimiter": form.delimiter or DELIMITERS[ending]}
     dialect |= {"quoting": csv.QUOTE_NONE} if quotechar == "none" else {"quotechar": quotechar}
     lines: list[str] = []  # of the row that is being read
@@ -312,6 +312,10 @@ def _parse(file: TextIO, path: str, form: TextFormat) -> Iterator[_Row | _BadRow
                     yield _BadRow(start, str(error), max(1, len(lines)))
             if fields:
                 yield _Row(start, fields)
+
+
+def _quotechar(path: str, form: TextFormat) -> str:
+    return form.quotechar or ('"' if _ending(path) == "csv" else "none")
 
 
 @contextmanager
@@ -394,10 +398,9 @@ def _describe(path: str, row: _Row | _BadRow) -> str:
 
 
 def _advice(path: str, form: TextFormat) -> str:
-    has_quotes = (form.quotechar or ('"' if _ending(path) == "csv" else "none")) != "none"
-    quotes = (
-        "--quotechar none if quotation marks are letters" if has_quotes else "--quotechar '\"' if fields are quoted"
-    )
+    quotes = "--quotechar '\"' if fields are quoted"
+    if _quotechar(path, form) != "none":
+        quotes = "--quotechar none if quotation marks are letters"
     return (
         f"Give --delimiter if another character separates the fields, and {quotes}. A .txt has one text in each line."
     )
@@ -407,8 +410,11 @@ def _advice(path: str, form: TextFormat) -> str:
 
 
 def _open(path: str, form: TextFormat, newline: str | None = "") -> TextIO:
-    opener = gzip.open if _is_packed(path) else open
-    return opener(path, "rt", encoding=form.codec, newline=newline)
+    return _opener(path)(path, "rt", encoding=form.codec, newline=newline)
+
+
+def _opener(path: str) -> Callable[..., Any]:
+    return gzip.open if _is_packed(path) else open
 
 
 def _is_packed(path: str) -> bool:
@@ -515,8 +521,7 @@ def _likely_encoding(content: bytes) -> str | None:
 
 def _sample(path: str) -> bytes:
     """The bytes around the first ones that are not ASCII, since these tell encodings apart."""
-    opener = gzip.open if _is_packed(path) else open
-    with opener(path, "rb") as file:
+    with _opener(path)(path, "rb") as file:
         content = file.read(_SAMPLE_BYTES)
         while content.isascii() and (more := file.read(_SAMPLE_BYTES)):
             content = more

@@ -2,10 +2,11 @@
 """What all tables share: the blocks of a page that are rendered, and the ways in which figures are written."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ...reporting.markdown import markdown_table, replace_between
+from ...reporting.markdown import inline, markdown_table, replace_between
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,16 @@ def spread(values: Sequence[float], digits: int) -> str:
     """Mean ± standard deviation; the mean alone for one value. The deviation has one digit at least."""
     mean, deviation = mean_and_deviation(values)
     return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{max(digits, 1)}f}")
+
+
+def versions_of(record: Mapping[str, Any]) -> str:
+    """The versions of the libraries that made a result, from its figures called `..._version`."""
+    return ", ".join(f"{name} {record[f'{name}_version']}" for name in ("torch", "transformers", "hf_bnvae"))
+
+
+def numbered(texts: Sequence[str]) -> str:
+    """A numbered list of texts in Markdown."""
+    return "\n".join(f"{number}. {inline(text)}" for number, text in enumerate(texts, 1))
 
 
 def cell(value: float | None, digits: str) -> str:

@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .blocks import Block, table
+from .blocks import Block, table, versions_of
 
 EMBEDDINGS = Block("embeddings")
 
@@ -28,12 +28,11 @@ def render_embeddings(record: Mapping[str, Any]) -> str:
         cells = (" / ".join(f"{100 * kind[name]:.1f}" if name in kind else "-" for kind in kinds) for name in shown)
         rows.append((model["name"], f"{model['feature_size']} / {model['latent_size']}", *cells))
     texts = ", ".join(f"{number:,} of {name}" for name, number in record["num_texts"].items())
-    versions = ", ".join(f"{name} {record[f'{name}_version']}" for name in ("torch", "transformers", "hf_bnvae"))
     note = (
         "In each cell the first figure is of the encoder's own pooled vectors, the second of the posterior's means. "
         "`cosine` is Spearman's correlation with what people call similar, times 100. The other columns are the "
         f"accuracy of a linear classifier, in percent, with that number of labels. Pairs or test texts: {texts}. "
-        f"{record['hardware']}; {versions}."
+        f"{record['hardware']}; {versions_of(record)}."
     )
     omitted = [f"No column of {name}: {reason}." for name, reason in record["omitted"].items()]
     header = ("model", "numbers", *shown)

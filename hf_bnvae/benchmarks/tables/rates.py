@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...reporting.markdown import inline
-from .blocks import Block, cell, table
+from .blocks import Block, cell, numbered, table, versions_of
 
 RATES = Block("rates")
 
@@ -100,9 +100,8 @@ def _path(results: Mapping[str, Any]) -> str:
     parts = []
     for model in dict.fromkeys((len(models) // 2, len(models) - 1)):
         found = models[model]
-        steps = [f"{number}. {inline(text)}" for number, text in enumerate(found["examples"]["interpolation"], 1)]
         title = f"From the first text to the second, at rate {_name(found['rate'])}:"
-        parts.append("\n".join([title, "", *steps]))
+        parts.append(f"{title}\n\n{numbered(found['examples']['interpolation'])}")
     return "\n\n".join(parts)
 
 
@@ -132,11 +131,11 @@ def _settings(results: Mapping[str, Any]) -> str:
     options = " ".join(f"--{name} {value}" for name, value in results["training"].items() if name != "text_column")
     runs = [model["training"] for model in results["models"]]
     training, minutes = runs[-1], [run["train_runtime"] / 60 for run in runs]
-    versions = ", ".join(f"{name} {training[f'{name}_version']}" for name in ("torch", "transformers", "hf_bnvae"))
     return (
         f"Trained on {training['train_samples']:,} texts with `{options}`: "
         f"{training['num_parameters'] / 1e6:.1f} million parameters, {min(minutes):.0f} to {max(minutes):.0f} minutes "
-        f"a model. {training['hardware']}; {versions}. Training texts: SHA-256 `{results['texts']['train'][:12]}`, "
+        f"a model. {training['hardware']}; {versions_of(training)}. Training texts: SHA-256 "
+        f"`{results['texts']['train'][:12]}`, "
         f"held-out texts: `{results['texts']['held_out'][:12]}`."
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...reporting.commands import recorded_options
 from ...reporting.markdown import inline
-from .blocks import Block, cell, table
+from .blocks import Block, cell, numbered, table, versions_of
 
 RECIPE, DEMONSTRATION = Block("recipe"), Block("demonstration")
 
@@ -75,8 +75,7 @@ def _reconstructions(recipe: Recipe) -> str:
 
 def _path(recipe: Recipe) -> str:
     steps = recipe["evaluations"][0]["examples"]["interpolation"]
-    lines = [f"{number}. {inline(text)}" for number, text in enumerate(steps, 1)]
-    return "\n".join(["From the first text to the second, in equal steps:", "", *lines])
+    return f"From the first text to the second, in equal steps:\n\n{numbered(steps)}"
 
 
 def _samples(recipe: Recipe) -> str:
@@ -86,9 +85,8 @@ def _samples(recipe: Recipe) -> str:
 
 
 def _settings(recipe: Recipe) -> str:
-    versions = ", ".join(f"{name} {recipe[f'{name}_version']}" for name in ("torch", "transformers", "hf_bnvae"))
     return (
         f"Trained on {recipe['train_samples']:,} texts with `{recorded_options(recipe['command'])}`: "
         f"{recipe['num_parameters'] / 1e6:.1f} million parameters, {recipe['train_runtime'] / 60:.0f} minutes. "
-        f"{recipe['hardware']}; {versions}."
+        f"{recipe['hardware']}; {versions_of(recipe)}."
     )
