@@ -10,6 +10,10 @@ import math
 from dataclasses import fields
 from pathlib import Path
 
+# Before torch, because it sets how torch's threads wait.
+from hf_bnvae import BNVAEDataCollator, recalibrate_posterior
+
+# isort: split
 import torch
 from accelerate import Accelerator, skip_first_batches
 from accelerate.data_loader import prepare_data_loader
@@ -20,7 +24,6 @@ from transformers import TrainerControl, TrainerState, get_scheduler
 from transformers.trainer_callback import DefaultFlowCallback
 from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 
-from hf_bnvae import BNVAEDataCollator, recalibrate_posterior
 from hf_bnvae.evaluation.decoder_use import batch_latent_gain
 from hf_bnvae.evaluation.moments import PER_SENTENCE, evaluation_figures, training_figures
 from hf_bnvae.evaluation.verdict import Verdict, judge, judge_training

@@ -31,6 +31,8 @@ DEFAULT_OUTPUT_DIR = "runs/bnvae"
 
 # Room for the special tokens of both halves and a word.
 MIN_LENGTH = 4
+# Every byte, and the special tokens of the new encoder's tokenizer.
+MIN_VOCAB_SIZE = 260
 
 
 @dataclass
@@ -111,9 +113,9 @@ class ModelArguments:
     trust_remote_code: bool = field(default=False, metadata={"help": "Allow code from the Hub for both networks."})
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name, least in (("vocab_size", MIN_VOCAB_SIZE), ("hidden_size", 1), ("num_layers", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
         if self.max_seq_length is not None and self.max_seq_length < MIN_LENGTH:
             raise ValueError(f"max_seq_length must be at least {MIN_LENGTH} tokens, got {self.max_seq_length}.")
         if self.decoder_gguf_file is not None and self.decoder_name_or_path is None:
@@ -170,7 +172,7 @@ class DataArguments(TextFormatArguments):
     def __post_init__(self) -> None:
         self.train_file, self.validation_file = map(one_or_several, (self.train_file, self.validation_file))
         _ = self.text_format  # checks it before any text is read
-        if not 0 <= self.validation_split_percentage < 100:
+        if not 0 < self.validation_split_percentage < 100:
             raise ValueError(
                 f"validation_split_percentage must lie between 0 and 100, got {self.validation_split_percentage}."
             )
