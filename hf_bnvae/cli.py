@@ -21,6 +21,7 @@ from .jobs.text_generation import (
 )
 from .jobs.training_program import begin_training, interruptions_explained
 from .reporting.commands import PROGRAM
+from .utils.terminal import say
 
 
 def train(argv: Sequence[str] | None = None) -> None:
@@ -40,8 +41,8 @@ def evaluate(argv: Sequence[str] | None = None) -> None:
         args = parse_evaluation_arguments(argv)
         from .jobs.evaluation_job import EvaluationJob
 
-        print(EvaluationJob(args).run())
-    print(f"Written to {args.path}.")
+        say(EvaluationJob(args).run())
+    say(f"Written to {args.path}.")
 
 
 def generate(argv: Sequence[str] | None = None) -> None:
@@ -52,6 +53,9 @@ def generate(argv: Sequence[str] | None = None) -> None:
         check_generation_options(args)
         if hasattr(sys.stdin, "reconfigure"):
             sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+        if hasattr(sys.stdout, "reconfigure") and not sys.stdout.isatty():
+            # Texts in a pipe are data, as in a file: whole, and in UTF-8 whatever the terminal's encoding is.
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         if hasattr(signal, "SIGPIPE"):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends the command quietly
         from transformers import set_seed
@@ -100,14 +104,33 @@ def push(argv: Sequence[str] | None = None) -> None:
         target = HubTarget(args.repo_id, args.branch, args.private or None, args.token)
         target.require_name()
         contents = list_files(folder)
+        say(render_contents(contents))
         require_whole_model(contents)
-        print(render_contents(contents))
         if args.dry_run:
-            print("\nA push would write the model card to README.md, unless a card written by hand is there.")
-            print(f"\nNothing was uploaded to {args.repo_id} ({args.branch}): this was a dry run.")
+            say("\nA push would write the model card to README.md, unless a card written by hand is there.")
+            say(f"\nNothing was uploaded to {args.repo_id} ({args.branch}): this was a dry run.")
             return
         pushed = push_folder(folder, target, args.commit_message, args.tag)
-    print(f"\n{render_pushed(pushed)} To load it:\n\n{loading_lines(pushed.repo_id, args.tag or pushed.branch)}")
+    say(f"\n{render_pushed(pushed)} To load it:\n\n{loading_lines(pushed.repo_id, args.tag or pushed.branch)}")
+
+
+def check(argv: Sequence[str] | None = None) -> None:
+    """Check that the files of a saved model and of its checkpoints are as they were saved."""
+    parser = _parser(
+        "check",
+        "Read the files of a saved model and of the checkpoints of its run, and compare them with the hashes that\n"
+        "were written with them. The exit status is 1 if a file is missing or not as it was saved.",
+        f"{PROGRAM} check runs/bnvae",
+    )
+    parser.add_argument("folder", help="Folder of a saved model, of a run, or of a checkpoint.")
+    with user_errors():
+        args = parser.parse_args(argv)
+        from .hub.folder_check import check_folder, render_check
+
+        found = check_folder(args.folder)
+    say(render_check(found))
+    if any(found.values()):
+        raise SystemExit(1)
 
 
 def convert(argv: Sequence[str] | None = None) -> None:
@@ -144,7 +167,7 @@ def convert(argv: Sequence[str] | None = None) -> None:
         from .interop.optimus.convert import convert_optimus_checkpoint
 
         convert_optimus_checkpoint(**vars(args))
-    print(f"Written to {args.output_dir}.")
+    say(f"Written to {args.output_dir}.")
 
 
 def export(argv: Sequence[str] | None = None) -> None:
@@ -166,13 +189,14 @@ def export(argv: Sequence[str] | None = None) -> None:
             args.model_name_or_path, args.revision, args.token, args.trust_remote_code, device="cpu"
         )
         file = export_encoder_side(model, args.output_dir)
-    print(f"Written to {file}, with its tokenizer beside it.")
+    say(f"Written to {file}, with its tokenizer beside it.")
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
     "generate": generate,
+    "check": check,
     "push": push,
     "convert": convert,
     "export": export,
@@ -203,7 +227,7 @@ def _choose(
     if argv and argv[0] in sentences:
         return argv[0], argv[1:]
     if argv == ["--version"]:
-        print(f"{PROGRAM} {__version__}")
+        say(f"{PROGRAM} {__version__}")
         raise SystemExit(0)
     if argv and argv[0] not in HELP_WORDS:
         meant = nearest(argv[0], sentences)
@@ -212,7 +236,7 @@ def _choose(
     lines = [f"  {name:<13}{sentence}" for name, sentence in sentences.items()]
     usage = f"usage: {program} {kind.upper()} [OPTIONS]\n\n{description}\n\n{kind}s:"
     ending = f"\n`{program} {kind.upper()} --help` lists the options of a {kind}."
-    print("\n".join([usage, *lines, ending]), file=sys.stdout if argv else sys.stderr)
+    say("\n".join([usage, *lines, ending]), file=sys.stdout if argv else sys.stderr)
     raise SystemExit(0 if argv else 2)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hf_bnvae.benchmarks.chunks import run_benchmark
 from hf_bnvae.benchmarks.tables.chunks import render_chunks
+from hf_bnvae.utils.terminal import say
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
     results = run_benchmark(args.seed, args.rounds, args.everything)
     if args.output_file:
         args.output_file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(render_chunks(results))
+    say(render_chunks(results))
 
 
 if __name__ == "__main__":

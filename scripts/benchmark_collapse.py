@@ -22,6 +22,7 @@ from hf_bnvae.benchmarks.collapse.remedies import REMEDIES
 from hf_bnvae.benchmarks.collapse.settings import SETTINGS
 from hf_bnvae.benchmarks.runs import RUNS_RECORD
 from hf_bnvae.benchmarks.texts import TextSources
+from hf_bnvae.utils.terminal import say, visible
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Plan, bool]:
@@ -89,9 +90,9 @@ def main() -> None:
     try:
         benchmark = CollapseBenchmark(plan, needs_networks=not render_only)
         failed = [] if render_only else benchmark.run()
-        print(benchmark.write_results())
+        say(benchmark.write_results())
     except ValueError as error:
-        raise SystemExit(f"error: {error}") from error
+        raise SystemExit(visible(f"error: {error}")) from error
     if failed:
         raise SystemExit(f"{len(failed)} of the tasks failed. Their logs lie beside their folders.")
 

@@ -18,6 +18,7 @@ from hf_bnvae.benchmarks.tables.embeddings import render_embeddings
 from hf_bnvae.data.corpora import LABEL, TEXT
 from hf_bnvae.jobs.option_parser import user_errors
 from hf_bnvae.utils.json_files import write_json
+from hf_bnvae.utils.terminal import say
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,7 +49,7 @@ def main() -> None:
         pairs = None if args.pairs is None else ScoredPairs.from_file(args.pairs)
         labelled = [LabelledTexts.from_files(*files, args.text_column, args.label_column) for files in args.labelled]
         record = judge_embeddings(args.models, pairs, labelled, args.labels_per_class)
-        print(render_embeddings(record))
+        say(render_embeddings(record))
         if args.output_file is not None:
             write_json(args.output_file, record)
 

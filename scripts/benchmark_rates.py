@@ -18,6 +18,7 @@ from pathlib import Path
 from hf_bnvae.benchmarks.rates import RATES, RatesBenchmark, RatesPlan
 from hf_bnvae.benchmarks.texts import TextSources
 from hf_bnvae.jobs.training_options import read_training_options
+from hf_bnvae.utils.terminal import say, visible
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> RatesPlan:
@@ -48,9 +49,9 @@ def main() -> None:
     try:
         benchmark = RatesBenchmark(plan)
         failed = benchmark.run()
-        print(benchmark.write_results())
+        say(benchmark.write_results())
     except ValueError as error:
-        raise SystemExit(f"error: {error}") from error
+        raise SystemExit(visible(f"error: {error}")) from error
     if failed:
         raise SystemExit(f"{len(failed)} of the tasks failed. Their logs lie beside their folders.")
 

@@ -32,6 +32,7 @@ from hf_bnvae.benchmarks.synthetic import SIZES
 from hf_bnvae.benchmarks.tables.speed import render_speed
 from hf_bnvae.benchmarks.workloads import COMPARED, Setting
 from hf_bnvae.utils.memory import keep_freed_memory
+from hf_bnvae.utils.terminal import say
 
 
 def counts(text: str) -> tuple[int, ...]:
@@ -116,7 +117,7 @@ def main() -> None:
     command = command_of(sys.argv[1:], args.output_file)
 
     def keep(work: str, sentences: int, results: dict[str, Any]) -> None:
-        print(f"Measured: {work}, {sentences:,} sentences.", file=sys.stderr)
+        say(f"Measured: {work}, {sentences:,} sentences.", file=sys.stderr)
         if args.output_file:
             args.output_file.write_text(json.dumps({"command": command, **results}, indent=2) + "\n", encoding="utf-8")
 
@@ -129,7 +130,7 @@ def main() -> None:
         args.sentences,
         on_figures=keep,
     )
-    print(f"{render_speed(results)}\n\n{command}")
+    say(f"{render_speed(results)}\n\n{command}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Start it with `python` or with `accelerate launch`. `--help` lists the options.
 
 import logging
 import math
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 # Before torch, because it sets how torch's threads wait.
@@ -32,6 +32,7 @@ from hf_bnvae.jobs.training_arguments import ScriptTrainingArguments
 from hf_bnvae.jobs.training_job import StartedRun, leave_process_group
 from hf_bnvae.jobs.training_program import begin_training, interruptions_explained
 from hf_bnvae.model.prior_bnvae import StandardPrior
+from hf_bnvae.model.saved_files_bnvae import share_weights, write_checksums
 from hf_bnvae.reporting.settings import Role, names_with_role
 from hf_bnvae.training.auxiliary import build_auxiliary, resume_auxiliary
 from hf_bnvae.training.fitted_prior import fit_trained_prior, remove_prior
@@ -42,6 +43,7 @@ from hf_bnvae.utils.checkpoints import record_contents, unmark_checkpoint
 from hf_bnvae.utils.file_names import RESULTS_FILE
 from hf_bnvae.utils.json_files import write_json
 from hf_bnvae.utils.random_state import preserved_random_state
+from hf_bnvae.utils.safe_loading import safe_loading
 
 LOOP = "Accelerate"
 
@@ -144,7 +146,8 @@ class Loop:
         set_seed(args.seed, device_specific=self.accelerator.num_processes > 1)
         remove_prior(self.bare_model)
         if self.run.checkpoint is not None:
-            self.accelerator.load_state(self.run.checkpoint)
+            with safe_loading(self.run.checkpoint):
+                self.accelerator.load_state(self.run.checkpoint)
             resume_auxiliary(self.auxiliary, self.run.checkpoint)
             self.state = TrainerState.load_from_json(Path(self.run.checkpoint, "trainer_state.json"))
         if args.eval_on_start and self.state.global_step == 0:
@@ -288,13 +291,15 @@ class Loop:
             self.bare_model.refer_to_code()
             self.bare_model.config.save_pretrained(folder)
             self.bare_model.save_code(folder)
+            share_weights(folder)
+            write_checksums(folder)
             self.run.processor.save_pretrained(folder)
             if self.auxiliary is not None:
                 self.auxiliary.save(folder)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             record_contents(folder)
-            self.state.save_to_json(folder / "trainer_state.json")
+            write_json(folder / "trainer_state.json", asdict(self.state), sort_keys=True)
             if self.pushes is not None:
                 self.pushes.push(folder, f"Training in progress, step {self.state.global_step}")
             rotate_checkpoints(str(self.job.path), self.args.save_total_limit, use_mtime=True)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from hf_bnvae import POSTERIOR_HEADS, DiagonalGaussian, build_posterior_head, population_statistics
 from hf_bnvae.evaluation import corpus_figures, estimate_likelihood, judge, mutual_information
+from hf_bnvae.utils.terminal import say
 
 PIXELS, LEVELS = 64, 16
 
@@ -86,8 +87,8 @@ def main() -> None:
             "frequency_nll": frequencies.mean().item(),
         }
     verdict = judge(figures, data="images")
-    print(verdict)
-    print(json.dumps(figures | {"verdict": verdict.name}))
+    say(verdict)
+    say(json.dumps(figures | {"verdict": verdict.name}))
 
 
 if __name__ == "__main__":

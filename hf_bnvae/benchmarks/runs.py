@@ -20,6 +20,7 @@ from ..reporting.commands import without_folders
 from ..reporting.report_files import read_report
 from ..utils.file_names import REPORT_MARKDOWN, RESULTS_FILE, RUN_FILE
 from ..utils.json_files import read_json
+from ..utils.terminal import say
 from .commands import Options, evaluation_command, training_command
 
 # The file with the figures of all finished runs, their settings, and hashes of their texts.
@@ -152,7 +153,7 @@ def execute(tasks: Iterable[Run | Evaluation], num_workers: int) -> list[Run | E
                 mark.touch()
                 failures.add(task.folder)
         name = task.folder.relative_to(task.folder.parent.parent)
-        print(f"{name}: {'failed, see its log' if failed else 'finished'}", flush=True)
+        say(f"{name}: {'failed, see its log' if failed else 'finished'}", flush=True)
         return not failed
 
     with ThreadPoolExecutor(num_workers) as pool:

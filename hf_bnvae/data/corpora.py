@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
+import datasets
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
 from transformers.utils import logging
 
 from ..model.processing_bnvae import BNVAEProcessor
+from ..utils.folders import require_writable
 from .docstrings import docstring_sentences
 from .text_files import are_tables, find_files, header_advice, read_files
 from .text_format import TextFormat, name_files
@@ -75,8 +77,10 @@ def load_texts(
         logs how many.
 
     Raises:
-        ValueError: for a missing file or column, files that cannot be read, or a set without texts.
+        ValueError: for a missing file or column, files that cannot be read, a set without texts, or a cache that
+            cannot be written to.
     """
+    _require_cache()
     if dataset_name is not None and (train_file is not None or validation_file is not None):
         raise ValueError("Give either dataset_name or train_file and validation_file, not both.")
     if dataset_name is not None:
@@ -212,6 +216,7 @@ def load_text_set(
     """
     if (file is None) == (dataset_name is None):
         raise ValueError("Give either a file or dataset_name.")
+    _require_cache()
     if file is not None:
         return drop_empty_texts(_load_files(file, text_column, label_column, text_format), name_files(file))
     name = f"{dataset_name} ({dataset_split})"
@@ -305,6 +310,10 @@ def corpus_hash(dataset: Dataset) -> str:
     for text in dataset[TEXT]:
         digest.update(text.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()
+
+
+def _require_cache() -> None:
+    require_writable(datasets.config.HF_DATASETS_CACHE, "The cache of texts", "Set HF_HOME to another folder.")
 
 
 def _load_files(

@@ -19,6 +19,10 @@ DEAF_GAIN = 0.05
 LEAST_USED_SHARE = 0.25
 # Moments of an evaluation over those that training normalised by.
 LEAST_RATIO, GREATEST_RATIO = 0.5, 2.0
+# The share of the floor that the KL reaches where the floor holds. It changes a little between two log lines.
+FLOOR_HELD = 0.9
+# The share of the promised moment below which means are constant, to rounding.
+_NO_VARIATION = 1e-6
 
 # Figures that are numbers in every evaluation.
 _NUMBERS = {
@@ -98,7 +102,7 @@ def judge(figures: Mapping[str, Any], data: Literal["texts", "images"] = "texts"
         [`Verdict`]
     """
     words = _WORDS[data]
-    for reason in (_broken, _not_trained, _collapsed, _deaf, _moments_differ, _wasteful):
+    for reason in (_broken, _not_trained, _without_variation, _collapsed, _deaf, _moments_differ, _wasteful):
         found = reason(figures, words)
         if found is not None:
             return Verdict(*found, data)
@@ -149,6 +153,20 @@ def _not_trained(figures: Mapping[str, Any], words: _Words) -> tuple[VerdictName
         f"Even with its latent, {words.a} costs {nll:.2f} nats. The frequencies of {words.units} alone predict it "
         f"with {frequency:.2f} nats. Train longer, and see whether reconstruction_nll falls in the log. If it did, "
         f"these {words.many} are of another kind than those of the training."
+    )
+
+
+def _without_variation(figures: Mapping[str, Any], words: _Words) -> tuple[VerdictName, str] | None:
+    kl, floor = figures.get("kl"), figures.get("kl_floor", 0.0)
+    # Noise in the encoder leaves the means of an evaluation something, however little.
+    is_constant = figures.get("active_units") == 0 and (figures.get("mean_moment_ratio") or 0.0) < _NO_VARIATION
+    if kl is None or not is_constant or kl >= FLOOR_HELD * floor:
+        return None
+    return "collapsed", (
+        f"KL {kl:.2f} nats, below the floor of {floor:.2f}, and no posterior mean varies with the {words.one}. The "
+        f"floor holds only if the {words.many} of a training batch differ. Here they were equal, or the encoder gave "
+        f"all of them the same features. Train on {words.many} that differ. If they do, see whether the encoder "
+        "learns at all (learning rate, frozen layers)."
     )
 
 

@@ -260,9 +260,11 @@ class BackgroundPushes:
         with _only_said(checkpoint):
             # Links, because the training may delete the checkpoint before its upload ends.
             shutil.rmtree(self._staging, ignore_errors=True)
-            for name in list_files(checkpoint).uploaded:
+            contents = list_files(checkpoint)
+            require_whole_model(contents)
+            for name in contents.uploaded:
                 (self._staging / name).parent.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(Path(checkpoint, name), self._staging / name)
+                _link_or_copy(Path(checkpoint, name).resolve(), self._staging / name)
             self._current = self._api.run_as_future(self._push, checkpoint, commit_message)
 
     def wait(self) -> None:

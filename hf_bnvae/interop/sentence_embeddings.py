@@ -207,9 +207,8 @@ def sentence_transformer(model: BNVAEModel, processor: BNVAEProcessor, whitened:
         code. The flag allows the import of the module's class from this installed package.
 
     Raises:
-        ValueError: in training mode, if the running statistics of the posterior were never estimated, if the encoder's
-            tokenizer has ids that the encoder does not know, or with `whitened=True` for a model without a fitted
-            prior.
+        ValueError: in training mode, if the running statistics of the posterior were never estimated, or with
+            `whitened=True` for a model without a fitted prior. Also for a processor that is not the model's.
 
     Example:
 
@@ -234,6 +233,7 @@ def sentence_transformer(model: BNVAEModel, processor: BNVAEProcessor, whitened:
             f"The processor does not belong to the model: its encoder tokenizer has {len(tokenizer)} tokens, the "
             f"encoder embeds {vocab_size}. Load both from the same folder."
         )
+    model.require_own_processor(processor)
     modules = [LatentEmbedding(BNVAEEncoderModel.from_model(model), copy.deepcopy(tokenizer))]
     if whitened:
         modules.append(_whitening(model.require_fitted_prior()))

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from ..model.configuration_bnvae import PosteriorName
 from ..reporting.card_fields import check_card_fields
+from ..utils.numeric_fields import require_numbers
 from .text_format_arguments import TextFormatArguments, one_or_several
 
 # Defaults for a small model from scratch. The room's page of decisions has the figures of rate, epochs and auxiliary.
@@ -113,6 +114,7 @@ class ModelArguments:
     trust_remote_code: bool = field(default=False, metadata={"help": "Allow code from the Hub for both networks."})
 
     def __post_init__(self) -> None:
+        require_numbers(self)
         for name, least in (("vocab_size", MIN_VOCAB_SIZE), ("hidden_size", 1), ("num_layers", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
@@ -170,12 +172,16 @@ class DataArguments(TextFormatArguments):
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenize."})
 
     def __post_init__(self) -> None:
+        require_numbers(self)
         self.train_file, self.validation_file = map(one_or_several, (self.train_file, self.validation_file))
         _ = self.text_format  # checks it before any text is read
         if not 0 < self.validation_split_percentage < 100:
             raise ValueError(
                 f"validation_split_percentage must lie between 0 and 100, got {self.validation_split_percentage}."
             )
+        for name in ("max_train_samples", "max_eval_samples", "preprocessing_num_workers"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.text_column is not None and not (self.dataset_name or self.train_file or self.validation_file):
             raise ValueError(
                 f"text_column={self.text_column!r} names a column of your texts, but no texts are given. Add "
@@ -200,6 +206,7 @@ class ReportArguments:
     language: str | None = field(default=None, metadata={"help": "Language in the model card, an ISO 639 code: en."})
 
     def __post_init__(self) -> None:
+        require_numbers(self)
         check_card_fields(self.license, self.language)
         for name in ("num_importance_samples", "max_importance_sentences", "num_examples"):
             if getattr(self, name) < 1:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..reporting.commands import PROGRAM, command_line
+from ..utils.terminal import say
 from .option_parser import COMMON_HELP, HELP_WORDS, CommandParser, OptionGroup, options_of, render_help
 from .text_format_arguments import TextFormatArguments, one_or_several
 
@@ -245,7 +246,7 @@ def parse_evaluation_arguments(argv: Sequence[str] | None = None) -> EvaluationA
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if set(HELP_WORDS) & set(argv):
-        print(evaluation_help())
+        say(evaluation_help())
         raise SystemExit(0)
     parser = CommandParser(EvaluationArguments, prog=f"{PROGRAM} evaluate", add_help=False)
     return EvaluationArguments(**parser.typed_options(argv))

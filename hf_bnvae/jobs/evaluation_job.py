@@ -26,10 +26,12 @@ from ..reporting.evaluate_and_report import (
 from ..reporting.model_card import BNVAEModelCard
 from ..reporting.pictures import save_picture
 from ..reporting.provenance import TextSource
-from ..reporting.report_files import EVALUATION, is_report, read_report
-from ..utils.file_names import REPORT_JSON, RUN_FILE
+from ..reporting.report_files import EVALUATION, PARTS, is_report, read_report
+from ..utils.file_names import REPORT_JSON, REPORT_MARKDOWN, RUN_FILE
+from ..utils.folders import require_writable
 from ..utils.json_files import read_json
 from ..utils.memory import keep_freed_memory
+from ..utils.terminal import say
 from .evaluation_arguments import EvaluationArguments
 from .saved_model import load_saved_model
 from .text_format_arguments import recorded_text_format
@@ -100,7 +102,7 @@ class EvaluationJob:
             keep_freed_memory()
         texts = dataset[TEXT][:]
         judges = self._load_judges(model, texts)
-        print(
+        say(
             f"{len(texts)} texts ({source.name}); posterior {model.config.posterior!r}, {model.config.latent_size} "
             "latent dimensions."
         )
@@ -133,7 +135,7 @@ class EvaluationJob:
 
     def _read_other(self, path: str) -> dict[str, Any]:
         try:
-            return read_report(path)
+            return read_report(path, tuple(PARTS))
         except ValueError as error:
             raise ValueError(f"--compare_with {error}") from error
 
@@ -280,23 +282,20 @@ def require_free_folder(path: Path, overwrite: bool) -> None:
         overwrite (`bool`): Whether an evaluation in the folder may be replaced. Other files are never replaced.
 
     Raises:
-        ValueError: if `path` is a file, if the folder holds something else than an evaluation, or if it holds an
-            evaluation that may not be replaced.
+        ValueError: if the folder cannot be written to, if it holds something else than an evaluation, or if it holds
+            an evaluation that may not be replaced. One without its `report.md` was killed, and is replaced.
     """
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"--output_dir {path} is a file. Choose another.")
+    require_writable(path, "--output_dir")
     found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-    if found in (
-        [],
-        [f"{REPORT_JSON}.partial"],
-    ):  # an evaluation that was killed while writing leaves the partial file
+    # An evaluation that was killed while writing leaves a partial file, or a report without its pages.
+    if found in ([], [f"{REPORT_JSON}.partial"]):
         return
     if not is_report(path / REPORT_JSON, EVALUATION):
         raise ValueError(
             f"The folder {path} is not empty and holds no evaluation ({', '.join(found[:5])}"
             f"{', ...' if len(found) > 5 else ''}). Nothing was touched. Choose another --output_dir."
         )
-    if not overwrite:
+    if not overwrite and (path / REPORT_MARKDOWN).is_file():
         raise ValueError(
             f"{path} holds an evaluation already. Choose another --output_dir, or replace it with "
             "--overwrite_output_dir."

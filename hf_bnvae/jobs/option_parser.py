@@ -16,18 +16,23 @@ from typing import Any, NoReturn
 import yaml
 from transformers.hf_argparser import HfArgumentParser
 
+from ..utils.memory import is_out_of_memory
+from ..utils.terminal import make_messages_visible, say, visible
+
 CONFIG_ENDINGS = (".json", ".yaml", ".yml")
 HELP_WORDS = ("-h", "--help")
 # A word that every command takes. (`Trainer` has an option `--debug` of another meaning.)
 TRACEBACK, _TRACEBACK_HELP = "--traceback", "Show where in the code an error arose."
 _HELP_COLUMN = 30
+TOO_LITTLE_MEMORY = "There is too little memory; smaller batches need less."
 
 
 @contextmanager
 def user_errors(kinds: tuple[type[Exception], ...] = (ValueError, OSError)) -> Iterator[None]:
     """
     End the process with one line on stderr and exit status 2 where a user made a mistake. With `--traceback` on the
-    command line the error keeps its traceback.
+    command line the error keeps its traceback. Every program passes here when it starts, so its messages become
+    [`~utils.terminal.visible`], too.
 
     Args:
         kinds (`tuple[type[Exception], ...]`, *optional*): The errors that a user can cause.
@@ -35,13 +40,15 @@ def user_errors(kinds: tuple[type[Exception], ...] = (ValueError, OSError)) -> I
     Raises:
         SystemExit: with the line as its text.
     """
+    make_messages_visible()
     try:
         yield
-    except kinds as error:
-        if TRACEBACK in sys.argv:
+    except Exception as error:
+        if TRACEBACK in sys.argv or not (isinstance(error, kinds) or is_out_of_memory(error)):
             raise
-        line = " ".join(f"error: {error}".split())
-        print(line, file=sys.stderr)
+        what = f"{TOO_LITTLE_MEMORY} {error}" if is_out_of_memory(error) else error
+        line = visible(" ".join(f"error: {what}".split()))
+        say(line, file=sys.stderr)
         end = SystemExit(line)
         end.code = 2
         raise end from error

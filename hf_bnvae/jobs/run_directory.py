@@ -3,16 +3,19 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from ..model.scales_bnvae import DEFAULT_RATE
 from ..utils.checkpoints import last_complete_checkpoint
 from ..utils.file_names import LOCK_FILE, PARTIAL_RUN_FILE, RUN_FILE
 from ..utils.json_files import read_json, write_json
+from ..utils.safe_loading import require_no_code
 from .training_options import takes_default_rate
 
 logger = logging.get_logger(__name__)
@@ -41,6 +44,7 @@ class RunDirectory:
         self.command = command
         self.settings = json.loads(json.dumps(settings, default=str))
         self._lock: BaseFileLock | None = None
+        self._seen: tuple[bytes | None, list[str]] | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -55,12 +59,15 @@ class RunDirectory:
             `str`: The checkpoint's folder; `None` if the run starts from the beginning.
 
         Raises:
-            ValueError: if the folder holds files that no run made, or checkpoints of a run with other settings.
+            ValueError: if the folder holds files that no run made, or checkpoints of a run with other settings; if
+                the checkpoint could run code ([`~utils.safe_loading.require_no_code`]).
         """
+        self._seen = self._state()
         if self._recorded():
-            checkpoint = last_complete_checkpoint(self.path)
+            checkpoint = last_complete_checkpoint(self.path, verify=True)
             if checkpoint is not None:
                 self._require_same_settings()
+                require_no_code(checkpoint)
             return checkpoint
         found = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
         foreign_files = [name for name in found if name not in (PARTIAL_RUN_FILE, LOCK_FILE)]
@@ -77,7 +84,8 @@ class RunDirectory:
         Record that a run with these settings has begun. Until its end no other process can start a run here.
 
         Raises:
-            ValueError: if another process is training here. A launcher that was killed may leave such a process.
+            ValueError: if another process is training here, or has trained here since the folder was looked at. A
+                launcher that was killed may leave such a process.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         # One lock object for each file in a process, so that a notebook can start a run again.
@@ -92,14 +100,22 @@ class RunDirectory:
             ) from None
         except NotImplementedError:
             logger.warning(f"The file system of {self.path} has no locks. Do not start a second run in this folder.")
+        if self._seen is not None and self._state() != self._seen:
+            self._lock.release(force=True)
+            raise ValueError(
+                f"Another process has trained in {self.path} meanwhile. Nothing was touched. Repeat the command: it "
+                "goes on from an unfinished run, and leaves a finished one alone."
+            )
         self._record(finished=False)
 
     def finish(self) -> None:
         """Mark the run as finished. Everything else must have been written before."""
         self._record(finished=True)
+        # While the lock is held: after that the file may be another process' lock. Windows keeps the file.
+        with suppress(OSError):
+            (self.path / LOCK_FILE).unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.release(force=True)
-        (self.path / LOCK_FILE).unlink(missing_ok=True)
 
     def differences(self) -> list[str]:
         """The settings in which the recorded run differs from this run, as "name: recorded value, not new value"."""
@@ -127,6 +143,12 @@ class RunDirectory:
         if not file.is_file():
             return {}
         return read_json(file, "The run cannot be resumed. Choose another --output_dir.")
+
+    def _state(self) -> tuple[bytes | None, list[str]]:
+        """What another run would change: the record and the checkpoints."""
+        file = self.path / RUN_FILE
+        checkpoints = self.path.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+        return file.read_bytes() if file.is_file() else None, sorted(path.name for path in checkpoints)
 
     def _record(self, finished: bool) -> None:
         record = {"command": self.command, "finished": finished, "settings": self.settings}

@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 from transformers import CONFIG_NAME, AutoModel, AutoProcessor
 
+from ..model.damage_bnvae import damage_named, find_model_damage, find_processor_damage
 from ..model.modeling_bnvae import BNVAEModel
+from ..model.saved_files_bnvae import require_checksums
 from ..utils.checkpoints import describe_last_checkpoint
 from ..utils.file_names import RUN_FILE
 
@@ -29,7 +31,8 @@ def load_saved_model(
         device (`str`, *optional*): The device of the model. By default an accelerator if there is one.
 
     Raises:
-        ValueError: if there is no such model, if it is no BN-VAE, or if the device cannot be used.
+        ValueError: if there is no such model, if it is no BN-VAE, if files of a folder are not as they were saved, or
+            if the device cannot be used.
     """
     folder = Path(model_name_or_path)
     if (folder / RUN_FILE).is_file() and not (folder / CONFIG_NAME).is_file():
@@ -37,15 +40,20 @@ def load_saved_model(
             f"The training in {folder} has not ended, so it has saved no model. Repeat its command to resume it. Its "
             f"last checkpoint: {describe_last_checkpoint(folder)}."
         )
+    require_checksums(folder)
     loading = {"revision": revision, "token": token, "trust_remote_code": trust_remote_code}
     try:
-        model = AutoModel.from_pretrained(model_name_or_path, **loading)
+        # Before the auto classes know that it is a BN-VAE, they read files themselves.
+        with damage_named(find_model_damage, model_name_or_path, loading):
+            model = AutoModel.from_pretrained(model_name_or_path, **loading)
         if model.config.model_type != "bnvae":
             raise ValueError(f"it is a {model.config.model_type!r}, no BNVAE")
     except (ValueError, OSError) as error:
         raise ValueError(f"{model_name_or_path} could not be loaded as a folder or from the Hub: {error}") from error
     try:
-        model.attach_processor(AutoProcessor.from_pretrained(model_name_or_path, **loading))
+        with damage_named(find_processor_damage, model_name_or_path, loading):
+            processor = AutoProcessor.from_pretrained(model_name_or_path, **loading)
+        model.attach_processor(processor)
     except (ValueError, OSError) as error:
         raise ValueError(
             f"{model_name_or_path} holds a model, but its processor could not be loaded: {error} A processor is saved "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..reporting.commands import PROGRAM
+from ..utils.terminal import say
 from .option_parser import CommandParser
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ def check_generation_options(args: argparse.Namespace) -> None:
 
 def write_texts(task: str, model: "BNVAEModel", args: argparse.Namespace) -> None:
     """
-    Do one task for all its texts, and print the results or write them to a file.
+    Do one task for all its texts, and print the results or write them to a file. On a terminal control characters are
+    shown as escapes. A pipe and a file get the texts as they are, because other programs read these.
 
     Args:
         task (`str`): A key of `TASKS`.
@@ -167,8 +169,9 @@ def write_texts(task: str, model: "BNVAEModel", args: argparse.Namespace) -> Non
     # The file is made after the first result, so that a mistake leaves no empty file.
     first = list(islice(lines, 1))
     with open(args.output_file, "x", encoding="utf-8") if args.output_file else nullcontext(sys.stdout) as output:
+        show = say if output.isatty() else print
         for line in chain(first, lines):
-            print(line, file=output, flush=True)
+            show(line, file=output, flush=True)
 
 
 def _in_batches(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:

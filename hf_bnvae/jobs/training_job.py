@@ -19,8 +19,10 @@ from ..data.corpora import TEXT, corpus_hash, first_texts, load_texts, notes_on_
 from ..hub.push import prepare_repository, push_folder, render_pushed
 from ..hub.target import HubError, HubTarget
 from ..model.configuration_bnvae import BNVAEConfig
+from ..model.damage_bnvae import damage_named, find_model_damage, find_processor_damage
 from ..model.modeling_bnvae import BNVAEModel
 from ..model.processing_bnvae import BNVAEProcessor
+from ..model.saved_files_bnvae import require_checksums
 from ..reporting.commands import PROGRAM, command_line
 from ..reporting.evaluate_and_report import EvaluatedTexts, evaluate_and_report
 from ..reporting.model_card import BNVAEModelCard
@@ -29,9 +31,12 @@ from ..reporting.report import loading_lines
 from ..reporting.report_files import TRAINING
 from ..reporting.settings import Role, has_role
 from ..training.from_scratch import MAX_LENGTH, small_configs, train_processor
+from ..training.sampling import warn_of_equal_texts
 from ..utils.file_names import EXAMPLES_FILE, REPORT_JSON, REPORT_MARKDOWN, RESULTS_FILE
+from ..utils.folders import require_writable
 from ..utils.json_files import write_json
 from ..utils.memory import keep_freed_memory
+from ..utils.terminal import say, visible
 from .arguments import DataArguments, ModelArguments, ReportArguments
 from .run_directory import RunDirectory
 from .trackers import require_trackers
@@ -117,6 +122,8 @@ class TrainingJob:
             workers = self.data_args.preprocessing_num_workers
             train_dataset = tokenize_texts(texts["train"], processor, "training", workers)
             eval_dataset = tokenize_texts(texts["validation"], processor, "validation", workers)
+        if self.is_main and model.posterior.uses_batch:
+            warn_of_equal_texts(train_dataset, self.training_args)
         PartialState().wait_for_everyone()  # until all have seen what the folder held
         if self.is_main and hub_target is not None:
             # A push that cannot succeed fails here, before the training.
@@ -141,23 +148,18 @@ class TrainingJob:
         """Refuse what cannot work before any text is read.
 
         Raises:
-            ValueError: for fields that no configuration takes, for trackers that the loop does not have, and for a
-                folder that cannot be written to.
+            ValueError: for fields that no configuration takes, for trackers that the loop does not have, and for
+                folders that cannot be written to.
         """
         if self.model_args.model_name_or_path is None:
             BNVAEConfig(**self.model_args.config_fields())
         require_trackers(self.training_args.report_to, self.loop)
-        above = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK):
-            raise ValueError(
-                f"--output_dir {self.path} cannot be written to: {above} is "
-                f"{'read-only' if above.is_dir() else 'a file'}. Choose another one."
-            )
+        require_writable(self.path, "--output_dir")
 
-    def print(self, text: str) -> None:
+    def print(self, text: object) -> None:
         """Print on the main process."""
         if self.is_main:
-            print(text)
+            say(text)
 
     def pushing_command(self) -> str:
         """The command line that pushes the finished run."""
@@ -191,13 +193,18 @@ class TrainingJob:
         self, train_texts: Dataset, checkpoint: str | None
     ) -> tuple[BNVAEModel, BNVAEProcessor]:
         args = self.model_args
+        for name in (args.model_name_or_path, args.encoder_side_name_or_path):
+            if name is not None:
+                require_checksums(name)
         fields = args.config_fields()
         loading = {"token": args.token, "trust_remote_code": args.trust_remote_code}
         if args.model_name_or_path is not None:
             loading["revision"] = args.revision or "main"
-            model = AutoModel.from_pretrained(args.model_name_or_path, **loading)
+            with damage_named(find_model_damage, args.model_name_or_path, loading):
+                model = AutoModel.from_pretrained(args.model_name_or_path, **loading)
             self._require_bnvae(model.config, fields)
-            processor = AutoProcessor.from_pretrained(args.model_name_or_path, **loading)
+            with damage_named(find_processor_damage, args.model_name_or_path, loading):
+                processor = AutoProcessor.from_pretrained(args.model_name_or_path, **loading)
         else:
             names = args.encoder_name_or_path, args.decoder_name_or_path
             networks, tokenizers = names, names
@@ -208,7 +215,7 @@ class TrainingJob:
                 small = (
                     train_processor(train_texts[TEXT], args.vocab_size, args.max_seq_length or MAX_LENGTH)
                     if source is None
-                    else AutoProcessor.from_pretrained(source)
+                    else BNVAEProcessor.from_pretrained(source)
                 )
                 configs = small_configs(small, args.hidden_size, args.num_layers)
                 networks = [name or config for name, config in zip(names, configs, strict=True)]
@@ -225,8 +232,12 @@ class TrainingJob:
             model.set_attn_implementation(args.attn_implementation)
         if args.encoder_side_name_or_path is not None:
             model.load_encoder_side(BNVAEModel.from_pretrained(args.encoder_side_name_or_path, **loading))
-        # A processor that does not belong to the model is refused here, before the training.
-        model.attach_processor(processor)
+        # A processor that does not belong to the model is refused here, before the training. A resumed run refuses all
+        # but the processor that it began with, since tokenizers on the Hub may change.
+        if checkpoint is not None:
+            recorded = BNVAEConfig.from_pretrained(checkpoint).processor_sha256
+            model.config.processor_sha256 = recorded or model.config.processor_sha256
+        model.attach_processor(processor).record_processor()
         return model, processor
 
     def _require_bnvae(self, config: PretrainedConfig, fields: dict[str, Any]) -> None:
@@ -253,10 +264,8 @@ class TrainingJob:
         if self.training_args.push_to_hub:
             advice += f"\n  push it:        {self.pushing_command()}"
         if differences:
-            raise SystemExit(
-                f"{self.path} holds a finished run with other settings ({'; '.join(differences)}). Nothing was done.\n"
-                f"{advice}"
-            )
+            message = f"{self.path} holds a finished run with other settings ({'; '.join(differences)}). "
+            raise SystemExit(visible(f"{message}Nothing was done.\n{advice}"))
         self.print(
             f"{self.path} holds a run with these settings already, finished. Nothing was done. (The job did not check "
             f"whether the texts are still the same.)\n{advice}"
@@ -288,7 +297,7 @@ class StartedRun:
 
     def evaluate(self) -> dict[str, Any]:
         """
-        Evaluate the trained model on the held-out texts: print the report and write it to the folder. Call this on
+        Evaluate the trained model on the held-out texts: write the report to the folder and print it. Call this on
         the main process, after [`leave_process_group`].
 
         Returns:
@@ -319,9 +328,9 @@ class StartedRun:
             training={"num_texts": len(self.train_dataset), "sha256": settings[_HASHES["train"]]},
             notes=notes_on_copies(self.texts),
         )
-        print(f"\n{report.markdown}")
         report.save(job.path)
         write_json(job.path / EXAMPLES_FILE, report.record["examples"])
+        say(f"\n{report.markdown}")
         hashes = {f"eval_{name}": settings[name] for name in _HASHES.values()}
         run = {
             "hardware": report.record["hardware"],
@@ -342,17 +351,15 @@ class StartedRun:
             self._write_card()
         job.directory.finish()
         if not job.training_args.do_train:
-            print(f"The figures are in {job.path}.")
+            say(f"The figures are in {job.path}.")
             return
-        print(f"Saved to {job.path}. To load it:\n\n{loading_lines(str(job.path))}\n")
+        say(f"Saved to {job.path}. To load it:\n\n{loading_lines(str(job.path))}\n")
         if self.hub_target is not None:
             try:
-                print(render_pushed(push_folder(job.path, self.hub_target, "End of training")))
+                say(render_pushed(push_folder(job.path, self.hub_target, "End of training")))
             except (HubError, ValueError) as error:
-                raise SystemExit(
-                    f"error: {error}\nThe run is finished and saved in {job.path}. To push it later:\n\n"
-                    f"{job.pushing_command()}"
-                ) from error
+                message = f"error: {error}\nThe run is finished and saved in {job.path}. To push it later:\n\n"
+                raise SystemExit(visible(f"{message}{job.pushing_command()}")) from error
 
     def _whole_model(self) -> BNVAEModel:
         """The trained model. If its weights are shared out between processes, it is loaded from the folder, where the

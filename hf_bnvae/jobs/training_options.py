@@ -13,6 +13,7 @@ from ..reporting.commands import command_line, training_program, without_folders
 from ..reporting.settings import Role, has_role
 from ..utils.file_names import RUN_FILE
 from ..utils.json_files import read_json
+from ..utils.terminal import say
 from .arguments import (
     DEFAULT_OUTPUT_DIR,
     FROM_SCRATCH_DEFAULTS,
@@ -46,7 +47,7 @@ def parse_arguments(argv: Sequence[str] | None = None, loop: str = "Trainer") ->
     argv = list(sys.argv[1:] if argv is None else argv)
     program = " ".join(training_program(loop))
     if {*HELP_WORDS, "--help_all"} & set(argv):
-        print(training_help(program, loop, shows_all="--help_all" in argv))
+        say(training_help(program, loop, shows_all="--help_all" in argv))
         raise SystemExit(0)
     if argv and argv[0].endswith(CONFIG_ENDINGS):
         argv = ["--config", *argv]

@@ -12,7 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from .option_parser import user_errors
+from ..utils.memory import is_out_of_memory
+from ..utils.terminal import say
+from .option_parser import TOO_LITTLE_MEMORY, user_errors
 from .training_options import parse_arguments
 
 if TYPE_CHECKING:
@@ -51,14 +53,14 @@ def begin_training(
 @contextmanager
 def interruptions_explained(run: "StartedRun") -> Iterator[None]:
     """
-    Where a training is interrupted, by Ctrl-C, SIGTERM or a full disk, say what is kept and how to go on, and end the
-    process.
+    Where a training is interrupted, by Ctrl-C, SIGTERM, a full disk or too little memory, say what is kept and how to
+    go on, and end the process.
 
     Args:
         run ([`StartedRun`]): The run.
 
     Raises:
-        SystemExit: after an interruption, with the shell's usual status: 130, 143, and 1 for a full disk.
+        SystemExit: after an interruption, with the shell's usual status: 130, 143, and 1 for a full disk or memory.
     """
     is_main_thread = threading.current_thread() is threading.main_thread()
     previous = signal.signal(signal.SIGTERM, _terminate) if is_main_thread else None
@@ -69,8 +71,13 @@ def interruptions_explained(run: "StartedRun") -> Iterator[None]:
         if status is None:
             raise
         if run.job.is_main:
-            what = {130: "Interrupted", 143: "Terminated", 1: f"The disk of {run.job.path} is full"}[status]
-            print(f"\n{what}. {_what_is_kept(run.job.path)}", file=sys.stderr)
+            what = {130: "Interrupted.", 143: "Terminated.", 1: f"The disk of {run.job.path} is full."}[status]
+            if is_out_of_memory(error):
+                what = (
+                    f"{TOO_LITTLE_MEMORY} Half of --per_device_train_batch_size with twice the "
+                    "--gradient_accumulation_steps is the same training."
+                )
+            say(f"\n{what} {_what_is_kept(run.job.path)}", file=sys.stderr)
         raise SystemExit(status) from error
     finally:
         if previous is not None:
@@ -91,6 +98,8 @@ def _status_of(error: BaseException, path: Path) -> int | None:
         return 130
     if isinstance(error, _Terminated):
         return 143
+    if is_out_of_memory(error):
+        return 1
     is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
     # Torch does not say why it cannot write.
     return 1 if is_full or shutil.disk_usage(path).free < _FULL_BYTES else None

@@ -12,8 +12,9 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
-from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
+from transformers.utils import CONFIG_NAME, TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
 
+from .saved_files_bnvae import renew_checksum
 from .scales_bnvae import (
     SCALE_SETTINGS,
     check_gamma,
@@ -58,17 +59,19 @@ class BNVAEConfig(PreTrainedConfig):
             tau in (0, 1) of `bn`, `bn_rms` and `ln`, instead of `rate`: the least share of the prior's unit second
             moment that the means carry. The guaranteed floor is `-d/2 log(1 - tau)` nats.
         bn_theta_init (`float`, *optional*):
-            With `bn_tau`, where its trainable theta starts, in each dimension. `None` means 0. A training begins at
-            least `d/2 log(1 + e^theta)` nats above the guaranteed floor. A short training stays above it.
+            With `bn_tau`, where its trainable theta starts, in each dimension, between -80 and 80. `None` means 0. A
+            training begins at least `d/2 log(1 + e^theta)` nats above the guaranteed floor. A short training stays
+            above it.
         bn_gamma (`float`, *optional*):
             gamma in (0, 1) of `bn_mean` and `du`, instead of `rate`. In `bn_mean` it is the standard deviation of the
             means over a batch, by default 0.6. In `du` it is the root mean square of these deviations over the
             dimensions, by default 0.5. The guaranteed floor is `d/2 gamma^2` nats.
         rate (`float`, *optional*):
-            The floor itself, in nats per sentence: the mean KL of a training batch is never below it, whatever
-            `latent_size` is. The default is 4 in `bn`, `bn_rms` and `ln` without `bn_tau`, and 0.1 nats for each
-            dimension in `delta`. In `bn_mean` and `du` a rate replaces `bn_gamma`. The configuration writes down the
-            default that it uses, so that a saved model keeps its scale.
+            The floor itself, in nats per sentence: the mean KL of a training batch of different sentences is never
+            below it, whatever `latent_size` is. It lies between 1e-6 and 40 nats for each dimension. The default is 4
+            in `bn`, `bn_rms` and `ln` without `bn_tau`, and 0.1 nats for each dimension in `delta`. In `bn_mean` and
+            `du` a rate replaces `bn_gamma`. The configuration writes down the default that it uses, so that a saved
+            model keeps its scale.
         pooling (`str`, *optional*, defaults to `"mean"`):
             How a sentence's hidden states become one vector: `"cls"` (the first token's), `"mean"` (over the real
             tokens) or `"pooler"` (the encoder's own pooler).
@@ -105,10 +108,13 @@ class BNVAEConfig(PreTrainedConfig):
             Special tokens of the decoder, by default those in its configuration. The model prepends
             `decoder_start_token_id`, by default BOS, or EOS without BOS. `pad_token_id` is EOS if the decoder has no
             padding token in its vocabulary.
+        processor_sha256 (`str`, *optional*):
+            What the processor of the training does to text ([`~BNVAEProcessor.fingerprint`]). The model refuses other
+            processors by it. Training and saving write it down. `None`, as in older models, accepts all processors.
 
     Raises:
         ValueError: for a scale outside its range, a scale that the head cannot hold, a decoder that is not causal, an
-            encoder without hidden states, and special tokens outside the decoder's vocabulary.
+            encoder without hidden states, and special tokens outside a network's vocabulary.
 
     Example:
 
@@ -156,6 +162,7 @@ class BNVAEConfig(PreTrainedConfig):
     bos_token_id: int | None = None
     eos_token_id: int | None = None
     decoder_start_token_id: int | None = None
+    processor_sha256: str | None = None
     is_encoder_decoder: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -191,6 +198,21 @@ class BNVAEConfig(PreTrainedConfig):
         """A configuration from copies of an encoder's and a decoder's configuration, and fields of this class."""
         return cls(encoder=encoder, decoder=decoder, **fields)
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As [`~PreTrainedConfig.from_dict`].
+
+        Raises:
+            ValueError: for values that cannot be used. The error names the file, where it is known.
+        """
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        except Exception as error:
+            place = kwargs.get("name_or_path")  # of `AutoConfig`
+            if not place or isinstance(error, ImportError):
+                raise
+            raise ValueError(f"The {CONFIG_NAME} of {place} holds what cannot be used: {error}") from error
+
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """As [`~PreTrainedConfig.save_pretrained`], but without the paths of networks that came from folders of this
         machine. Other people, who get the file, do not have these folders."""
@@ -198,6 +220,7 @@ class BNVAEConfig(PreTrainedConfig):
             if os.path.isabs(network.name_or_path) or os.path.isdir(network.name_or_path):
                 network.name_or_path = ""
         super().save_pretrained(save_directory, **kwargs)
+        renew_checksum(save_directory, CONFIG_NAME)
 
     def scale_settings(self) -> dict[str, float | None]:
         """The scale settings that the posterior head takes, by their names there: of `tau`, `theta_init`, `gamma` and
@@ -214,8 +237,9 @@ class BNVAEConfig(PreTrainedConfig):
     def kl_floor(self) -> float:
         """The mean KL of a training batch, in nats per sentence, below which no learning can bring it.
 
-        In evaluation the data have other moments, so that a measured KL may lie somewhat below the floor. The
-        derivation stands in `guaranteed_kl_floor`.
+        A batch of equal sentences has no variance to normalise, and no floor. In evaluation the data have other
+        moments, so that a measured KL may lie somewhat below the floor. The derivation stands in
+        `guaranteed_kl_floor`.
         """
         settings = self.scale_settings()
         settings.pop("theta_init", None)
@@ -268,7 +292,7 @@ class BNVAEConfig(PreTrainedConfig):
             )
 
     def _validate_rate(self) -> None:
-        check_rate(self.rate)
+        check_rate(self.rate, self.latent_size)
         check_only_one(self.rate, {name: getattr(self, name) for name in ("bn_tau", "bn_theta_init", "bn_gamma")})
         settings = SCALE_SETTINGS[self.posterior]
         if "rate" not in settings:
@@ -286,7 +310,7 @@ class BNVAEConfig(PreTrainedConfig):
 
     def validate_encoder(self) -> None:
         """The encoder gives one hidden state for each token, and with `pooling="cls"` the first one sees the whole
-        sentence."""
+        sentence. It has an embedding for its padding token."""
         config = self.encoder
         if config.is_encoder_decoder or not isinstance(getattr(config, "hidden_size", None), int):
             raise ValueError(
@@ -301,6 +325,12 @@ class BNVAEConfig(PreTrainedConfig):
             raise ValueError(
                 f"pooling='cls' takes the first token's hidden state, which in the causal encoder "
                 f"{config.model_type!r} sees nothing of the sentence. Use pooling='mean' or a bidirectional encoder."
+            )
+        size, padding = getattr(config, "vocab_size", None), getattr(config, "pad_token_id", None)
+        if size is not None and padding is not None and padding >= size:
+            raise ValueError(
+                f"The encoder's pad_token_id={padding} lies outside its vocabulary of {size} tokens. Correct it in "
+                "the encoder's configuration."
             )
 
     def validate_decoder(self) -> None:

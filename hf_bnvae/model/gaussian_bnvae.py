@@ -58,10 +58,9 @@ class DiagonalGaussian:
             # Graphs of several sizes take no generator, not even `None`.
             drawn_from = {} if generator is None else {"generator": generator}
             noise = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=self.mean.device, **drawn_from)
-        elif noise.shape != self.mean.shape:
-            raise ValueError(
-                f"noise must have the posterior's shape {tuple(self.mean.shape)}, got {tuple(noise.shape)}."
-            )
+        elif not isinstance(noise, torch.Tensor) or noise.shape != self.mean.shape:
+            found = tuple(noise.shape) if isinstance(noise, torch.Tensor) else type(noise).__name__
+            raise ValueError(f"noise must be a tensor of the posterior's shape {tuple(self.mean.shape)}, got {found}.")
         return self.mean + self.std * like(noise, self.mean)
 
     def mode(self) -> torch.Tensor:

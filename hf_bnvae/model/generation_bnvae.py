@@ -5,16 +5,26 @@ For `GenerationMixin` a BN-VAE is an encoder-decoder whose encoded sequence is t
 the latent for beams and for several returned sequences.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import GenerationMixin
+from transformers import GenerationMixin, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer, EncoderDecoderCache, StaticLayer
 from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_outputs import BaseModelOutput
+
+from .finite_bnvae import FiniteLogits
+from .input_checks_bnvae import (
+    require_count,
+    require_finite_number,
+    require_ids,
+    require_shape,
+    vocabulary_size,
+)
 
 # Arguments of `generate` that have another meaning here, or no meaning, and what to do instead.
 _REFUSED_ARGUMENTS = {
@@ -39,6 +49,20 @@ _REFUSED_SETTINGS = {
     "guidance_scale": ((None, 1), "there is no unconditional text to guide away from"),
     "prefill_chunk_size": ((None,), "prompts are read at once"),
 }
+
+# Generation arguments that are whole numbers, each with its least value, and those that are any numbers. Transformers
+# checks only some of their ranges, and no types.
+_COUNTS = {
+    "max_new_tokens": 1,
+    "max_length": 1,
+    "min_new_tokens": 0,
+    "min_length": 0,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "top_k": 0,
+    "no_repeat_ngram_size": 0,
+}
+_NUMBERS = ("temperature", "top_p", "min_p", "typical_p", "repetition_penalty", "length_penalty")
 
 # The length of texts for which no length is given, as in Transformers' pipelines, if the decoder has the positions.
 DEFAULT_MAX_NEW_TOKENS = 256
@@ -82,6 +106,7 @@ class LatentGenerationMixin(GenerationMixin):
         Raises:
             ValueError: in training mode; for latents that have the wrong shape or type or are not finite; for a prompt
                 or a length beyond the decoder's positions; and for a prompt padded on the right.
+            FloatingPointError: if the decoder's logits are not finite.
         """
         self.require_evaluation_mode()
         for name, advice in _REFUSED_ARGUMENTS.items():
@@ -89,11 +114,7 @@ class LatentGenerationMixin(GenerationMixin):
                 raise ValueError(f"{name} cannot be given: {advice}.")
         if (input_ids is None) == (latents is None):
             raise ValueError("Pass either input_ids or latents.")
-        if input_ids is not None and not isinstance(input_ids, torch.Tensor):
-            raise ValueError(
-                f"input_ids must be a tensor of shape (batch, length), got {type(input_ids).__name__}. Pass the "
-                "result of a processor as **inputs."
-            )
+        _check_numbers(kwargs)
         encoder_kwargs = {name: kwargs.pop(name) for name in ("token_type_ids",) if name in kwargs}
         if latents is not None and (sample_posterior or attention_mask is not None or encoder_kwargs):
             raise ValueError(
@@ -147,6 +168,9 @@ class LatentGenerationMixin(GenerationMixin):
             )
         return latents
 
+    def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
+        return LogitsProcessorList([FiniteLogits(), *super()._get_logits_processor(*args, **kwargs)])
+
     def _prepare_generation_config(self, generation_config: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
         if generation_config.decoder_start_token_id is None:
@@ -171,18 +195,17 @@ class LatentGenerationMixin(GenerationMixin):
             if mask is not None:
                 raise ValueError("decoder_attention_mask was given without decoder_input_ids.")
             prompts = torch.empty(batch_size, 0, dtype=torch.long, device=device)
-        if prompts.dim() != 2 or len(prompts) != batch_size:
+        require_ids("decoder_input_ids", prompts, "decoder", vocabulary_size(self.decoder), may_be_empty=True)
+        if len(prompts) != batch_size:
             raise ValueError(
                 f"decoder_input_ids must hold one prompt for each of {batch_size} latents, got the shape "
                 f"{tuple(prompts.shape)}."
             )
         prompts = prompts.to(device)
-        mask = torch.ones_like(prompts) if mask is None else mask.to(prompts)
-        if mask.shape != prompts.shape:
-            raise ValueError(
-                f"decoder_attention_mask of shape {tuple(mask.shape)} does not fit decoder_input_ids of shape "
-                f"{tuple(prompts.shape)}."
-            )
+        if mask is None:
+            mask = torch.ones_like(prompts)
+        require_shape("decoder_attention_mask", mask, prompts.shape, "decoder_input_ids")
+        mask = mask.to(prompts)
         if (mask[:, 1:] < mask[:, :-1]).any():
             raise ValueError(
                 "Prompts must be padded on the left, so that generated tokens follow their last token, but "
@@ -263,6 +286,17 @@ class LatentGenerationMixin(GenerationMixin):
         return create_masks_for_generate(**kwargs, or_mask_function=self.injection.slots_stay_visible)
 
 
+def _check_numbers(arguments: Mapping[str, Any]) -> None:
+    """Refuse generation arguments that are no numbers where numbers belong, by a `ValueError`."""
+    for name, value in arguments.items():
+        if value is None:
+            continue
+        if name in _COUNTS:
+            require_count(name, value, _COUNTS[name])
+        elif name in _NUMBERS:
+            require_finite_number(name, value)
+
+
 def _with_start_tokens(
     prompts: torch.LongTensor, mask: torch.LongTensor, start_token_id: torch.LongTensor
 ) -> tuple[torch.LongTensor, torch.LongTensor]:
@@ -293,9 +327,11 @@ def seeded(seed: int | None) -> Iterator[None]:
     if seed is None:
         yield
         return
+    if not isinstance(seed, Integral) or not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed must be a whole number of 64 bits, got {seed!r}.")
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     with torch.random.fork_rng(device_type="cuda" if accelerator is None else accelerator.type):
-        torch.manual_seed(seed)
+        torch.manual_seed(int(seed))
         yield
 
 

@@ -1,7 +1,6 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """Texts to latents and back: reconstruct, sample, interpolate, compare, with the processor attached to the model."""
 
-import operator
 import os
 import re
 import reprlib
@@ -15,6 +14,7 @@ from transformers.utils import logging
 
 from .gaussian_bnvae import DiagonalGaussian, in_float64
 from .generation_bnvae import seeded
+from .input_checks_bnvae import require_count
 from .prior_bnvae import GaussianPrior, Prior, StandardPrior
 from .text_encoding_bnvae import encode_in_batches, with_progress
 
@@ -75,7 +75,7 @@ def interpolate_latents(
         ValueError: for fewer than two steps or an unknown method. With `"spherical"` also for a latent of length zero,
             and for a pair of opposite latents, which has no shortest arc.
     """
-    steps = _require_count("steps", steps, 2)
+    steps = require_count("steps", steps, 2)
     weights = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device).unsqueeze(-1)  # (steps, 1)
     start, end = start.unsqueeze(-2), end.unsqueeze(-2)
     if method == "linear":
@@ -146,18 +146,21 @@ class LatentSpaceMixin:
     def processor(self, processor: Any) -> None:
         self._processor, self._is_processor_found = processor, False
 
-    def attach_processor(self, processor: Any) -> Any:
+    def attach_processor(self, processor: Any, allow_other: bool = False) -> Any:
         """
         Give the model the processor with which it was trained, so that its methods take texts.
 
         Args:
             processor ([`BNVAEProcessor`]): The processor.
+            allow_other (`bool`, *optional*, defaults to `False`): Accept a processor that splits texts otherwise than
+                the processor of the training did, for example to train on with added tokens. From then on this
+                processor is the model's own.
 
         Returns:
             The model itself: `model = BNVAEModel.from_pretrained(path).attach_processor(processor)`.
 
         Raises:
-            ValueError: if the sizes of its vocabularies show that it belongs to another model.
+            ValueError: if its vocabularies, or what it does to texts, show that it belongs to another model.
         """
         for name, config in (("encoder_tokenizer", self.config.encoder), ("tokenizer", self.config.decoder)):
             tokenizer = getattr(processor, name, None)
@@ -175,8 +178,41 @@ class LatentSpaceMixin:
                     "with the model. If it is the right one, resize the embeddings: "
                     f"model.{'encoder' if name == 'encoder_tokenizer' else 'decoder'}.resize_token_embeddings(...)."
                 )
+        if allow_other:
+            self.config.processor_sha256 = None
+        self.require_own_processor(processor)
         self._processor, self._is_processor_found = processor, False
         return self
+
+    def require_own_processor(self, processor: Any) -> None:
+        """
+        Refuse a processor that does other things to texts than the processor of the training did. A model that does
+        not know the latter accepts every processor.
+
+        Raises:
+            ValueError: for such a processor.
+        """
+        own = self.config.processor_sha256
+        if own is not None and own != (found := processor.fingerprint()):
+            raise ValueError(
+                "The processor does not belong to this model: it splits texts otherwise than the processor of "
+                f"the training did (SHA-256 {found[:12]}..., not {own[:12]}...). Load the processor that was saved "
+                "with the model. If you mean this one, call model.attach_processor(processor, allow_other=True), and "
+                "save the model."
+            )
+
+    def record_processor(self) -> None:
+        """Write down in the configuration what the attached processor does to texts. From then on the model refuses
+        processors that do other things. Training and saving call this."""
+        if self.processor is None:
+            return
+        found = self.processor.fingerprint()
+        if self.config.processor_sha256 not in (None, found):
+            logger.warning(
+                "The processor has been changed since it was attached. The model is saved as one of the changed "
+                "processor."
+            )
+        self.config.processor_sha256 = found
 
     @torch.no_grad()
     def encode_texts(
@@ -300,7 +336,7 @@ class LatentSpaceMixin:
             if _SURROGATES.search(item):
                 raise ValueError(f"The text at index {index} is no valid Unicode: {reprlib.repr(item)}.")
         self.require_evaluation_mode()
-        batch_size = _require_count("batch_size", batch_size)
+        batch_size = require_count("batch_size", batch_size)
         for places, features in encode_in_batches(self, processor, texts, batch_size, show_progress):
             yield places, self.posterior(features)
 
@@ -373,7 +409,7 @@ class LatentSpaceMixin:
         Returns:
             `list[str]` of length `n`.
         """
-        n = _require_count("n", n)
+        n = require_count("n", n)
         if prior not in (None, "fitted", "standard"):
             raise ValueError(f"prior must be 'fitted' or 'standard', got {prior!r}.")
         if prior == "fitted":
@@ -497,7 +533,7 @@ class LatentSpaceMixin:
         if whitened:
             prior = self.require_fitted_prior()
             latents, corpus_latents = prior.whiten(latents), prior.whiten(corpus_latents)
-        k = min(_require_count("k", k), len(corpus_latents))
+        k = min(require_count("k", k), len(corpus_latents))
         if metric not in ("euclidean", "cosine"):
             raise ValueError(f"metric must be 'euclidean' or 'cosine', got {metric!r}.")
         if metric == "cosine":
@@ -606,7 +642,7 @@ class LatentSpaceMixin:
     def _batches(
         self, indices: Sequence[int], batch_size: int, show_progress: bool | None, description: str
     ) -> Iterable[list[int]]:
-        batch_size = _require_count("batch_size", batch_size)
+        batch_size = require_count("batch_size", batch_size)
         batches = (list(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size))
         return with_progress(batches, len(indices), batch_size, show_progress, description)
 
@@ -641,16 +677,6 @@ def _materialize(items: Any, expected: str = "texts or latents") -> str | list[A
         return torch.as_tensor(items)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"Expected {expected}, got {reprlib.repr(items)}: {error}") from error
-
-
-def _require_count(name: str, value: Any, minimum: int = 1) -> int:
-    try:
-        count = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        count = None
-    if count is None or count < minimum:
-        raise ValueError(f"{name} must be a whole number of at least {minimum}, got {reprlib.repr(value)}.")
-    return count
 
 
 __all__ = [

@@ -20,15 +20,24 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import PROCESSOR_NAME, ModelOutput, logging
+from transformers.utils import PROCESSOR_NAME, ModelOutput, cached_file, logging
 from transformers.utils.generic import can_return_tuple, is_flash_attention_requested
 
 from .batch_statistics_bnvae import BatchRootMeanSquare, BatchStandardization, posterior_batch_mean
 from .chunking_bnvae import BatchPlan, plan_chunks
 from .configuration_bnvae import BNVAEConfig
+from .damage_bnvae import (
+    SavedFiles,
+    damage_named,
+    find_model_damage,
+    require_generation_config,
+    require_known_names,
+)
+from .finite_bnvae import require_finite_weights
 from .gaussian_bnvae import DiagonalGaussian
 from .generation_bnvae import LatentGenerationMixin, positions_of
 from .injection_bnvae import LatentInjection, LatentMap
+from .input_checks_bnvae import require_batch, require_ids, require_mask, require_shape
 from .latent_space_bnvae import LatentSpaceMixin
 from .loss_bnvae import IGNORE_INDEX, sentence_nll, token_nll
 from .packing_bnvae import Packing, pack_for_decoder, pack_for_encoder
@@ -40,6 +49,7 @@ from .posterior_bnvae import (
     execution_device,
 )
 from .prior_bnvae import PRIORS, GaussianPrior, Prior, StandardPrior
+from .saved_files_bnvae import CHECKSUMS_FILE, require_checksums, share_weights, write_checksums
 from .scales_bnvae import RateScale, TauScale
 
 logger = logging.get_logger(__name__)
@@ -131,33 +141,40 @@ class BNVAEPreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = False
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> "BNVAEPreTrainedModel":
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *args: Any, verify_checksums: bool = False, **kwargs: Any
+    ) -> "BNVAEPreTrainedModel":
         """As [`~transformers.PreTrainedModel.from_pretrained`]. The processor beside the weights is loaded when a
         method on texts first needs it.
 
+        Args:
+            verify_checksums (`bool`, *optional*, defaults to `False`): Check that weights and configurations are as
+                they were saved, by their SHA-256. This takes about as long as loading, or a few times as long.
+
         Raises:
-            OSError: also for a weights file that is damaged or was cut off.
+            OSError: also for a file that is missing or damaged. The error names the file.
+            ValueError: for files that are not as they were saved.
         """
         _refuse_encoder_dropouts(kwargs.get("encoder"))
         # A token is not kept: whoever pickles the model would pickle it.
         names = ("cache_dir", "local_files_only", "revision", "subfolder")
         place, loading = pretrained_model_name_or_path, {name: kwargs[name] for name in names if name in kwargs}
-        if place is not None and os.path.isdir(place):
-            place = os.path.abspath(os.path.join(place, loading.pop("subfolder", "")))
-        try:
-            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        except Exception as error:
-            if type(error).__name__ != "SafetensorError":
-                raise
-            raise OSError(
-                f"The weights file of {pretrained_model_name_or_path} is damaged or was cut off ({error}). Copy or "
-                "download it again (force_download=True), or use an earlier checkpoint."
-            ) from error
-        # With `output_loading_info` there are two results.
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        wants_info = kwargs.pop("output_loading_info", False)
+        with damage_named(partial(find_model_damage, model_class=cls), place, kwargs):
+            model, info = super().from_pretrained(place, *args, output_loading_info=True, **kwargs)
         if place is not None:
+            files = SavedFiles.of_loading(place, kwargs)
+            require_generation_config(files)
+            if info["missing_keys"]:
+                require_known_names(files, cls, info["missing_keys"])
+            if os.path.isdir(place):
+                place = os.path.abspath(os.path.join(place, loading.pop("subfolder", "")))
+            if verify_checksums:
+                file = cached_file(place, CHECKSUMS_FILE, _raise_exceptions_for_missing_entries=False, **loading)
+                if file is not None:
+                    require_checksums(os.path.dirname(file), only_present=not os.path.isdir(place))
             model._origin = place, loading
-        return loaded
+        return (model, info) if wants_info else model
 
     @property
     def device(self) -> torch.device:
@@ -165,11 +182,19 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         device = super().device
         return execution_device(self, device) if device.type == "meta" else device
 
-    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """As [`~transformers.PreTrainedModel.save_pretrained`].
+    def save_pretrained(
+        self,
+        save_directory: Any,
+        is_main_process: bool = True,
+        state_dict: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """As [`~transformers.PreTrainedModel.save_pretrained`]. The folder also gets the SHA-256 of weights and
+        configurations.
 
         Raises:
             ValueError: if a part of the model has adapters of PEFT, since loading would not find their weights.
+            FloatingPointError: if a weight or a running statistic is not finite.
         """
         if not self._hf_peft_config_loaded and has_adapters(self):
             raise ValueError(
@@ -177,7 +202,11 @@ class BNVAEPreTrainedModel(PreTrainedModel):
                 "adapters to the whole model, model = peft.get_peft_model(model, config), and save the result; or "
                 "call merge_and_unload() of the part with adapters, and save the model without them."
             )
-        super().save_pretrained(*args, **kwargs)
+        require_finite_weights(self.state_dict() if state_dict is None else state_dict)
+        super().save_pretrained(save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs)
+        if is_main_process and not self._hf_peft_config_loaded:
+            share_weights(save_directory)
+            write_checksums(save_directory)
 
     def initialize_weights(self) -> None:
         """As [`~transformers.PreTrainedModel.initialize_weights`]: give values to the weights that have none yet."""
@@ -310,7 +339,8 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
             `torch.Tensor` of shape `(batch, hidden_size)`
 
         Raises:
-            ValueError: for an empty batch, or a text that is longer than the encoder's positions.
+            ValueError: for ids or a mask of another kind, shape or range ([`~input_checks_bnvae.require_ids`],
+                [`~input_checks_bnvae.require_mask`]), and for a text that is longer than the encoder's positions.
         """
         return self._run_encoder(input_ids, attention_mask, chunk_size, checkpoint_chunks, **kwargs)[0]
 
@@ -320,16 +350,18 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         attention_mask: torch.Tensor | None,
         chunk_size: int | None,
         checkpoint_chunks: bool | None,
+        labels: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, States, States]:
         """The features as `features` returns them, and the encoder's hidden states and attentions, if `kwargs` ask for
-        them."""
+        them. `labels` are checked with the sentences."""
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
-        if input_ids.shape[0] == 0:
-            raise ValueError(
-                f"input_ids of shape {tuple(input_ids.shape)} hold no sentence. In a distributed training every "
-                "process needs at least one sentence in each batch: drop a last batch that is too small to share out."
-            )
+        require_batch(input_ids, attention_mask, self.encoder, labels, getattr(self, "decoder", None))
+        if "token_type_ids" in kwargs:
+            # DeBERTa has no kinds, and ignores these ids.
+            kinds = getattr(self.config.encoder, "type_vocab_size", None) or None
+            require_ids("token_type_ids", kwargs["token_type_ids"], "encoder", kinds)
+            require_shape("token_type_ids", kwargs["token_type_ids"], input_ids.shape, "input_ids")
         _check_length(input_ids.shape[1], self.config.encoder, "encoder")
         plan = self._plan_batch(
             {"input_ids": input_ids, "attention_mask": attention_mask, **kwargs},
@@ -504,8 +536,9 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             if not isinstance(getattr(torch, dtype, None), torch.dtype):
                 raise ValueError(f"dtype must name a floating-point type of torch, like 'bfloat16', got {dtype!r}.")
             dtype = getattr(torch, dtype)
-        # A prior is fitted to a trained model ([`fit_prior`]), so a new one has none.
-        own_fields = set(config_class.__dataclass_fields__) - {"encoder", "decoder", "prior"}
+        # A prior is fitted to a trained model ([`fit_prior`]), so a new one has none. Nor has it been trained with a
+        # processor.
+        own_fields = set(config_class.__dataclass_fields__) - {"encoder", "decoder", "prior", "processor_sha256"}
         for name in fields:
             if name not in own_fields:
                 half, _, rest = name.partition("_")
@@ -545,17 +578,21 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         the code that loads model and pipelines without this package (`trust_remote_code=True`)."""
         self.require_separate_networks()
         self.refer_to_code()
+        # One that was saved there before may be a newer one than that beside the old weights.
+        processor = self.processor
+        keeps_processor = self._is_processor_found and os.path.isfile(os.path.join(save_directory, PROCESSOR_NAME))
+        if is_main_process and keeps_processor:
+            self.config.processor_sha256 = None
+        elif is_main_process:
+            self.record_processor()
         names = ("repo_id", "private", "revision", "commit_message", "commit_description", "create_pr", "tags")
         pushing = {name: kwargs.pop(name) for name in names if name in kwargs}
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         # Adapters are saved without the configuration that would refer to the code.
         if is_main_process and not self._hf_peft_config_loaded:
             self.save_code(save_directory)
-        if is_main_process and self.processor is not None:
-            # One that was saved there before may be a newer one than that beside the old weights.
-            is_there = os.path.isfile(os.path.join(save_directory, PROCESSOR_NAME))
-            if not (self._is_processor_found and is_there):
-                self.processor.save_pretrained(save_directory)
+        if is_main_process and processor is not None and not keeps_processor:
+            processor.save_pretrained(save_directory)
         if is_main_process and push_to_hub:
             # The base class would upload before the code is in the folder.
             pushing |= {name: kwargs[name] for name in ("token", "max_shard_size") if name in kwargs}
@@ -727,7 +764,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         self.config.prior = prior.name
 
     def kl_floor(self) -> torch.Tensor:
-        """The least mean KL of a training batch at the current parameters, in nats per sentence (0-dimensional)."""
+        """The least mean KL of a training batch at the current parameters, in nats per sentence (0-dimensional). It
+        holds if the sentences of the batch differ ([`~PosteriorHead.kl_floor`])."""
         return self.posterior.kl_floor()
 
     @can_return_tuple
@@ -787,6 +825,9 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
 
         Returns:
             [`BNVAEOutput`]
+
+        Raises:
+            ValueError: for ids, masks, labels, noise or latents of another kind, shape or range.
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
@@ -806,11 +847,13 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         if input_ids is not None:
             self._warn_about_accumulation()
             features, encoder_hidden_states, encoder_attentions = self._run_encoder(
-                input_ids, attention_mask, chunk_size, checkpoint_chunks, **encoder_kwargs
+                input_ids, attention_mask, chunk_size, checkpoint_chunks, labels=labels, **encoder_kwargs
             )
             posterior = self.posterior(features)
             if latents is None:
                 latents = posterior.sample(noise)
+        elif labels is not None:
+            require_ids("labels", labels, "decoder", self.decoder)
         if latents is None:
             raise ValueError("Pass the sentences as input_ids, or the latents to decode as latents.")
 
@@ -969,6 +1012,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         self, latents: torch.FloatTensor, decoder_input_ids: torch.LongTensor, *args: Any, **kwargs: Any
     ) -> tuple[ModelOutput, Cache | None]:
         """The decoder's outputs and the cache, for the arguments of `decode`."""
+        require_ids("decoder_input_ids", decoder_input_ids, "decoder", self.decoder)
         self._check_latents(latents, decoder_input_ids.shape[0])
         return self._decode(latents, self.decoder.get_input_embeddings()(decoder_input_ids), *args, **kwargs)
 
@@ -989,8 +1033,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         if past_key_values is None:
             length = inputs_embeds.shape[1] if packing is None else packing.length
             _check_length(length + slots, self.config.decoder, "decoder")
-            if attention_mask is not None and attention_mask.shape[-1] == length:
-                attention_mask = F.pad(attention_mask, (slots, 0), value=1)
+            if attention_mask is not None:
+                attention_mask = self._with_slots(attention_mask, inputs_embeds.shape[:2])
             inputs_embeds, past_key_values = self.injection.prepare_inputs(inputs_embeds, latents, packing)
             use_cache = False
         else:
@@ -1019,6 +1063,16 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
             for network in self._checkpointing_networks:
                 network.gradient_checkpointing = True
         return outputs, outputs.past_key_values if use_cache else None
+
+    def _with_slots(self, attention_mask: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        """The mask of tokens with the shape `(batch, target_length)`, with columns for the memory slots ahead of them.
+        A mask may have these columns already."""
+        slots = self.injection.num_slots
+        if isinstance(attention_mask, torch.Tensor) and attention_mask.shape[1:] == (shape[1] + slots,):
+            shape = torch.Size((shape[0], shape[1] + slots))
+            slots = 0
+        require_mask("The decoder's attention mask", attention_mask, shape, "decoder_input_ids")
+        return F.pad(attention_mask, (slots, 0), value=1)
 
     @property
     def takes_position_ids(self) -> bool:
@@ -1049,9 +1103,13 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
 
     def _check_latents(self, latents: torch.Tensor, batch_size: int) -> None:
         expected = (batch_size, self.config.latent_size)
+        if not (isinstance(latents, torch.Tensor) and latents.is_floating_point()):
+            found = latents.dtype if isinstance(latents, torch.Tensor) else type(latents).__name__
+            raise ValueError(f"latents must be a floating-point tensor of shape (batch, latent_size), got {found}.")
         if tuple(latents.shape) != expected:
             raise ValueError(
-                f"latents must have the shape (batch, latent_size) = {expected}, got {tuple(latents.shape)}."
+                f"latents must have the shape (batch, latent_size) = {expected}, got {tuple(latents.shape)}. The "
+                "batch is that of labels or decoder_input_ids; without latents, they come from input_ids."
             )
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:

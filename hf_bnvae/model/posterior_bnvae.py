@@ -118,13 +118,16 @@ class PosteriorHead(nn.Module):
         raise NotImplementedError
 
     def kl_floor(self) -> torch.Tensor:
-        """The least mean KL of a training batch at the current parameters, in nats per sentence (0-dimensional)."""
+        """The least mean KL of a training batch at the current parameters, in nats per sentence (0-dimensional).
+
+        Heads that use the batch hold it only if the sentences of the batch differ: in each dimension the
+        pre-activations must vary by more than their rounding. Equal sentences have no variance to normalise."""
         return self.kl_floor_per_dimension().sum()
 
     def kl_floor_per_dimension(self) -> torch.Tensor:
-        """What each dimension adds to the floor, in nats, `(latent_size,)`. In a training batch each dimension stays
-        above its part. The exception is `ln`, which normalises over the dimensions of a sentence: it promises only the
-        sum of the parts."""
+        """What each dimension adds to the floor, in nats, `(latent_size,)`. In a training batch of different sentences
+        each dimension stays above its part. The exception is `ln`, which normalises over the dimensions of a sentence:
+        it promises only the sum of the parts."""
         raise NotImplementedError
 
     def promised_moments(self) -> PromisedMoments:
@@ -233,7 +236,6 @@ class _BatchScaledPosterior(_ScaledPosterior):
         theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
     """
 
-    scale_norm_class: type[BatchStatistics]
     scale_bias: bool
 
     def __init__(
@@ -247,7 +249,10 @@ class _BatchScaledPosterior(_ScaledPosterior):
         super().__init__(input_size, latent_size, mean_bias=False, scale_bias=self.scale_bias)
         self.scale = build_scale(latent_size, tau, rate, theta_init)
         self.mean_norm = BatchStandardization(latent_size)
-        self.scale_norm = self.scale_norm_class(latent_size)
+        self.scale_norm = self._build_scale_norm()
+
+    def _build_scale_norm(self) -> BatchStatistics:
+        raise NotImplementedError
 
 
 class BatchNormPosterior(_BatchScaledPosterior):
@@ -264,8 +269,11 @@ class BatchNormPosterior(_BatchScaledPosterior):
         theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
     """
 
-    scale_norm_class = BatchStandardization
     scale_bias = False
+
+    def _build_scale_norm(self) -> BatchStatistics:
+        # Where deviations did not vary in training, the promised variance is all that is known of them.
+        return BatchStandardization(self.latent_size, constant=1.0)
 
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         log_gamma_sigma_squared = self._log_gamma_sigma_squared(mean.dtype)
@@ -293,8 +301,10 @@ class BatchNormRMSPosterior(_BatchScaledPosterior):
         theta_init (`float`, *optional*, defaults to 0): With tau, where theta starts.
     """
 
-    scale_norm_class = BatchRootMeanSquare
     scale_bias = True
+
+    def _build_scale_norm(self) -> BatchStatistics:
+        return BatchRootMeanSquare(self.latent_size)
 
     def normalise(self, mean: torch.Tensor, scale: torch.Tensor) -> DiagonalGaussian:
         log_gamma_sigma_squared = self._log_gamma_sigma_squared(mean.dtype)

@@ -1,14 +1,24 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The processor: from a text to the encoder's token ids and the decoder's labels, and from token ids to text."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BatchFeature,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 from transformers.utils import logging
 
 from .configuration_bnvae import BNVAEConfig
+from .damage_bnvae import damage_named, find_processor_damage
+from .fingerprint_bnvae import fingerprint_of
 from .loss_bnvae import IGNORE_INDEX
 
 logger = logging.get_logger(__name__)
@@ -71,6 +81,35 @@ class BNVAEProcessor(ProcessorMixin):
             raise ValueError("The encoder's tokenizer has no padding token. Set encoder_tokenizer.pad_token.")
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> "BNVAEProcessor":
+        """As [`~transformers.ProcessorMixin.from_pretrained`].
+
+        Raises:
+            OSError: also for a file that is missing or damaged. The error names the file.
+        """
+        with damage_named(find_processor_damage, pretrained_model_name_or_path, kwargs):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def _load_tokenizer_from_pretrained(
+        cls, sub_processor_type: str, pretrained_model_name_or_path: Any, subfolder: str = "", **kwargs: Any
+    ) -> PreTrainedTokenizerBase:
+        # The base class takes the decoder's tokenizer where the encoder's is missing or damaged.
+        folder = "" if sub_processor_type == "tokenizer" else sub_processor_type
+        subfolder = "/".join(filter(None, (subfolder, folder)))
+        if folder:
+            # There is no config.json. Looking for it would fail with a cache and without a network.
+            kwargs["config"] = PreTrainedConfig()
+        tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+        if not isinstance(tokenizer.model_max_length, (int, float)):
+            name = "/".join(filter(None, (str(pretrained_model_name_or_path), subfolder, "tokenizer_config.json")))
+            raise ValueError(
+                f"{name} is damaged: model_max_length must be a number, got {tokenizer.model_max_length!r}. Copy or "
+                "download it again."
+            )
+        return tokenizer
+
+    @classmethod
     def from_encoder_decoder_pretrained(
         cls,
         encoder_name_or_path: str | PreTrainedTokenizerBase,
@@ -125,6 +164,20 @@ class BNVAEProcessor(ProcessorMixin):
             if config.model_type in OFFSET_POSITIONS:
                 positions -= (getattr(config, "pad_token_id", None) or 0) + 1
             tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+
+    def fingerprint(self) -> str:
+        """
+        SHA-256 of what the processor does to text. Two processors with the same fingerprint make the same ids of a
+        text, but they may cut it at other lengths.
+
+        Returns:
+            `str`: 64 hexadecimal digits.
+        """
+        halves = (
+            fingerprint_of(self.encoder_tokenizer, **_spelling_out(self.encoder_tokenizer)),
+            fingerprint_of(self.tokenizer, add_special_tokens=False, **_spelling_out(self.tokenizer)),
+        )
+        return hashlib.sha256(" ".join((*halves, str(self.tokenizer.eos_token_id))).encode()).hexdigest()
 
     @property
     def model_input_names(self) -> list[str]:

@@ -29,8 +29,9 @@ DEFAULT_RATE = 4.0
 DEFAULT_GAMMA = {"bn_mean": 0.6, "du": 0.5}
 # Nats for each dimension.
 DEFAULT_DELTA = 0.1
-# Nats for each dimension. At this KL a standard deviation is e^-40.
-MAX_DELTA = 40
+# Nats for each dimension, the range of a floor in single precision. Below it, rounding hides the floor: at 1e-7 the KL
+# is off by a sixth. Above it, 1 / sigma^2 overflows; at 40 nats it is e^80.
+LEAST_NATS, MOST_NATS = 1e-6, 40
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -51,7 +52,8 @@ def guaranteed_kl_floor(
     latent_size: int, tau: float | None = None, gamma: float | None = None, rate: float | None = None
 ) -> float:
     """
-    The mean KL of a training batch, in nats per sentence, below which no learning can bring it.
+    The mean KL of a training batch, in nats per sentence, below which no learning can bring it. The sentences of the
+    batch must differ.
 
     With gamma_mu^2 + gamma_sigma^2 = 1, Jensen's inequality gives mean KL >= -1/2 sum_j log gamma_sigma,j^2, and tau
     means gamma_sigma^2 <= 1 - tau. With gamma, mean KL >= 1/2 sum_j (gamma^2 + beta_j^2).
@@ -73,17 +75,29 @@ def gamma_of_rate(rate: float, latent_size: int) -> float:
     return (2 * rate / latent_size) ** 0.5
 
 
+def _require_visible(nats: float, setting: str) -> None:
+    """Refuse a floor of a dimension that rounding would hide."""
+    if nats < LEAST_NATS * (1 - 1e-9):
+        raise ValueError(
+            f"{setting} means a floor of {nats:g} nats for each dimension. Single precision can hold {LEAST_NATS:g} "
+            f"to {MOST_NATS} nats."
+        )
+
+
 def check_tau(tau: float, name: str = "tau") -> None:
     if not 0 < tau < 1:
         raise ValueError(
             f"{name} must lie strictly between 0 and 1, got {tau}: at 0 the KL has no floor, at 1 no variance is left "
             "for the posterior."
         )
+    _require_visible(guaranteed_kl_floor(1, tau=tau), f"{name}={tau}")
 
 
 def check_theta_init(theta_init: float, name: str = "theta_init") -> None:
-    if not math.isfinite(theta_init):
-        raise ValueError(f"{name} must be a finite number, got {theta_init}.")
+    if not abs(theta_init) <= 2 * MOST_NATS:
+        raise ValueError(
+            f"{name} must be a finite number between -{2 * MOST_NATS} and {2 * MOST_NATS}, got {theta_init}."
+        )
 
 
 def check_gamma(gamma: float, name: str = "gamma", rate: float | None = None) -> None:
@@ -93,11 +107,19 @@ def check_gamma(gamma: float, name: str = "gamma", rate: float | None = None) ->
             "0 the KL has no floor, and from 1 on gamma^2 + E[sigma^2] > 1. Such an aggregated posterior is wider "
             "than the prior, so that a sample of the prior decodes from a posterior hole."
         )
+    _require_visible(guaranteed_kl_floor(1, gamma=gamma), f"{name}={gamma}")
 
 
-def check_rate(rate: float) -> None:
+def check_rate(rate: float, latent_size: int) -> None:
     if not (rate > 0 and math.isfinite(rate)):
         raise ValueError(f"rate must be a positive number of nats per sentence, got {rate}.")
+    # Another check refuses a latent of no dimensions.
+    if latent_size > 0 and not LEAST_NATS <= rate / latent_size <= MOST_NATS:
+        raise ValueError(
+            f"rate={rate} is {rate / latent_size:g} nats for each of {latent_size} dimensions. Single precision can "
+            f"hold {LEAST_NATS:g} to {MOST_NATS} nats, so rate must lie between {LEAST_NATS * latent_size:g} and "
+            f"{MOST_NATS * latent_size}."
+        )
 
 
 def check_only_one(rate: float, others: Mapping[str, float | None]) -> None:
@@ -113,7 +135,7 @@ def check_only_one(rate: float, others: Mapping[str, float | None]) -> None:
 def gamma_of_settings(latent_size: int, gamma: float, rate: float | None) -> float:
     """The gamma of a head that takes either of the two; a rate replaces gamma."""
     if rate is not None:
-        check_rate(rate)
+        check_rate(rate, latent_size)
         gamma = gamma_of_rate(rate, latent_size)
     check_gamma(gamma, rate=rate)
     return gamma
@@ -123,14 +145,8 @@ def delta_of_settings(latent_size: int, rate: float | None) -> float:
     """The KL of the delta head in each dimension, in nats."""
     if rate is None:
         return DEFAULT_DELTA
-    check_rate(rate)
-    delta = rate / latent_size
-    if delta > MAX_DELTA:
-        raise ValueError(
-            f"rate={rate} is {delta:g} nats for each of {latent_size} dimensions, and the delta head holds at most "
-            f"{MAX_DELTA}."
-        )
-    return delta
+    check_rate(rate, latent_size)
+    return rate / latent_size
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -177,7 +193,7 @@ class RateScale(nn.Module):
 
     def __init__(self, size: int, rate: float) -> None:
         super().__init__()
-        check_rate(rate)
+        check_rate(rate, size)
         self.rate = float(rate)
         self.allocation = nn.Parameter(torch.zeros(size))
 
@@ -197,7 +213,7 @@ class ConstantScale(nn.Module):
 
     def __init__(self, rate_per_dimension: float) -> None:
         super().__init__()
-        check_rate(rate_per_dimension)
+        check_rate(rate_per_dimension, 1)
         self.rate_per_dimension = float(rate_per_dimension)
 
     def forward(self, dtype: torch.dtype) -> torch.Tensor:

@@ -17,8 +17,10 @@ from ..evaluation.encoding import EncodedTexts
 from ..evaluation.evaluator import evaluate_model
 from ..evaluation.result import EvaluationResult
 from ..model.modeling_bnvae import BNVAEModel
+from ..model.saved_files_bnvae import write_whole
 from ..utils.file_names import REPORT_JSON, REPORT_MARKDOWN
 from ..utils.json_files import read_json, write_json
+from ..utils.terminal import visible
 from .evaluation_report import PICTURES, render_report
 from .pictures import draw_pictures, kl_and_floor, save_picture
 from .provenance import TextSource, hardware, library_versions
@@ -69,7 +71,8 @@ class EvaluationReport:
 
     def save(self, folder: str | Path) -> None:
         """Write report and pictures to a folder. Report and pictures of an earlier evaluation are removed.
-        `report.json` is written first, because it says what kind of folder this is."""
+        `report.json` is written first, because it says what kind of folder this is. `report.md` is written last: the
+        report is whole when it is there."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         for name in (REPORT_MARKDOWN, *PICTURES):
@@ -77,7 +80,7 @@ class EvaluationReport:
         write_json(path / REPORT_JSON, self.record)
         for name, figure in self.pictures.items():
             save_picture(figure, path / name)
-        (path / REPORT_MARKDOWN).write_text(self.markdown, encoding="utf-8")
+        write_whole(path / REPORT_MARKDOWN, self.markdown)
 
 
 def evaluate_and_report(
@@ -222,7 +225,7 @@ def _rate_and_distortion(report: Mapping[str, Any], own: Mapping[str, Any]) -> d
 
 
 def _point(other: Mapping[str, Any]) -> tuple[str, float, float, float]:
-    name = other["name"] + ("" if other["same_texts"] else " (other texts)")
+    name = visible(other["name"]) + ("" if other["same_texts"] else " (other texts)")
     return name, other["kl"], other["reconstruction_nll"], other["mutual_information"]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
 
-from .markdown import markdown_table
+from .markdown import code, fenced, inline, markdown_table, prose
 from .report import Examples, figures_and_verdict, render_examples
 
 # Pictures by the names of their files: a title, and what the picture shows.
@@ -42,7 +42,8 @@ def render_report(report: Mapping[str, Any]) -> str:
     Args:
         report (mapping): What `report.json` holds.
     """
-    lines = [f"# Evaluation of {report['model']['name_or_path']}", "", *(f"> {note}\n" for note in report["notes"])]
+    lines = [f"# Evaluation of {inline(report['model']['name_or_path'])}", ""]
+    lines += [f"> {prose(note)}\n" for note in report["notes"]]
     lines += ["## Figures", "", figures_and_verdict(report["figures"], report["verdict_text"]), ""]
     pictures = [name for name in report["files"] if name in PICTURES]
     if pictures:
@@ -56,7 +57,7 @@ def render_report(report: Mapping[str, Any]) -> str:
         lines += ["## How good samples are", "", *_samples_lines(report["samples"]), ""]
     lines += ["## Texts", "", render_examples(Examples(**report["examples"])), ""]
     lines += ["## Settings", "", *_settings_lines(report), ""]
-    lines += ["## To repeat it", "", "```bash", report["command"], "```"]
+    lines += ["## To repeat it", "", fenced(report["command"], "bash")]
     return "\n".join(lines) + "\n"
 
 
@@ -92,9 +93,9 @@ def _probe_lines(probe: Mapping[str, Any]) -> list[str]:
     results = probe["results"]
     first = results["means"]
     lines = [
-        f"Labels: `{probe['labels']}`, {first['num_classes']} classes; {probe['description']}: {first['num_train']} "
-        f"labelled texts, {first['num_test']} test texts. Logistic regression on standardised features, its L2 "
-        "penalty chosen by cross-validation on the labelled texts.",
+        f"Labels: {code(probe['labels'])}, {first['num_classes']} classes; {prose(probe['description'])}: "
+        f"{first['num_train']} labelled texts, {first['num_test']} test texts. Logistic regression on standardised "
+        "features, its L2 penalty chosen by cross-validation on the labelled texts.",
         "",
         *probe_table(results),
         "",
@@ -107,7 +108,7 @@ def _probe_lines(probe: Mapping[str, Any]) -> list[str]:
     lines += [
         "Standardised means also show differences far below the noise of a posterior; in a collapsed model all "
         "differences are like that. A draw is what the decoder gets.",
-        *(f"No row of {number} labels per class: {reason}." for number, reason in first["omitted"].items()),
+        *(f"No row of {number} labels per class: {prose(reason)}." for number, reason in first["omitted"].items()),
     ]
     return lines
 
@@ -127,14 +128,14 @@ def _samples_lines(samples: Mapping[str, Any]) -> list[str]:
         "show what real texts get. The nearer a row is to the first row, the better."
     )
     if judges["language_model"]:
-        lines.append(f"Perplexity for each token of `{judges['language_model']}`.")
+        lines.append(f"Perplexity for each token of {code(judges['language_model'])}.")
     if judges["encoder"]:
-        lines.append(f"Frechet distance between the texts' vectors of `{judges['encoder']}`.")
+        lines.append(f"Frechet distance between the texts' vectors of {code(judges['encoder'])}.")
     if "reconstructions" in samples:
         found = samples["reconstructions"]
         spaces = [("the model's own encoder", "own_similarity", "own_random_similarity")]
         if found["similarity"] is not None:
-            spaces.insert(0, (f"`{judges['encoder']}`", "similarity", "random_similarity"))
+            spaces.insert(0, (code(judges["encoder"]), "similarity", "random_similarity"))
         shown = []
         for space, own, other in spaces:
             baseline = "" if found[other] is None else f" (of another text: {found[other]:.3f})"
@@ -161,17 +162,17 @@ def _percentage(row: Mapping[str, Any], key: str) -> str:
 def _settings_lines(report: Mapping[str, Any]) -> list[str]:
     model, data, settings = report["model"], report["data"], report["settings"]
     train_hash = report.get("probe", {}).get("train_sha256")
-    commit = f" at commit `{model['commit']}`" if model["commit"] else ""
+    commit = f" at commit {code(model['commit'])}" if model["commit"] else ""
     versions = (f"{name.removesuffix('_version')} {value}" for name, value in report["versions"].items())
     lines = [
-        f"- Model: `{model['name_or_path']}`{commit}, posterior `{model['posterior']}`, {model['latent_size']} latent "
-        f"dimensions, {model['num_parameters'] / 1e6:.1f} million parameters",
-        f"- Texts: `{data['source']}`, {data['num_texts']} of them, SHA-256 `{data['sha256']}`",
-        *([f"- The classifier's training texts: SHA-256 `{train_hash}`"] if train_hash else []),
+        f"- Model: {code(model['name_or_path'])}{commit}, posterior {code(model['posterior'])}, "
+        f"{model['latent_size']} latent dimensions, {model['num_parameters'] / 1e6:.1f} million parameters",
+        f"- Texts: {code(data['source'])}, {data['num_texts']} of them, SHA-256 {code(data['sha256'])}",
+        *([f"- The classifier's training texts: SHA-256 {code(train_hash)}"] if train_hash else []),
         f"- Seed: {settings['seed']}",
-        f"- Versions: {', '.join(versions)}",
+        f"- Versions: {prose(', '.join(versions))}",
     ]
     for other in report["compared_with"]:
         same = "the same texts" if other["same_texts"] else "other texts, so that its figures are not comparable"
-        lines.append(f"- Compared with: `{other['name']}`, on {same}")
+        lines.append(f"- Compared with: {code(other['name'])}, on {same}")
     return lines

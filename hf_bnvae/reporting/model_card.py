@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.constants import REPOCARD_NAME
@@ -15,17 +15,20 @@ from transformers import CONFIG_NAME
 from transformers.utils import logging
 
 from ..evaluation.information import is_near_log_n
-from ..evaluation.result import EvaluationResult, figure_rows
+from ..evaluation.result import EvaluationResult
 from ..evaluation.verdict import judge
 from ..model.configuration_bnvae import BNVAEConfig
+from ..model.saved_files_bnvae import write_whole
 from ..utils.file_names import REPORT_JSON, RUN_FILE
 from ..utils.json_files import read_json, write_json
+from ..utils.terminal import visible
 from .card_fields import check_card_fields
+from .card_types import check_card_types
 from .commands import PROGRAM
 from .evaluation_report import PICTURES, probe_table
-from .markdown import fenced, inline, markdown_table
+from .markdown import fenced, inline, prose
 from .provenance import TextSource, is_hub_name, training_texts
-from .report import Examples, loading_lines, prior_lines, render_examples
+from .report import Examples, figure_lines, loading_lines, prior_lines, render_examples
 from .report_files import TRAINING, is_report, read_report
 from .settings import Role, names_with_role
 
@@ -120,6 +123,8 @@ class BNVAEModelCard:
 
     def __post_init__(self) -> None:
         check_card_fields(self.license, self.language)
+        kinds = get_type_hints(type(self))
+        check_card_types({name: getattr(self, name) for name in kinds}, kinds)
 
     # -- from files --------------------------------------------------------------------------------------------------
 
@@ -215,14 +220,20 @@ class BNVAEModelCard:
         """The card from a file that [`~BNVAEModelCard.to_json_file`] wrote.
 
         Raises:
-            ValueError: for a file that holds something else.
+            ValueError: for a file that holds something else, or a field of another kind.
         """
         record = _read(Path(path))
         names = {f.name for f in fields(cls)}
         odd = sorted({"model_name", "repo_id", "config"} - record.keys() | record.keys() - names)
         if odd:
             raise ValueError(f"{path} is not the JSON of a model card: it lacks, or has too much, {', '.join(odd)}.")
-        return cls(**record)
+        try:
+            card = cls(**record)
+            card.render()  # no other code knows what a card needs of its fields' parts
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            message = str(error) if isinstance(error, ValueError) else repr(error)
+            raise ValueError(f"{path} is not the JSON of a model card: {message}") from error
+        return card
 
     def to_json_file(self, path: str | Path) -> None:
         """Write the content of the card, from which it can be rendered again."""
@@ -277,7 +288,7 @@ class BNVAEModelCard:
         if path.is_file() and not is_sealed(path.read_text(encoding="utf-8")):
             logger.warning(f"{path} was written or changed by hand, so it is kept. Delete it to get a new card.")
             return None
-        path.write_text(self.render(), encoding="utf-8")
+        write_whole(path, self.render())
         return path
 
     def _metadata(self) -> ModelCardData:
@@ -286,15 +297,15 @@ class BNVAEModelCard:
             license=self.license,
             library_name="transformers",
             pipeline_tag=PIPELINE_TAG,
-            tags=[*TAGS, *(tag for tag in self.tags if tag not in TAGS)],
-            base_model=self.base_models or None,
-            datasets=self.datasets or None,
-            model_name=self.model_name,
+            tags=[*TAGS, *(visible(tag) for tag in self.tags if tag not in TAGS)],
+            base_model=[visible(name) for name in self.base_models] or None,
+            datasets=[visible(name) for name in self.datasets] or None,
+            model_name=visible(self.model_name),
             eval_results=[
                 EvalResult(
                     task_type=PIPELINE_TAG,
-                    dataset_type=self.datasets[0] if self.datasets else "text",
-                    dataset_name=self.evaluated_on,
+                    dataset_type=visible(self.datasets[0]) if self.datasets else "text",
+                    dataset_name=visible(self.evaluated_on),
                     metric_type=name,
                     metric_name=label,
                     metric_value=self.figures[name],
@@ -324,8 +335,8 @@ class BNVAEModelCard:
             facts.append(f"{figures['active_units']} of {self.config['latent_size']} units active")
         if "aggregate_second_moment" in figures:
             facts.append(f"E[mu² + sigma²] = {figures['aggregate_second_moment']:.3f} (the prior's is 1)")
-        first, _, rest = text.partition(". ")
-        words = f"**{first}.** {rest}" if name == "alive" else f"**{_WARNING}** {text}"
+        first, _, rest = prose(text).partition(". ")
+        words = f"**{first}.** {rest}" if name == "alive" else f"**{_WARNING}** {prose(text)}"
         return f"> {words}\n>\n> Measured: {', '.join(facts) or 'no number'}."
 
     def _description(self) -> str:
@@ -336,7 +347,8 @@ class BNVAEModelCard:
         floor = (
             "Its KL has no floor, so that nothing but the training's settings keeps the latents alive."
             if not config["kl_floor"]
-            else f"The mean KL of a training batch cannot fall below {config['kl_floor']:.2f} nats per sentence."
+            else f"The mean KL of a batch of different training texts is at least {config['kl_floor']:.2f} nats per "
+            "sentence."
         )
         pooling = f"pooling `{config['pooling']}`{', normalised' if config.get('normalize_features') else ''}"
         return (
@@ -347,11 +359,9 @@ class BNVAEModelCard:
         )
 
     def _figures(self) -> str:
-        rows = figure_rows({"latent_size": self.config["latent_size"], **self.figures})
-        if not rows:
-            return ""
-        lines = markdown_table(("figure", "value", "unit", "estimator"), rows)
-        return "\n".join([*lines, "", *prior_lines(self.figures)]).rstrip("\n")
+        figures = known_figures({"latent_size": self.config["latent_size"], **self.figures})
+        lines = figure_lines(figures)
+        return "\n".join([*lines, "", *prior_lines(figures)]).strip("\n")
 
     def _probe(self) -> str:
         if self.probe is None:
@@ -365,7 +375,7 @@ class BNVAEModelCard:
     def _examples(self) -> str:
         if self.examples is None:
             return ""
-        return fenced(render_examples(Examples(**self.examples)))
+        return render_examples(Examples(**self.examples))
 
     def _training(self) -> str:
         count = "" if self.num_train_texts is None else f"{self.num_train_texts} of "

@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The pictures of a model's latent space in reports and cards. They need matplotlib."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 
 from ..evaluation.encoding import EncodedTexts
 from ..model.modeling_bnvae import BNVAEModel
+from ..model.saved_files_bnvae import write_whole
 
 # The name of the floor for heads whose floor is not one of the mean over a training batch.
 FLOOR_LABELS = {"ln": "share of each in the floor", "delta": "floor of every sentence"}
@@ -75,4 +77,7 @@ def save_picture(figure: Any, path: str | Path) -> None:
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(path, dpi=(figure.dpi, figure.dpi))
+    picture = io.BytesIO()
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    pixels.save(picture, format="PNG", dpi=(figure.dpi, figure.dpi))
+    write_whole(path, picture.getvalue())

@@ -9,7 +9,7 @@ import torch
 
 from ..evaluation.result import EvaluationResult, figure_rows, prior_rows
 from ..model.modeling_bnvae import BNVAEModel
-from .markdown import markdown_table
+from .markdown import fenced, inline, markdown_table, prose
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,16 @@ def make_examples(
         model ([`BNVAEModel`]): The model, in evaluation mode, with its processor attached.
         texts (`Sequence[str]`): At least two texts.
         means (`torch.Tensor` of shape `(texts, latent_size)`): The means of their posteriors. If some are no numbers,
-            there are samples only.
+            there are samples only. If the decoder's logits are no numbers, there is nothing.
         num_samples (`int`, *optional*, defaults to 5): The number of draws of the prior.
         seed (`int`, *optional*, defaults to 0): Seed of the draws.
     """
     greedy = {"show_progress": False, "do_sample": False}
     prior = "standard" if model.fitted_prior is None else "fitted"
-    samples = model.sample(num_samples, seed=seed, prior=prior, **greedy)
+    try:
+        samples = model.sample(num_samples, seed=seed, prior=prior, **greedy)
+    except FloatingPointError:
+        return Examples([], [], [], prior)
     if not means.isfinite().all():
         return Examples([], samples, [], prior)
     reconstructions = list(zip(texts, model.reconstruct(means, **greedy), strict=True))
@@ -68,8 +71,14 @@ def figures_and_verdict(figures: Mapping[str, Any], verdict: str) -> str:
         figures (mapping): Values by the names of [`EvaluationResult`]'s fields.
         verdict (`str`): The verdict in words.
     """
-    lines = markdown_table(("figure", "value", "unit", "estimator"), figure_rows(figures))
-    return "\n".join([*lines, "", *prior_lines(figures), verdict])
+    return "\n".join([*figure_lines(figures), "", *prior_lines(figures), prose(verdict)])
+
+
+def figure_lines(figures: Mapping[str, Any]) -> list[str]:
+    """The lines of the table of figures; empty without figures. A figure that is a text stands in an estimator."""
+    told = {name: inline(value) if isinstance(value, str) else value for name, value in figures.items()}
+    rows = figure_rows(told)
+    return markdown_table(("figure", "value", "unit", "estimator"), rows) if rows else []
 
 
 def prior_lines(figures: Mapping[str, Any]) -> list[str]:
@@ -82,17 +91,23 @@ def prior_lines(figures: Mapping[str, Any]) -> list[str]:
 
 
 def render_examples(examples: Examples) -> str:
-    """The texts, in Markdown."""
-    pairs = [line for text, decoded in examples.reconstructions for line in (f"- {text}", f"  {decoded}")]
-    steps = [f"{number}. {text}" for number, text in enumerate(examples.interpolation, 1)]
+    """The texts, each on its line, as a block of code that a page shows as it is."""
+    both = ((_joined(text), _joined(decoded)) for text, decoded in examples.reconstructions)
+    pairs = [line for text, decoded in both for line in (f"- {text}", f"  {decoded}")]
+    steps = [f"{number}. {_joined(text)}" for number, text in enumerate(examples.interpolation, 1)]
     parts = {
         "Reconstructions (text, then what is decoded from its mean)": pairs,
         "Samples of the fitted prior" if examples.prior == "fitted" else "Samples of the prior": [
-            f"- {text}" for text in examples.samples
+            f"- {_joined(text)}" for text in examples.samples
         ],
         "From the first text to the second" if pairs else "From one text to another": steps,
     }
-    return "\n\n".join("\n".join([title, "", *lines]) for title, lines in parts.items() if lines)
+    return fenced("\n\n".join("\n".join([title, "", *lines]) for title, lines in parts.items() if lines))
+
+
+def _joined(text: str) -> str:
+    """The lines of a text as one line."""
+    return " ".join(text.splitlines())
 
 
 def loading_lines(path: str, revision: str = "main") -> str:

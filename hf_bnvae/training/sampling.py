@@ -6,8 +6,11 @@ noise of a posterior batch do not depend on the cut.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import datasets
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather
@@ -21,6 +24,40 @@ from ..utils.random_state import mix_seeds, seeded_generator
 from .training_args import BNVAETrainingArguments
 
 logger = logging.get_logger(__name__)
+
+# The number of texts that are compared, and the share of batches of one text from which on a warning is logged.
+COMPARED_TEXTS = 10_000
+MANY_BATCHES = 0.01
+
+
+def posterior_batch_size(args: BNVAETrainingArguments) -> int:
+    """The number of sentences of a posterior batch."""
+    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+
+def warn_of_equal_texts(dataset: Any, args: BNVAETrainingArguments) -> None:
+    """
+    Warn if many posterior batches hold one and the same text only: its features do not vary, so the KL has no floor.
+
+    Args:
+        dataset (`datasets.Dataset`): Tokenised texts. Nothing is known of other kinds of data sets.
+        args ([`BNVAETrainingArguments`]): The settings.
+    """
+    if not isinstance(dataset, datasets.Dataset) or "input_ids" not in dataset.column_names or len(dataset) == 0:
+        return
+    # Tensors of other formats are equal only to themselves.
+    rows = dataset.with_format(None).select(range(0, len(dataset), math.ceil(len(dataset) / COMPARED_TEXTS)))[
+        "input_ids"
+    ]
+    batch_size = posterior_batch_size(args)
+    counts = Counter(map(tuple, rows))
+    share = max(counts.values()) / counts.total()
+    if share**batch_size > MANY_BATCHES:
+        logger.warning_once(
+            f"{share:.1%} of the training texts are the same text, so {share**batch_size:.0%} of the batches of "
+            f"{batch_size} hold nothing else. Nothing varies in such a batch: its KL falls below the floor, and the "
+            "latents of other texts mean nothing. Leave copies out (--drop_duplicates), or train on other texts."
+        )
 
 
 class PosteriorBatchSampler(Sampler[list[int]]):
@@ -167,8 +204,7 @@ def statistics_batches(
     """
     indices = torch.randperm(num_sentences, generator=torch.Generator().manual_seed(args.seed))
     if num_batches is not None:
-        posterior_batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        indices = indices[: max(num_batches * posterior_batch_size, args.world_size)]
+        indices = indices[: max(num_batches * posterior_batch_size(args), args.world_size)]
     return divide_batch(indices, args.train_batch_size, args.world_size, args.process_index)
 
 

@@ -22,6 +22,7 @@ from transformers.trainer_utils import (
     HubStrategy,
     PredictionOutput,
     TrainOutput,
+    get_last_checkpoint,
     has_length,
     seed_worker,
     unwrap_peft_model,
@@ -34,21 +35,37 @@ from ..evaluation.moments import PER_SENTENCE, evaluation_figures, training_figu
 from ..evaluation.verdict import Verdict, judge, judge_training
 from ..hub.push import BackgroundPushes, Pushed, prepare_repository, push_folder
 from ..hub.target import HubTarget
+from ..model.finite_bnvae import require_finite_weights
 from ..model.modeling_bnvae import has_adapters
 from ..model.posterior_bnvae import PosteriorHead
 from ..model.prior_bnvae import StandardPrior
 from ..model.processing_bnvae import BNVAEProcessor
 from ..reporting.commands import without_folders
 from ..reporting.model_card import BNVAEModelCard, known_figures, shown_settings
-from ..utils.checkpoints import describe_last_checkpoint, record_contents, unmark_checkpoint
+from ..utils.checkpoints import (
+    describe_last_checkpoint,
+    last_complete_checkpoint,
+    record_contents,
+    require_as_written,
+    unmark_checkpoint,
+)
+from ..utils.file_names import CONTENTS_FILE
 from ..utils.json_files import write_json
 from ..utils.random_state import preserved_random_state
+from ..utils.safe_loading import safe_loading
 from .adapters import require_trainable_adapters
 from .auxiliary import BagOfWordsAuxiliary, build_auxiliary, resume_auxiliary
 from .calibration import recalibrate_posterior
 from .fitted_prior import fit_trained_prior, remove_prior
 from .optimization import decayed_parameter_names, hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
-from .sampling import join_batches, posterior_noise, statistics_batches, training_sampler
+from .sampling import (
+    join_batches,
+    posterior_batch_size,
+    posterior_noise,
+    statistics_batches,
+    training_sampler,
+    warn_of_equal_texts,
+)
 from .short_runs import ShortRunCallback
 from .training_args import BNVAETrainingArguments, require_safe_strategy
 
@@ -127,6 +144,7 @@ class BNVAETrainer(Trainer):
         self.add_callback(ShortRunCallback)
         if self.head.uses_batch:
             self._require_random_batches()
+            warn_of_equal_texts(train_dataset, args)
         if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1:
             raise ValueError("FSDP of version 1 flattens the posterior head's parameters. Set fsdp_version: 2.")
         if self.is_deepspeed_enabled and args.gradient_accumulation_steps > 1:
@@ -165,7 +183,7 @@ class BNVAETrainer(Trainer):
                 "splits a batch and its statistics among them. Start one process per GPU: torchrun "
                 f"--nproc_per_node={self.args.n_gpu} <script>, or show it one GPU only (CUDA_VISIBLE_DEVICES=0)."
             )
-        if self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size == 1:
+        if posterior_batch_size(self.args) == 1:
             raise ValueError(
                 "A batch-normalised posterior needs at least two sentences in a posterior batch, and "
                 "per_device_train_batch_size=1 gives one. Set gradient_accumulation_steps to 32, for example. That "
@@ -226,15 +244,20 @@ class BNVAETrainer(Trainer):
 
     # -- training ----------------------------------------------------------------------------------------------------
 
-    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """As `Trainer.train`. At the end it recomputes the running statistics from the whole training set. Then it
-        fits the prior to this set, unless `args.prior` is `"standard"`."""
+        fits the prior to this set, unless `args.prior` is `"standard"`. With `resume_from_checkpoint=True` a damaged
+        checkpoint is passed over."""
+        if resume_from_checkpoint is True:
+            newest = get_last_checkpoint(self.args.output_dir)
+            if newest is not None and Path(newest, CONTENTS_FILE).is_file():
+                resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir, verify=True) or True
         self._window.clear()
         model = self.accelerator.unwrap_model(self.model)
         remove_prior(model)
         # All processes begin with the same seed and model, but their dropout should differ.
         set_seed(self.args.seed, device_specific=self.args.world_size > 1)
-        output = super().train(*args, **kwargs)
+        output = super().train(resume_from_checkpoint, *args, **kwargs)
         self._auxiliary = None
         # Without an evaluation, the last training batches tell whether the latent space has collapsed.
         self._warn_of(judge_training(self._last_figures))
@@ -460,14 +483,17 @@ class BNVAETrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:
             return
-        tensors = self.accelerator.unwrap_model(self.model).state_dict() if state_dict is None else state_dict
-        broken = next((n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()), None)
-        if broken is not None:
+        try:
+            if has_adapters(self.model):
+                # PEFT saves them, not the model.
+                tensors = self.accelerator.unwrap_model(self.model).state_dict() if state_dict is None else state_dict
+                require_finite_weights(tensors)
+            super()._save(output_dir, state_dict)
+        except FloatingPointError as error:
             raise FloatingPointError(
-                f"The parameter {broken} is not finite at step {self.state.global_step}, so the model is not saved. "
-                f"The last good checkpoint is {describe_last_checkpoint(self.args.output_dir)}."
-            )
-        super()._save(output_dir, state_dict)
+                f"{error} This is step {self.state.global_step}, and the last good checkpoint is "
+                f"{describe_last_checkpoint(self.args.output_dir)}."
+            ) from error
         # `Trainer` leaves a pickle of its arguments. Nothing here reads it, and nobody should have to trust it.
         folder = Path(self.args.output_dir if output_dir is None else output_dir)
         (folder / "training_args.bin").unlink(missing_ok=True)
@@ -548,6 +574,21 @@ class BNVAETrainer(Trainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self._auxiliary is not None and self.args.should_save:
             self._auxiliary.save(output_dir)
+
+    # A checkpoint may come from somebody else. `Trainer` reads random states safely already.
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: DataLoader, checkpoint: str | None) -> Any:
+        with safe_loading(checkpoint):
+            return super()._prepare_for_training(max_steps, train_dataloader, checkpoint)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        require_as_written(resume_from_checkpoint)
+        with safe_loading(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        with safe_loading(self.state.best_model_checkpoint):
+            super()._load_best_model()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -631,12 +672,20 @@ def _as_list(names: str | list[str] | None) -> list[str] | None:
 
 
 def _attach_processor(model: nn.Module, processing_class: Any) -> None:
-    """Attach the processor, so that the trained model takes texts. If it does not fit, log a warning and train."""
+    """Attach the processor, so that the trained model takes texts. If its vocabularies do not fit, log a warning and
+    train.
+
+    Raises:
+        ValueError: if the model was trained with a processor that does other things to texts.
+    """
     if isinstance(processing_class, BNVAEProcessor):
+        model.require_own_processor(processing_class)
         try:
             model.attach_processor(processing_class)
         except ValueError as error:
             logger.warning(f"The processor is not attached to the model. {error}")
+        else:
+            model.record_processor()
 
 
 def _choose_trained_parts(model: nn.Module, args: BNVAETrainingArguments) -> None:

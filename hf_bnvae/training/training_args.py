@@ -1,7 +1,6 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The settings of a BN-VAE's training, in addition to `TrainingArguments`."""
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,6 +11,7 @@ from transformers.trainer_utils import HubStrategy
 from ..model.batch_statistics_bnvae import num_processes
 from ..model.configuration_bnvae import check_chunk_size
 from ..model.modeling_bnvae import BNVAEOutput
+from ..utils.numeric_fields import require_numbers
 from ..utils.random_state import seeded_generator
 from .objective import (
     DEFAULT_AUXILIARY_STEPS,
@@ -85,6 +85,8 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
     """
 
     def __post_init__(self) -> None:
+        check_chunk_size(self.chunk_size)
+        require_numbers(self)
         super().__post_init__()
         chosen = ("freeze", "beta_schedule", "regularizer", "free_bits_mode", "auxiliary", "prior")
         for own in fields(ObjectiveArguments):
@@ -115,7 +117,6 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
         for name in (*sizes, "beta_num_cycles", "num_statistics_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        check_chunk_size(self.chunk_size)
         is_count = isinstance(self.freeze_steps, int) and not isinstance(self.freeze_steps, bool)
         if self.freeze_steps is not None and not (self.frozen_part is not None and is_count and self.freeze_steps > 0):
             raise ValueError(
@@ -145,7 +146,7 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
                 continue
             if self.auxiliary == "none":
                 raise ValueError(f"{name}={value} needs an auxiliary: auxiliary='bag_of_words'.")
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+            if value <= 0:
                 raise ValueError(
                     f"{name} must be a positive number, got {value!r}. For a training without an auxiliary give "
                     "auxiliary='none'."

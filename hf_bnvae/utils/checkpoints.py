@@ -1,13 +1,19 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """When a checkpoint is complete, and which checkpoint of a folder is the last complete one."""
 
+import json
+import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_NAME
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from ..model.saved_files_bnvae import PARTIAL, flush_to_disk, sha256_of
 from .file_names import CONTENTS_FILE
 from .json_files import read_json, write_json
 
@@ -16,14 +22,18 @@ logger = logging.get_logger(__name__)
 
 def record_contents(checkpoint: str | Path) -> None:
     """
-    Write down the files of a checkpoint and their sizes.
+    Write down the files of a checkpoint, their sizes and their SHA-256, and wait until they are on the disk.
 
     The main process makes this call when all processes have written their files, and only `trainer_state.json` is
     still missing.
     """
     path = Path(checkpoint)
-    sizes = {file.relative_to(path).as_posix(): file.stat().st_size for file in path.rglob("*") if file.is_file()}
-    write_json(path / CONTENTS_FILE, sizes, sort_keys=True)
+    contents = {}
+    for file in path.rglob("*"):
+        if file.is_file() and file.suffix != PARTIAL:  # a killed process leaves partial files
+            flush_to_disk(file)
+            contents[file.relative_to(path).as_posix()] = {"size": file.stat().st_size, "sha256": sha256_of(file)}
+    write_json(path / CONTENTS_FILE, contents, sort_keys=True)
 
 
 def unmark_checkpoint(checkpoint: str | Path) -> None:
@@ -33,32 +43,89 @@ def unmark_checkpoint(checkpoint: str | Path) -> None:
         (Path(checkpoint) / name).unlink(missing_ok=True)
 
 
-def last_complete_checkpoint(folder: str | Path) -> str | None:
+def last_complete_checkpoint(folder: str | Path, verify: bool = False) -> str | None:
     """
     The newest complete checkpoint of a folder, or `None`.
 
     A checkpoint is complete if `trainer_state.json`, which is written last, can be read, and if all recorded files are
     there with their recorded sizes. So a checkpoint that was half deleted is not complete. The function logs a warning
     for each newer checkpoint that is not complete.
+
+    Args:
+        folder (`str` or `Path`): The folder of a run.
+        verify (`bool`, *optional*, defaults to `False`): Read all files of the checkpoint, and pass over a checkpoint
+            whose files are not as they were written.
     """
     for path in _newest_first(folder):
-        try:
-            read_json(path / TRAINER_STATE_NAME)
-            has_state = True
-            sizes = read_json(path / CONTENTS_FILE)
-            if all((path / name).stat().st_size == size for name, size in sizes.items()):
-                return str(path)
-        except (OSError, ValueError):
-            has_state = (path / TRAINER_STATE_NAME).is_file()
-        if has_state and not (path / CONTENTS_FILE).is_file():
-            logger.warning(
-                f"{path} does not say what belongs to it: it holds a model alone (save_only_model), another "
-                "program wrote it, or it was half deleted. It is skipped, because no run could be resumed from it to "
-                "the bit. If its weights are whole, it can be loaded as a model."
-            )
-        else:
-            logger.warning(f"{path} was cut off while it was being written or deleted. It is skipped.")
+        problem = checkpoint_problem(path, verify)
+        if problem is None:
+            return str(path)
+        logger.warning(f"{problem} It is skipped.")
     return None
+
+
+def checkpoint_problem(checkpoint: str | Path, verify: bool) -> str | None:
+    """
+    Why no run can be resumed from a checkpoint; `None` for one that is complete.
+
+    Args:
+        checkpoint (`str` or `Path`): The folder of the checkpoint.
+        verify (`bool`): As in [`last_complete_checkpoint`].
+    """
+    path = Path(checkpoint)
+    try:
+        read_json(path / TRAINER_STATE_NAME)
+        has_state = True
+        contents = read_json(path / CONTENTS_FILE)
+        # An older version recorded the sizes alone.
+        sizes = {name: entry["size"] if isinstance(entry, dict) else entry for name, entry in contents.items()}
+        is_whole = all((path / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError):
+        is_whole, has_state = False, (path / TRAINER_STATE_NAME).is_file()
+    if not is_whole and has_state and not (path / CONTENTS_FILE).is_file():
+        return (
+            f"{path} does not say what belongs to it: it holds a model alone (save_only_model), another program "
+            "wrote it, or it was half deleted. No run could be resumed from it to the bit. If its weights are whole, "
+            "it can be loaded as a model."
+        )
+    if not is_whole:
+        return f"{path} was cut off while it was being written or deleted."
+    if verify:
+        damaged = sorted(name for name, entry in contents.items() if not _is_as_written(path / name, entry))
+        if damaged:
+            return f"{path} is damaged: {', '.join(damaged)} {'is' if len(damaged) == 1 else 'are'} not as written."
+    return None
+
+
+def require_as_written(checkpoint: str | Path) -> None:
+    """
+    Refuse a checkpoint that is not as it was written. A checkpoint that does not say what belongs to it passes.
+
+    Raises:
+        ValueError: for such a checkpoint. The message names the files.
+    """
+    problem = checkpoint_problem(checkpoint, verify=True) if Path(checkpoint, CONTENTS_FILE).is_file() else None
+    if problem is not None:
+        raise ValueError(f"{problem} Resume from an earlier checkpoint.")
+
+
+def _is_as_written(file: Path, entry: Any) -> bool:
+    """Whether a file has the recorded SHA-256. Where an older version recorded the size alone: whether the file can be
+    read."""
+    try:
+        if isinstance(entry, dict):
+            return sha256_of(file) == entry["sha256"]
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as tensors:
+                tensors.keys()
+        elif file.suffix == ".json":
+            json.loads(file.read_text(encoding="utf-8"))
+        elif zipfile.is_zipfile(file):  # what torch.save writes has a checksum of each part
+            with zipfile.ZipFile(file) as archive:
+                return archive.testzip() is None
+    except (OSError, ValueError, KeyError, SafetensorError, zipfile.BadZipFile, zlib.error):
+        return False
+    return True
 
 
 def describe_last_checkpoint(folder: str | Path) -> str:

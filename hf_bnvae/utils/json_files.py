@@ -2,10 +2,11 @@
 """Read and write JSON objects. Errors name a damaged file, and no reader ever sees half of a file."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ..model.saved_files_bnvae import write_whole
 
 
 def read_json(path: str | Path, advice: str = "") -> dict[str, Any]:
@@ -22,7 +23,7 @@ def read_json(path: str | Path, advice: str = "") -> dict[str, Any]:
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # of JSON, or of UTF-8
+    except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
         message = f"{path} is damaged or was cut off: it is no JSON ({error}). {advice}"
         raise ValueError(message.rstrip()) from error
     if not isinstance(record, dict):
@@ -32,16 +33,12 @@ def read_json(path: str | Path, advice: str = "") -> dict[str, Any]:
 
 def write_json(path: str | Path, record: Mapping[str, Any], sort_keys: bool = False, indent: int = 2) -> None:
     """
-    Write a JSON object in one step: a reader finds the old file or the new file, never half of one.
+    Write a JSON object in one step ([`~saved_files_bnvae.write_whole`]).
 
     Args:
-        path (`str` or `Path`): The file. The function also replaces a file `<path>.partial`.
+        path (`str` or `Path`): The file.
         record (mapping): The object to write.
         sort_keys (`bool`, *optional*, defaults to `False`): Sort the names.
         indent (`int`, *optional*, defaults to 2): Spaces per level.
     """
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
-    text = json.dumps(record, indent=indent, sort_keys=sort_keys, ensure_ascii=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(record, indent=indent, sort_keys=sort_keys, ensure_ascii=False) + "\n")

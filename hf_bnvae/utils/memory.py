@@ -1,14 +1,23 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""The C library's heap, from which PyTorch takes its blocks on the CPU."""
+"""Memory: the C library's heap, from which PyTorch takes its blocks on the CPU, and errors of too little memory."""
 
 import ctypes
 import platform
+
+import torch
 
 # Parameters of glibc's `mallopt`.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MOST = 2**31 - 1
 
 _is_kept = False
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was too little memory, on the CPU or on another device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, (RuntimeError, OSError)) and "allocate memory" in str(error)
 
 
 def keep_freed_memory() -> bool:

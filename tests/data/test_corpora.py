@@ -28,6 +28,12 @@ def files(tmp_path):
     return tmp_path
 
 
+def test_a_cache_that_cannot_be_written_to_is_named(files, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", files / "a.txt" / "datasets")
+    with pytest.raises(ValueError, match=r"The cache of texts .*a\.txt is a file\. Set HF_HOME"):
+        load_texts(train_file=str(files / "a.txt"))
+
+
 @pytest.mark.parametrize(
     ("name", "column"),
     [("a.txt", None), ("a.csv", "review"), ("a.tsv", None), ("a.jsonl", "sentence"), ("a.json", "sentence")],

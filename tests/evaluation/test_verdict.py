@@ -189,3 +189,16 @@ def test_a_posterior_that_says_nothing_because_of_noise_is_noisy(information):
     figures = {"kl": 50.0, "kl_floor": 4.0, "active_units": 0, "latent_gain": 0.0, **information}
     assert judge({**figures, "mean_moment_ratio": 0.01}).name == "noisy"
     assert judge(figures).name == "collapsed"
+
+
+def test_a_kl_below_the_floor_names_texts_that_do_not_differ():
+    training = judge_training({"kl": 1.5, "kl_floor": 4.0, "active_units": 0})
+    evaluation = judge({"kl": 1.5, "kl_floor": 4.0, "active_units": 0, "mean_moment_ratio": 0.0})
+    for verdict in (training, evaluation):
+        assert verdict.name == "collapsed"
+        assert "KL 1.50 nats, below the floor of 4.00" in str(verdict)
+        assert "The floor holds only if the texts of a training batch differ" in str(verdict)
+    # The controls: noise in the encoder, and a floor that holds.
+    noisy = judge({"kl": 1.5, "kl_floor": 4.0, "active_units": 0, "mean_moment_ratio": 1e-3})
+    held = judge_training({"kl": 4.0, "kl_floor": 4.0, "active_units": 0})
+    assert all("differ" not in str(verdict) for verdict in (noisy, held))

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from hf_bnvae.hub.contents import list_files
 from hf_bnvae.hub.push import push_folder
 from hf_bnvae.hub.target import HubError
+from hf_bnvae.model.saved_files_bnvae import write_checksums
 
 RUNTIME = {path.name for path in (PACKAGE / "model").glob("*_bnvae.py")}
 BOTH = pytest.mark.parametrize("script", ["run_bnvae", "run_bnvae_no_trainer"])
@@ -35,6 +36,7 @@ def change(folder: Path, seed: int = 5) -> None:
     torch.manual_seed(seed)
     weights["posterior.mean_projection.weight"] = torch.randn_like(weights["posterior.mean_projection.weight"])
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    write_checksums(folder)
 
 
 def equal(found, expected) -> bool:

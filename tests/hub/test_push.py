@@ -63,7 +63,7 @@ def test_pushing_again_makes_a_commit_where_something_has_changed(hub, folder, t
 
 
 def test_the_model_there_is_replaced_as_a_whole_and_other_files_stay(hub, saved_model, folder, target):
-    (folder / "README.md").write_text("mine")
+    (folder / "README.md").write_text("mine ![](kl.png)")
     (folder / "kl.png").write_bytes(b"picture")
     (folder / "training_args.json").write_text("{}")
     push_folder(folder, target)
@@ -76,7 +76,7 @@ def test_the_model_there_is_replaced_as_a_whole_and_other_files_stay(hub, saved_
     ours = {name: content for name, content in contents(shards).items() if name != "README.md"}
     assert {name: there[name] for name in ours} == ours
     # Somebody may have pushed a processor alone, or written a card on the Hub.
-    assert there["README.md"] == b"mine" and "kl.png" in there and "processor_config.json" in there
+    assert there["README.md"] == b"mine ![](kl.png)" and "kl.png" in there and "processor_config.json" in there
     loaded = BNVAEModel.from_pretrained("ada/model").state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in saved_model.state_dict().items())
     push_folder(folder, target)

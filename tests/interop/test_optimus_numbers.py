@@ -93,4 +93,4 @@ def test_the_configuration_is_the_originals(checkpoint, out, sizes):
     assert (config.encoder.num_attention_heads, config.decoder.n_head) == (ENCODER_HEADS, DECODER_HEADS)
     assert (config.decoder.attn_pdrop, config.encoder.hidden_dropout_prob) == (0.1, 0)
     names = {file.name for file in out.iterdir() if file.suffix != ".py"}
-    assert names == {"config.json", "generation_config.json", "model.safetensors"}
+    assert names == {"checksums.json", "config.json", "generation_config.json", "model.safetensors"}

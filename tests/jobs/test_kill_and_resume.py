@@ -67,7 +67,7 @@ ALONE: dict[str, list[tuple[Moment, int | None, int | None]]] = {
     "run_bnvae_no_trainer.py": [
         (("open", "checkpoint-3/config.json", 1), None, 3),
         (("call", "posterior_noise", 9), 6, None),
-        (("open", "checkpoint-9/trainer_state.json", 1), 6, 9),
+        (("open", "checkpoint-9/trainer_state.json.partial", 1), 6, 9),
         (("os.remove", "optimizer.bin", 1), 9, None),
         (("call", "recalibrate_posterior", 2), 11, None),  # the first is for the evaluation of the last step
     ],

@@ -6,12 +6,14 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from paths import ROOT
+from safetensors.torch import save_file
 
 from hf_bnvae.jobs import run_directory
 from hf_bnvae.jobs.run_directory import RunDirectory
 from hf_bnvae.jobs.training_options import parse_arguments
-from hf_bnvae.utils.checkpoints import record_contents, unmark_checkpoint
+from hf_bnvae.utils.checkpoints import last_complete_checkpoint, record_contents, unmark_checkpoint
 
 SETTINGS = {"posterior": "bn", "seed": 42}
 
@@ -155,6 +157,55 @@ def test_checkpoints_that_were_cut_off_are_passed_over_and_named(name, damage, t
     assert RunDirectory(tmp_path, SETTINGS).find_checkpoint() == str(tmp_path / "checkpoint-5")
     unknown = damage == "missing" and name == "contents.json"
     assert f"checkpoint-10 {'does not say what belongs to it' if unknown else 'was cut off'}" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "rng_state_1.pth"])
+def test_a_checkpoint_with_other_bits_is_passed_over_and_the_file_named(name, tmp_path, caplog):
+    RunDirectory(tmp_path, SETTINGS).start()
+    write_checkpoint(tmp_path, 5)
+    file = write_checkpoint(tmp_path, 10) / name
+    file.write_text(file.read_text().upper())
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10"), "sizes alone do not tell"
+    assert RunDirectory(tmp_path, SETTINGS).find_checkpoint() == str(tmp_path / "checkpoint-5")
+    assert f"checkpoint-10 is damaged: {name} is not as written. It is skipped." in caplog.text
+
+
+def test_a_checkpoint_of_an_older_version_is_passed_over_where_it_cannot_be_read(tmp_path, caplog):
+    RunDirectory(tmp_path, SETTINGS).start()
+    for step in (5, 10):
+        folder = write_checkpoint(tmp_path, step)
+        save_file({"weight": torch.ones(3)}, folder / "model.safetensors")
+        torch.save({"state": torch.ones(3)}, folder / "optimizer.pt")
+        (folder / "config.json").write_text('{"rate": 4}')
+        files = [file for file in folder.iterdir() if file.name not in ("contents.json", "trainer_state.json")]
+        (folder / "contents.json").write_text(json.dumps({file.name: file.stat().st_size for file in files}))
+    assert RunDirectory(tmp_path, SETTINGS).find_checkpoint() == str(tmp_path / "checkpoint-10") and not caplog.text
+    for name, place in (("optimizer.pt", b"\x00\x00\x80?"), ("config.json", b"{"), ("model.safetensors", b"{")):
+        file = tmp_path / "checkpoint-10" / name
+        whole = file.read_bytes()
+        file.write_bytes(whole.replace(place, b"?" * len(place), 1))
+        assert RunDirectory(tmp_path, SETTINGS).find_checkpoint() == str(tmp_path / "checkpoint-5")
+        assert f"checkpoint-10 is damaged: {name} is not as written" in caplog.text
+        file.write_bytes(whole)
+    assert RunDirectory(tmp_path, SETTINGS).find_checkpoint() == str(tmp_path / "checkpoint-10")
+
+
+def test_a_run_that_another_one_overtook_while_it_read_its_texts_touches_nothing(tmp_path):
+    """Both looked at the folder before either began. The first one trains, and finishes, before the second begins."""
+    first, second, third = (RunDirectory(tmp_path / "run", SETTINGS) for _ in range(3))
+    for run in (first, second):
+        assert not run.is_finished and run.find_checkpoint() is None
+    first.start()
+    write_checkpoint(tmp_path / "run", 5)
+    first.finish()
+    before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    with pytest.raises(ValueError, match=r"Another process has trained in .* meanwhile\. Nothing was touched"):
+        second.start()
+    after = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    assert {file: after[file] for file in before} == before and third.is_finished
+    # Control: a run that looks again may go on from what is there.
+    third.find_checkpoint()
+    third.start()
 
 
 def test_a_checkpoint_that_is_written_again_does_not_count_until_it_is_whole(tmp_path):

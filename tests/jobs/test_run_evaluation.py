@@ -19,6 +19,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from paths import SCRIPTS
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import hf_bnvae.evaluation
@@ -27,6 +28,7 @@ from hf_bnvae.data.corpora import load_text_set
 from hf_bnvae.evaluation.encoding import encode_corpus
 from hf_bnvae.evaluation.probe import probe_features
 from hf_bnvae.jobs.evaluation_arguments import EvaluationArguments
+from hf_bnvae.model.saved_files_bnvae import write_checksums
 from hf_bnvae.reporting.model_card import BNVAEModelCard, write_card
 from hf_bnvae.reporting.report_files import read_report
 from hf_bnvae.utils.memory import freed_memory_is_kept
@@ -267,6 +269,11 @@ def test_what_a_killed_evaluation_leaves_is_no_obstacle(run, table, tmp_path):
     (tmp_path / "out" / "report.json.partial").write_text('{"kind')
     run("--file", "reviews.csv", "--text_column", "review", "--output_dir", "out")
     assert {entry.name for entry in Path("out").iterdir()} == {"report.json", "report.md", *PICTURES}
+    # Killed after the figures: the pages are missing, so nothing whole is replaced.
+    Path("out", "report.md").unlink()
+    run("--file", "reviews.csv", "--text_column", "review", "--output_dir", "out")
+    with pytest.raises(SystemExit, match="holds an evaluation already"):
+        run("--file", "reviews.csv", "--text_column", "review", "--output_dir", "out")
 
 
 def test_a_model_folder_is_no_place_for_a_report(run, table, trained_folder):
@@ -430,6 +437,8 @@ def test_without_scikit_learn_the_probe_is_refused(run, table, monkeypatch):
         (["--file", "a.txt", "--probe_train_file", "b.txt"], "need --label_column"),
         (["--label_column", "x"], "--label_column needs --file or --dataset_name"),
         (["--file", "a.txt", "--compare_with", "reviews.csv"], "--compare_with reviews.csv is no evaluation"),
+        (["--file", "a.txt", "--compare_with", "bare.json"], "bare.json is damaged: model is missing or of another"),
+        (["--file", "a.txt", "--output_dir", "one.txt/out"], "one.txt is a file. Choose another one."),
         (["--file", "one.txt", "--max_eval_samples", "5", "--device", "nonsense"], "at least two texts"),
         (["--file", "two.txt", "--device", "nonsense"], "--device nonsense cannot be used"),
     ],
@@ -438,6 +447,7 @@ def test_mistakes_are_named_and_nothing_is_written(run, table, tmp_path, argumen
     for name, content in (("empty.txt", ""), ("one.txt", "The food .\n"), ("two.txt", "The food .\nMy dog .\n")):
         (tmp_path / name).write_text(content)
     (tmp_path / "blank.csv").write_text('text\n""\n" "\n')
+    (tmp_path / "bare.json").write_text('{"kind": "hf_bnvae evaluation", "figures": {}}')
     with pytest.raises(SystemExit, match=f"error: .*{words}"):
         run(*arguments)
     assert not (tmp_path / "evaluations").exists()
@@ -548,9 +558,13 @@ def test_the_default_folder_is_named_after_the_texts(tmp_path, monkeypatch, file
 
 
 def test_a_broken_model_gets_its_report(run, table, tmp_path, changed_model):
-    with torch.no_grad():
-        changed_model.encoder.get_input_embeddings().weight.fill_(torch.nan)
     changed_model.save_pretrained(tmp_path / "broken")
+    # This library would not save such weights. Another program may.
+    file = tmp_path / "broken" / "model.safetensors"
+    weights = load_file(file)
+    weights["encoder.embeddings.word_embeddings.weight"].fill_(torch.nan)
+    save_file(weights, file, metadata={"format": "pt"})
+    write_checksums(tmp_path / "broken")
     printed = run("--file", "reviews.csv", "--text_column", "review", "--output_dir", "out", model="broken")
     report = read("out")
     assert report["verdict"] == "broken" and report["figures"]["kl"] is None

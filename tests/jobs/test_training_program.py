@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from paths import SCRIPTS
 
 from hf_bnvae.jobs import training_program
@@ -36,9 +37,18 @@ def fill():
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def take_too_much():
+    torch.empty(1 << 50)
+
+
 @pytest.mark.parametrize(
     ("happens", "status", "told"),
-    [(interrupt, 130, "Interrupted."), (terminate, 143, "Terminated."), (fill, 1, "The disk of {} is full.")],
+    [
+        (interrupt, 130, "Interrupted."),
+        (terminate, 143, "Terminated."),
+        (fill, 1, "The disk of {} is full."),
+        (take_too_much, 1, "--gradient_accumulation_steps is the same training."),
+    ],
 )
 def test_an_interruption_says_what_is_kept_and_how_to_go_on(run, capsys, happens, status, told):
     path, before = run.job.path, signal.getsignal(signal.SIGTERM)
@@ -93,16 +103,18 @@ def test_other_errors_and_other_processes_are_left_alone(run, capsys):
         ("--encoding utf-99 --train_file nowhere.txt", "encoding='utf-99'"),
         ("--max_seq_length 2 --train_file nowhere.txt", "max_seq_length must be at least 4"),
         ("--output_dir a.txt/run --train_file nowhere.txt", "a.txt is a file. Choose another one."),
+        ("--output_dir dangling --train_file a.txt", "dangling is a link to nowhere, which does not exist."),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("a.txt").touch()
+    Path("dangling").symlink_to("nowhere")
     with pytest.raises(SystemExit) as end:
         begin_training([*words.split(), "--use_cpu", "true"], "Trainer")
     told = capsys.readouterr().err
     assert end.value.code == 2 and told.startswith("error: ") and message in told and told.count("\n") == 1
-    assert os.listdir() == ["a.txt"]
+    assert sorted(os.listdir()) == ["a.txt", "dangling"]
 
 
 @pytest.mark.parametrize(

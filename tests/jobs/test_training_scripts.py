@@ -1,5 +1,6 @@
 """The training script as a user runs it: own files, own mistakes, a second time, from a pretrained pair."""
 
+import copy
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import tiny
 import torch
 from counting import encoded_texts
 from paths import SCRIPTS
+from tokenizers.normalizers import Lowercase
 from transformers import AutoModel, AutoProcessor, BertModel, GPT2LMHeadModel
 
 from hf_bnvae import BNVAEModel, BNVAEProcessor
@@ -25,6 +27,8 @@ from hf_bnvae.hub.contents import list_files
 from hf_bnvae.jobs.training_job import StartedRun
 from hf_bnvae.reporting.evaluation_report import PICTURES
 from hf_bnvae.training.sampling import posterior_noise
+from hf_bnvae.utils.checkpoints import record_contents
+from hf_bnvae.utils.file_names import CONTENTS_FILE
 from hf_bnvae.utils.memory import freed_memory_is_kept
 
 BOTH = pytest.mark.parametrize("script", ["run_bnvae", "run_bnvae_no_trainer"])
@@ -307,6 +311,36 @@ def test_an_unfinished_run_is_resumed_within_an_epoch_and_ends_as_if_never_stopp
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     figures = [{k: v for k, v in results(f).items() if k.startswith("eval_")} for f in ("whole", "stopped")]
     assert figures[0] == figures[1]
+
+
+@pytest.mark.slow
+@BOTH
+def test_a_run_does_not_go_on_with_another_tokenizer(run, my_files, monkeypatch, capsys, script):
+    options = {"script": script, "output_dir": "out", "train_file": "mine.txt", **QUICK}
+    options |= {"per_device_train_batch_size": 4, "save_steps": 3}
+
+    def interrupted(num_sentences, latent_size, seed, step):
+        if step == 4:
+            raise KeyboardInterrupt
+        return posterior_noise(num_sentences, latent_size, seed, step)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
+        for module in ("sampling", "trainer"):
+            patch.setattr(f"hf_bnvae.training.{module}.posterior_noise", interrupted)
+        run(**options)
+    checkpoint = Path("out", "checkpoint-3")
+    own = BNVAEProcessor.from_pretrained(checkpoint)
+    other = copy.deepcopy(own)
+    other.encoder_tokenizer.backend_tokenizer.normalizer = Lowercase()
+    for processor in (other, own):
+        processor.save_pretrained(checkpoint)
+        (checkpoint / CONTENTS_FILE).unlink()
+        record_contents(checkpoint)
+        if processor is other:
+            with pytest.raises(SystemExit, match="splits texts otherwise than the processor of the training"):
+                run(**options)
+    run(**options)
+    assert BNVAEModel.from_pretrained("out").config.processor_sha256 == own.fingerprint()
 
 
 @pytest.mark.slow

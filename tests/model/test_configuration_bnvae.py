@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import (
     AutoConfig,
     BertConfig,
@@ -31,7 +33,7 @@ from hf_bnvae.model import scales_bnvae
         ({"rate": 4, "bn_tau": 0.5}, "give only one"),
         ({"posterior": "bn_mean", "rate": 4, "bn_gamma": 0.5}, "give only one"),
         ({"rate": 4, "bn_theta_init": -2}, "rate=4 and bn_theta_init=-2 both set the posterior's scale"),
-        ({"bn_theta_init": float("nan")}, "bn_theta_init must be a finite number, got nan"),
+        ({"bn_theta_init": float("nan")}, "bn_theta_init must be a finite number between -80 and 80, got nan"),
         ({"posterior": "gaussian", "rate": 4}, "no floor"),
         ({"posterior": "bn_mean", "rate": 16, "latent_size": 32}, "below latent_size / 2 = 16.0"),
         ({"posterior": "ln", "latent_size": 1}, "latent_size=1 leaves nothing"),
@@ -42,6 +44,16 @@ from hf_bnvae.model import scales_bnvae
         ({"encoder": T5Config()}, "one hidden state per token"),
         ({"encoder": CLIPConfig()}, "one hidden state per token"),
         ({"encoder": GPT2Config(), "pooling": "cls"}, "sees nothing of the sentence"),
+        ({"rate": 1e308}, r"rate=1e\+308 is 3.1\S+ nats for each of 32 dimensions.*between 3.2e-05 and 1280"),
+        ({"rate": 1e-45}, "rate=1e-45 .*between 3.2e-05 and 1280"),
+        ({"rate": float("inf")}, "positive number of nats"),
+        ({"posterior": "ln", "rate": 41, "latent_size": 1}, "rate=41 is 41 nats"),
+        ({"posterior": "bn_mean", "rate": 1e-45}, "rate=1e-45 .*between 3.2e-05 and 1280"),
+        ({"posterior": "bn_mean", "bn_gamma": 1e-4}, "bn_gamma=0.0001 means a floor of 5e-09 nats"),
+        ({"bn_tau": 1e-45}, "bn_tau=1e-45 means a floor of 5e-46 nats for each dimension. .* hold 1e-06 to 40 nats"),
+        ({"bn_tau": 0.5, "bn_theta_init": 1e308}, "bn_theta_init must be a finite number between -80 and 80"),
+        ({"encoder_dropout": float("nan")}, r"encoder_dropout must lie in \[0, 1\), got nan"),
+        ({"encoder": BertConfig(vocab_size=50, pad_token_id=50)}, "encoder's pad_token_id=50 .* vocabulary of 50"),
     ],
 )
 def test_bad_settings_are_refused_with_the_reason(fields, message):
@@ -146,6 +158,53 @@ def test_guaranteed_floor_is_the_infimum_of_the_models(make_model, fields):
         for parameter in model.posterior.scale_and_shift_parameters():
             parameter.fill_(-60.0 if "bn_mean" not in fields.values() else 0.0)
     assert model.kl_floor().item() == pytest.approx(model.config.kl_floor, rel=1e-5)
+
+
+scale_numbers = st.sampled_from([0, -1, math.nan, math.inf, 1e308, 1e-45, 1e-7, 1e39]) | st.floats(1e-6, 100)
+token_ids = st.none() | st.integers(-2, 70)
+
+
+@given(
+    posterior=st.sampled_from(sorted(POSTERIOR_HEADS)),
+    latent_size=st.integers(0, 9),
+    scales=st.dictionaries(
+        st.sampled_from(["rate", "bn_tau", "bn_gamma", "bn_theta_init"]), scale_numbers, min_size=0, max_size=2
+    ),
+    encoder_dropout=st.sampled_from([0, 0, 0.3, 0.999, 1, -0.1, math.nan]),
+    pooling=st.sampled_from(["cls", "mean", "pooler"]),
+    tokens=st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("pad_token_id", "eos_token_id", "decoder_start_token_id"), token_ids)
+    ),
+    padding=st.sampled_from([0, 0, 0, 59, 60, 1000]),
+    chunk_size=st.none() | st.integers(-1, 4),
+    seed=st.integers(0, 1000),
+)
+def test_a_configuration_is_refused_by_a_fields_name_or_computes_finite_numbers(
+    posterior, latent_size, scales, encoder_dropout, pooling, tokens, padding, chunk_size, seed
+):
+    encoder = BertConfig(vocab_size=60, pad_token_id=padding, max_position_embeddings=16, **ENCODERS["bert"])
+    decoder = GPT2Config(vocab_size=60, n_embd=16, n_layer=1, n_head=2, n_positions=16, bos_token_id=1, eos_token_id=2)
+    fields = {
+        "posterior": posterior,
+        "latent_size": latent_size,
+        "encoder_dropout": encoder_dropout,
+        "pooling": pooling,
+        "chunk_size": chunk_size,
+        **scales,
+        **tokens,
+    }
+    try:
+        config = BNVAEConfig(encoder=encoder, decoder=decoder, **fields)
+    except ValueError as error:
+        assert any(name in str(error) for name in [*fields, "pad_token_id"]), error
+        return
+    torch.manual_seed(seed)
+    model = BNVAEModel(config).train()
+    ids = torch.randint(5, 60, (12, 7))
+    outputs = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids)
+    outputs.loss.backward()
+    assert outputs.loss.isfinite() and outputs.posterior.log_prob(outputs.latents).isfinite().all()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 # Small configurations of encoders whose dropouts have different names.

@@ -131,9 +131,9 @@ def test_resumed_behind_the_first_steps_it_ends_at_the_same_bits(make_trainer):
     [
         ({"freeze_steps": 5}, "got freeze=None, freeze_steps=5"),
         ({"freeze": "both", "freeze_steps": 0}, "1 at least; got freeze='both', freeze_steps=0"),
-        ({"freeze": "both", "freeze_steps": 2.5}, "freeze_steps=2.5"),
-        ({"freeze": "both", "freeze_steps": True}, "freeze_steps=True"),
-        ({"freeze": "both", "freeze_steps": "3"}, "freeze_steps='3'"),
+        ({"freeze": "both", "freeze_steps": 2.5}, "freeze_steps must be a whole number, got 2.5"),
+        ({"freeze": "both", "freeze_steps": True}, "freeze_steps must be a whole number, got True"),
+        ({"freeze": "both", "freeze_steps": "3"}, "freeze_steps must be a whole number, got '3'"),
     ],
 )
 def test_first_steps_of_nothing_are_refused(make_trainer, arguments, message):

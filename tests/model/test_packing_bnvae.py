@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_families import assert_same, build, gradients, make_batch
 
 from hf_bnvae import BNVAEConfig
-from hf_bnvae.model.packing_bnvae import LEAST_WIDTH, pack_sentences
+from hf_bnvae.model.packing_bnvae import LEAST_WIDTH, pack_for_encoder, pack_sentences
 
 PACKED_ENCODERS = ("bert", "electra", "roberta")
 PACKED_DECODERS = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3", "gemma")
@@ -192,9 +192,11 @@ def test_an_encoder_with_a_pooler_is_padded():
 
 
 def test_a_sentence_without_a_token_is_padded():
-    mask = make_batch()["attention_mask"]
+    # The model refuses such a mask where it can look at it. On an accelerator the mask comes as far as this.
+    encoder, mask = build("bert", "gpt2").encoder, make_batch()["attention_mask"]
+    assert pack_for_encoder(encoder, [mask]) != [None]
     mask[3] = 0
-    assert rows_seen(build("bert", "gpt2", pooling="cls"), "encoder", attention_mask=mask) == 8
+    assert pack_for_encoder(encoder, [mask]) == [None]
 
 
 def test_padding_ahead_of_tokens_or_between_them_is_padded():

@@ -52,7 +52,7 @@ def html(card: str) -> str:
 def test_a_run_leaves_its_card(run):
     text, results = (run / "README.md").read_text(), json.loads((run / "all_results.json").read_text())
     assert f"KL {results['eval_kl']:.2f} nats per sentence (floor {results['eval_kl_floor']:.2f})" in text
-    assert "Posterior: `bn_rms` (rate 2), pooling `mean`" in text and "cannot fall below 2.00 nats" in text
+    assert "Posterior: `bn_rms` (rate 2), pooling `mean`" in text and "is at least 2.00 nats" in text
     assert "- Texts: 36 of mine.txt" in text and results["eval_corpus_train_sha256"] in text
     assert "On held-out texts of mine.txt, 4 texts:" in text
 

@@ -13,7 +13,7 @@ from hf_bnvae.hub.contents import list_files
 from hf_bnvae.training import trainer as trainer_module
 from hf_bnvae.training.auxiliary import BagOfWordsAuxiliary, build_auxiliary
 from hf_bnvae.training.objective import auxiliary_weight_at_step, bag_of_words_nll, training_loss
-from hf_bnvae.utils.file_names import AUXILIARY_FILE
+from hf_bnvae.utils.file_names import AUXILIARY_FILE, CONTENTS_FILE
 
 BAGS = {"auxiliary": "bag_of_words"}
 
@@ -47,10 +47,10 @@ def test_the_weight_falls_to_zero_at_its_step():
     [
         ({"auxiliary": "words"}, "auxiliary must be one of none, bag_of_words, got 'words'"),
         ({**BAGS, "auxiliary_weight": 0.0}, "auxiliary_weight must be a positive number, got 0.0"),
-        ({**BAGS, "auxiliary_weight": math.nan}, "auxiliary_weight must be a positive number, got nan"),
+        ({**BAGS, "auxiliary_weight": math.nan}, "auxiliary_weight must be a finite number, got nan"),
         ({**BAGS, "auxiliary_steps": -1}, "auxiliary_steps must be a positive number, got -1"),
-        ({**BAGS, "auxiliary_steps": math.inf}, "auxiliary_steps must be a positive number, got inf"),
-        ({**BAGS, "auxiliary_steps": "0.5"}, "auxiliary_steps must be a positive number, got '0.5'"),
+        ({**BAGS, "auxiliary_steps": math.inf}, "auxiliary_steps must be a finite number, got inf"),
+        ({**BAGS, "auxiliary_steps": "0.5"}, "auxiliary_steps must be a finite number, got '0.5'"),
         ({**BAGS, "auxiliary_steps": 1.5}, r"a share .* up to 1, or a whole number .*; got 1\.5"),
         ({"auxiliary_steps": 0.3}, "auxiliary_steps=0.3 needs an auxiliary: auxiliary='bag_of_words'"),
     ],
@@ -133,6 +133,7 @@ def test_a_run_resumes_to_the_bit_in_the_middle_of_the_auxiliary(make_trainer):
     (checkpoint / AUXILIARY_FILE).write_bytes(
         checkpoint.with_name("checkpoint-6").joinpath(AUXILIARY_FILE).read_bytes()
     )
+    (checkpoint / CONTENTS_FILE).unlink()  # it would tell that the file has changed
     assert not torch.equal(resume()["decoder.lm_head.weight"], resumed["decoder.lm_head.weight"])
     without = {"auxiliary": "none", "auxiliary_steps": None}
     with pytest.raises(ValueError, match=r"checkpoint-3 holds auxiliary.safetensors, and this training has no"):

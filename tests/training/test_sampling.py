@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 import torch
 from cuts import BATCH, STEPS, Setting, deviation, gradient_error, train_by_hand, train_with_trainer
+from datasets import Dataset
 from transformers import Trainer
 
 from hf_bnvae.training.sampling import PosteriorBatchSampler, divide_batch, join_batches, statistics_batches
@@ -358,3 +359,22 @@ def test_joined_micro_batches_are_the_batch_collated_at_once(setting):
     assert bare["attention_mask"].sum(1).tolist() == [
         w for w, p in zip(widths, parts, strict=True) for _ in p["labels"]
     ]
+
+
+# --- texts that do not differ ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sentences", "posterior", "share"),
+    [
+        (["The food ."] * 40, "bn_rms", "100.0%"),
+        (["The food ."] * 39 + ["A dog ."], "bn", "97.5%"),
+        (["The food ."] * 40, "ln", None),
+        (["The food ."] * 20 + ["A dog ."] * 20, "bn_rms", None),
+    ],
+)
+def test_training_on_one_text_warns_and_names_the_cause(make_trainer, processor, caplog, sentences, posterior, share):
+    make_trainer(model={"posterior": posterior}, train=Dataset.from_dict(dict(processor(sentences))))
+    words = "of the training texts are the same text"
+    assert (words in caplog.text) == (share is not None)
+    assert share is None or f"{share} {words}" in caplog.text

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +140,27 @@ def test_resuming_gives_the_same_model_to_the_bit(make_trainer, make_model):
     other = make_trainer(model={"seed": 1}, **{**arguments, "save_strategy": "no"})
     other.train()
     assert not torch.equal(other.model.decoder.lm_head.weight, whole.model.decoder.lm_head.weight)
+
+
+def test_a_checkpoint_with_other_bits_is_not_resumed(make_trainer, caplog):
+    arguments = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    trainer = make_trainer(**arguments)
+    trainer.train()
+    file = Path(trainer.args.output_dir, "checkpoint-1", "optimizer.pt")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint-1 is damaged: optimizer\.pt is not as written"):
+        make_trainer(**arguments).train(resume_from_checkpoint=str(file.parent))
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    newest = Path(trainer.args.output_dir, "checkpoint-2", "optimizer.pt")
+    newest.write_bytes(newest.read_bytes()[:-1] + b"?")
+    again = make_trainer(**{**arguments, "max_steps": 3})
+    again.train(resume_from_checkpoint=True)
+    assert "checkpoint-2 is damaged: optimizer.pt is not as written. It is skipped." in caplog.text
+    (file.parent / "contents.json").unlink()  # a checkpoint of another program
+    make_trainer(**arguments).train(resume_from_checkpoint=str(file.parent))
 
 
 def test_a_last_batch_too_small_is_skipped_and_said(make_trainer, dataset, caplog):

@@ -15,8 +15,8 @@ ConfigTester = import_common_tests("test_configuration_common").ConfigTester
 
 pytestmark = pytest.mark.slow
 
-# The vocabulary in which GPT-2's special tokens lie if its configuration does not name any.
-GPT2_VOCAB_SIZE = 50257
+# The vocabularies in which the special tokens of GPT-2 and of ModernBERT lie if a configuration does not name any.
+GPT2_VOCAB_SIZE, MODERNBERT_VOCAB_SIZE = 50257, 50368
 
 
 class ModelTester:
@@ -78,6 +78,7 @@ class CommonModelTests(ModelTesterMixin):
 
     def test_model_forward_default_config_values(self) -> None:
         # The test takes the special tokens away. Their defaults must lie in the vocabulary.
+        self.model_tester.encoder.vocab_size = MODERNBERT_VOCAB_SIZE
         self.model_tester.decoder.vocab_size = GPT2_VOCAB_SIZE
         super().test_model_forward_default_config_values()
 

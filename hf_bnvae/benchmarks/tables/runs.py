@@ -152,9 +152,7 @@ def render_run_examples(run: Run) -> str:
         [
             f"`{run['command']}`, reconstruction BLEU {run['results']['eval_reconstruction_bleu']:.1f}:",
             "",
-            "```",
             render_examples(ends),
-            "```",
         ]
     )
 

@@ -21,6 +21,7 @@ from transformers.utils import logging
 from ...model.configuration_bnvae import BNVAEConfig
 from ...model.modeling_bnvae import BNVAEModel
 from ...model.processing_bnvae import BNVAEProcessor
+from ...utils.terminal import say
 from .checkpoint import CONFIG_FILE, HALVES, Weights, find_optimus_checkpoint, read_checkpoint
 
 logger = logging.get_logger(__name__)
@@ -345,8 +346,10 @@ def convert_optimus_checkpoint(
         processor = optimus_processor(encoder_tokenizer, decoder_tokenizer, config, lower)
     model = BNVAEModel(config).eval()
     model.load_state_dict(convert_state_dict(state, model.state_dict()))
-    _write(path, model, processor)
-    print(
+    if processor is not None:
+        model.attach_processor(processor)
+    _write(path, model)
+    say(
         f"Converted step {checkpoint.step} with the weights of "
         f"{' and '.join(map(str, files))}: latent_size={config.latent_size}, "
         f"latent_injection={config.latent_injection!r}."
@@ -354,12 +357,11 @@ def convert_optimus_checkpoint(
     if processor is None:
         names = [getattr(settings, f"{half}_model_name_or_path", None) for half in HALVES]
         trained = f" (it was trained with those of {names[0]} and {names[1]})" if all(names) else ""
-        print(
+        say(
             "Only the model was written, no processor, since a checkpoint holds no tokenizers. Give "
             f"--encoder_tokenizer and --decoder_tokenizer{trained} to have texts encoded and decoded."
         )
-        return model
-    return model.attach_processor(processor)
+    return model
 
 
 def _require_same_latent_size(config: BNVAEConfig, state: Mapping[str, torch.Tensor]) -> None:
@@ -383,16 +385,14 @@ def _require_free_folder(path: Path) -> None:
         )
 
 
-def _write(path: Path, model: BNVAEModel, processor: BNVAEProcessor | None) -> None:
-    """Write the folder under another name, and rename it at the end. A conversion that is killed leaves no folder with
-    the right name."""
+def _write(path: Path, model: BNVAEModel) -> None:
+    """Write model and processor into a folder of another name, and rename it at the end. A conversion that is killed
+    leaves no folder with the right name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.mkdir()
     try:
         model.save_pretrained(partial)
-        if processor is not None:
-            processor.save_pretrained(partial)
         # Checked again, since the writing took a while.
         _require_free_folder(path)
         if path.exists():
