@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Read when torch is loaded. Without it, torch's threads take the core on which another program would let them go on.
+# Torch reads this when it is loaded: its threads then wait for each other without taking a core for long.
 if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "1000"
 

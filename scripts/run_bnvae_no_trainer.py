@@ -37,7 +37,7 @@ from hf_bnvae.reporting.settings import Role, names_with_role
 from hf_bnvae.training.auxiliary import build_auxiliary, resume_auxiliary
 from hf_bnvae.training.fitted_prior import fit_trained_prior, remove_prior
 from hf_bnvae.training.optimization import hold_first_steps, optimizer_class_and_kwargs, require_finite_loss
-from hf_bnvae.training.sampling import posterior_noise, statistics_batches, training_sampler
+from hf_bnvae.training.sampling import posterior_noise, statistics_batches, training_sampler, warn_of_equal_texts
 from hf_bnvae.training.short_runs import ShortRunCallback
 from hf_bnvae.utils.checkpoints import record_contents, unmark_checkpoint
 from hf_bnvae.utils.file_names import RESULTS_FILE
@@ -84,6 +84,8 @@ class Loop:
         )
         if args.report_to:
             self.accelerator.init_trackers("bnvae", config=job.directory.settings)
+        if self.accelerator.is_main_process and run.model.posterior.uses_batch:
+            warn_of_equal_texts(run.train_dataset, args)
         if args.frozen_part is not None and args.freeze_steps is None:
             run.model.freeze(args.frozen_part)
         if args.activation_checkpointing:

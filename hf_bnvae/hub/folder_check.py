@@ -35,14 +35,14 @@ def check_folder(folder: str | Path) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     if (path / CONTENTS_FILE).is_file():
         found[str(path)] = checkpoint_problem(path, verify=True)
-    elif not (path / CONFIG_NAME).is_file() and not checkpoints:
-        require_whole_model(contents)
     elif (path / CONFIG_NAME).is_file():
         try:
             require_whole_model(contents)
             found[str(path)] = None
         except ValueError as error:
             found[str(path)] = str(error)
+    elif not checkpoints:
+        require_whole_model(contents)  # says that there is no model
     return found | {str(entry): checkpoint_problem(entry, verify=True) for entry in checkpoints}
 
 

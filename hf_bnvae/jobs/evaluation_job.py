@@ -16,6 +16,7 @@ from ..evaluation.judged_latents import judge_paths, judge_reconstructions
 from ..evaluation.judges import EncoderJudge, Judge, LanguageModelJudge
 from ..evaluation.sample_quality import check_judges, judge_samples
 from ..model.modeling_bnvae import BNVAEModel
+from ..model.saved_files_bnvae import PARTIAL
 from ..reporting.commands import without_folders
 from ..reporting.evaluate_and_report import (
     EvaluatedTexts,
@@ -288,7 +289,7 @@ def require_free_folder(path: Path, overwrite: bool) -> None:
     require_writable(path, "--output_dir")
     found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
     # An evaluation that was killed while writing leaves a partial file, or a report without its pages.
-    if found in ([], [f"{REPORT_JSON}.partial"]):
+    if found in ([], [f"{REPORT_JSON}{PARTIAL}"]):
         return
     if not is_report(path / REPORT_JSON, EVALUATION):
         raise ValueError(

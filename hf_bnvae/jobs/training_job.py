@@ -31,7 +31,6 @@ from ..reporting.report import loading_lines
 from ..reporting.report_files import TRAINING
 from ..reporting.settings import Role, has_role
 from ..training.from_scratch import MAX_LENGTH, small_configs, train_processor
-from ..training.sampling import warn_of_equal_texts
 from ..utils.file_names import EXAMPLES_FILE, REPORT_JSON, REPORT_MARKDOWN, RESULTS_FILE
 from ..utils.folders import require_writable
 from ..utils.json_files import write_json
@@ -122,8 +121,6 @@ class TrainingJob:
             workers = self.data_args.preprocessing_num_workers
             train_dataset = tokenize_texts(texts["train"], processor, "training", workers)
             eval_dataset = tokenize_texts(texts["validation"], processor, "validation", workers)
-        if self.is_main and model.posterior.uses_batch:
-            warn_of_equal_texts(train_dataset, self.training_args)
         PartialState().wait_for_everyone()  # until all have seen what the folder held
         if self.is_main and hub_target is not None:
             # A push that cannot succeed fails here, before the training.

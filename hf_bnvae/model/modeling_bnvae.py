@@ -148,7 +148,7 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         method on texts first needs it.
 
         Args:
-            verify_checksums (`bool`, *optional*, defaults to `False`): Check that weights and configurations are as
+            verify_checksums (`bool`, *optional*, defaults to `False`): Check that weights and configuration are as
                 they were saved, by their SHA-256. This takes about as long as loading, or a few times as long.
 
         Raises:
@@ -190,7 +190,7 @@ class BNVAEPreTrainedModel(PreTrainedModel):
         **kwargs: Any,
     ) -> None:
         """As [`~transformers.PreTrainedModel.save_pretrained`]. The folder also gets the SHA-256 of weights and
-        configurations.
+        configuration.
 
         Raises:
             ValueError: if a part of the model has adapters of PEFT, since loading would not find their weights.
@@ -578,12 +578,13 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         the code that loads model and pipelines without this package (`trust_remote_code=True`)."""
         self.require_separate_networks()
         self.refer_to_code()
-        # One that was saved there before may be a newer one than that beside the old weights.
-        processor = self.processor
+        # The other processes need not look for a processor beside the weights.
+        processor = self.processor if is_main_process else None
+        # One that was saved in the folder before may be newer than the one beside the old weights.
         keeps_processor = self._is_processor_found and os.path.isfile(os.path.join(save_directory, PROCESSOR_NAME))
-        if is_main_process and keeps_processor:
+        if processor is not None and keeps_processor:
             self.config.processor_sha256 = None
-        elif is_main_process:
+        elif processor is not None:
             self.record_processor()
         names = ("repo_id", "private", "revision", "commit_message", "commit_description", "create_pr", "tags")
         pushing = {name: kwargs.pop(name) for name in names if name in kwargs}
@@ -591,7 +592,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         # Adapters are saved without the configuration that would refer to the code.
         if is_main_process and not self._hf_peft_config_loaded:
             self.save_code(save_directory)
-        if is_main_process and processor is not None and not keeps_processor:
+        if processor is not None and not keeps_processor:
             processor.save_pretrained(save_directory)
         if is_main_process and push_to_hub:
             # The base class would upload before the code is in the folder.

@@ -14,7 +14,12 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 CHECKSUMS_FILE = "checksums.json"
 # The ending of a file that is being written.
 PARTIAL = ".partial"
+# What is hashed. People edit generation_config.json, so this file is not.
 _CHECKED = (CONFIG_NAME, SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "model-*-of-*.safetensors")
+_WAY_OUT = (
+    f"Copy or download the model again. If somebody changed its files on purpose, delete {CHECKSUMS_FILE}, or save "
+    "the loaded model again."
+)
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -83,8 +88,7 @@ def write_checksums(folder: str | os.PathLike[str]) -> None:
     # Processes that save one model into one folder at the same time write the same.
     with contextlib.suppress(FileExistsError, FileNotFoundError):
         files = sorted({file for pattern in _CHECKED for file in folder.glob(pattern)})
-        record = {file.name: sha256_of(file) for file in files}
-        write_whole(folder / CHECKSUMS_FILE, json.dumps(record, indent=2) + "\n")
+        _write_record(folder, {file.name: sha256_of(file) for file in files})
 
 
 def renew_checksum(folder: str | os.PathLike[str], name: str) -> None:
@@ -93,7 +97,11 @@ def renew_checksum(folder: str | os.PathLike[str], name: str) -> None:
     with contextlib.suppress(OSError, ValueError, TypeError):
         record = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
         record[name] = sha256_of(folder / name)
-        write_whole(folder / CHECKSUMS_FILE, json.dumps(record, indent=2) + "\n")
+        _write_record(folder, record)
+
+
+def _write_record(folder: Path, record: dict[str, str]) -> None:
+    write_whole(folder / CHECKSUMS_FILE, json.dumps(record, indent=2) + "\n")
 
 
 def require_checksums(folder: str | os.PathLike[str], only_present: bool = False) -> None:
@@ -115,11 +123,9 @@ def require_checksums(folder: str | os.PathLike[str], only_present: bool = False
         return
     try:
         recorded = json.loads(file.read_text(encoding="utf-8"))
-        names = [
-            name
-            for name, digest in recorded.items()
-            if (not only_present if not (folder / name).is_file() else sha256_of(folder / name) != digest)
-        ]
+        missing = {name for name in recorded if not (folder / name).is_file()}
+        expected = {name: digest for name, digest in recorded.items() if not (only_present and name in missing)}
+        names = [n for n, digest in expected.items() if n in missing or sha256_of(folder / n) != digest]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged or was cut off ({error}). {_WAY_OUT}") from error
     if names:
@@ -127,9 +133,3 @@ def require_checksums(folder: str | os.PathLike[str], only_present: bool = False
             f"{folder}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} not as saved: the SHA-256 differs "
             f"from the one in {CHECKSUMS_FILE}. {_WAY_OUT}"
         )
-
-
-_WAY_OUT = (
-    f"Copy or download the model again. If somebody changed its files on purpose, delete {CHECKSUMS_FILE}, or save "
-    "the loaded model again."
-)

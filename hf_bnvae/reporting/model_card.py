@@ -18,7 +18,7 @@ from ..evaluation.information import is_near_log_n
 from ..evaluation.result import EvaluationResult
 from ..evaluation.verdict import judge
 from ..model.configuration_bnvae import BNVAEConfig
-from ..model.saved_files_bnvae import write_whole
+from ..model.saved_files_bnvae import sha256_of, write_whole
 from ..utils.file_names import REPORT_JSON, RUN_FILE
 from ..utils.json_files import read_json, write_json
 from ..utils.terminal import visible
@@ -456,8 +456,7 @@ def _weights_digest(folder: Path) -> str | None:
     files = sorted(folder.glob("*.safetensors"))
     digest = hashlib.sha256()
     for file in files:
-        with open(file, "rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(sha256_of(file)))
     return digest.hexdigest() if files else None
 
 

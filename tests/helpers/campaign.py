@@ -43,23 +43,17 @@ from hf_bnvae.reporting.model_card import is_sealed
 
 SECONDS = 600
 OPTIONS = {
+    **tiny.SCRIPT_OPTIONS,
     "train_file": "mine.txt",
-    "hidden_size": 32,
-    "num_layers": 1,
-    "latent_size": 4,
-    "vocab_size": 300,
     "encoder_dropout": 0.1,
     "per_device_train_batch_size": 8,
     "max_steps": 8,
-    "warmup_steps": 0,
     "auxiliary": "bag_of_words",
     "save_steps": 2,
     "save_total_limit": 2,
     "eval_strategy": "no",
     "logging_steps": 1,
     "num_importance_samples": 2,
-    "disable_tqdm": "true",
-    "use_cpu": "true",
 }
 # Where a run is killed, besides at a random time: when it opens a file with this ending. See `helpers/killed_at.py`.
 MOMENTS = (

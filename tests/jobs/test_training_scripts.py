@@ -9,7 +9,8 @@ import re
 import runpy
 import subprocess
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -102,6 +103,21 @@ def write_files(folder: Path) -> None:
 
 def as_flags(options: dict) -> list[str]:
     return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+
+@contextmanager
+def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A run in the block gets Ctrl-C when it draws the noise of a step. It must end with the shell's status."""
+
+    def interrupted(num_sentences, latent_size, seed, now):
+        if now == step:
+            raise KeyboardInterrupt
+        return posterior_noise(num_sentences, latent_size, seed, now)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
+        for module in ("sampling", "trainer"):
+            patch.setattr(f"hf_bnvae.training.{module}.posterior_noise", interrupted)
+        yield
 
 
 def results(folder: str = "out") -> dict:
@@ -291,14 +307,7 @@ def test_an_unfinished_run_is_resumed_within_an_epoch_and_ends_as_if_never_stopp
     options |= {"encoder_dropout": 0.1}
     run(output_dir="whole", **options)
 
-    def interrupted(num_sentences, latent_size, seed, step):
-        if step == 7:
-            raise KeyboardInterrupt
-        return posterior_noise(num_sentences, latent_size, seed, step)
-
-    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
-        for module in ("sampling", "trainer"):
-            patch.setattr(f"hf_bnvae.training.{module}.posterior_noise", interrupted)
+    with interrupted_at(7, monkeypatch):
         run(output_dir="stopped", **options)
     told = "Interrupted. Kept: stopped/checkpoint-6. The same command goes on from it."
     assert told in capsys.readouterr().err
@@ -319,14 +328,7 @@ def test_a_run_does_not_go_on_with_another_tokenizer(run, my_files, monkeypatch,
     options = {"script": script, "output_dir": "out", "train_file": "mine.txt", **QUICK}
     options |= {"per_device_train_batch_size": 4, "save_steps": 3}
 
-    def interrupted(num_sentences, latent_size, seed, step):
-        if step == 4:
-            raise KeyboardInterrupt
-        return posterior_noise(num_sentences, latent_size, seed, step)
-
-    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
-        for module in ("sampling", "trainer"):
-            patch.setattr(f"hf_bnvae.training.{module}.posterior_noise", interrupted)
+    with interrupted_at(4, monkeypatch):
         run(**options)
     checkpoint = Path("out", "checkpoint-3")
     own = BNVAEProcessor.from_pretrained(checkpoint)
