@@ -5,6 +5,7 @@
     python tests/helpers/campaign.py flips --seed 1 --count 300
     python tests/helpers/campaign.py races --seed 1 --count 30
     python tests/helpers/campaign.py calls --seed 1 --count 1000
+    python tests/helpers/campaign.py configurations --seed 1 --count 5000
 
 Each prints how often each outcome came, and every outcome that should not be. The tests of the same faults are few and
 fixed; this program draws them at random, so that another seed finds others. The results stand in `tests/README.md`."""
@@ -28,8 +29,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import tiny
 import torch
+from configurations import CONFIGURATIONS, use_configuration
 from damages import DAMAGES, damage_file
 from fuzz import fuzz_forward, fuzz_generate
 from paths import HELPERS, ROOT, SCRIPTS
@@ -297,7 +300,37 @@ def calls(seed: int, count: int) -> Counter[str]:
     return found + Counter({f"generate: {n}": k for n, k in fuzz_generate(model, seed, count // 2).items()})
 
 
-KINDS = {"kills": kills, "races": races, "damages": damages, "flips": flips, "calls": calls}
+def configurations(seed: int, count: int) -> Counter[str]:
+    """Random configurations, and a training step of each one that is not refused."""
+    found: Counter[str] = Counter()
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(CONFIGURATIONS)
+    def use(drawn: dict[str, Any]) -> None:
+        try:
+            found[use_configuration(**drawn)] += 1
+        except Exception as error:
+            found[f"{type(error).__name__}: {str(error)[:200]}"] += 1
+
+    use()
+    return found
+
+
+KINDS = {
+    "kills": kills,
+    "races": races,
+    "damages": damages,
+    "flips": flips,
+    "calls": calls,
+    "configurations": configurations,
+}
 
 
 def main() -> None:
