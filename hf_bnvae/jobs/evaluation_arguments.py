@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..reporting.commands import PROGRAM, command_line
+from ..utils.numeric_fields import require_numbers
 from ..utils.terminal import say
 from .option_parser import COMMON_HELP, HELP_WORDS, CommandParser, OptionGroup, options_of, render_help
 from .text_format_arguments import TextFormatArguments, one_or_several
@@ -100,6 +101,7 @@ class EvaluationArguments(TextFormatArguments):
 
     def __post_init__(self) -> None:
         self.file, self.probe_train_file = map(one_or_several, (self.file, self.probe_train_file))
+        require_numbers(self)
         _ = self.text_format  # checks it before any text is read
         if self.update_card and not Path(self.model_name_or_path).is_dir():
             raise ValueError(

@@ -3,7 +3,7 @@
 
 import math
 from dataclasses import fields
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 # The sizes of numbers with which single precision can compute. Its own limits are 1e-38 and 3e38, and a product of two
 # settings, or of a setting and a loss, must stay within them.
@@ -16,7 +16,8 @@ def require_numbers(settings: Any) -> None:
 
     Args:
         settings (dataclass): The settings. A field of type `int` holds a whole number, and a field of type `float` any
-            number. A field that may be `None`, or anything else that is no number, may hold this, too.
+            number. A field of type `list[int]` or `list[float]` holds a list of them. A field that may be `None`, or
+            anything else that is no number, may hold this, too.
 
     Raises:
         ValueError: with the field's name and range, for fractions, NaN, infinities, truth values, text, and for sizes
@@ -24,19 +25,28 @@ def require_numbers(settings: Any) -> None:
     """
     hints = get_type_hints(type(settings))
     for own in fields(settings):
-        types = set(get_args(hints[own.name]) or (hints[own.name],))
-        value = getattr(settings, own.name)
-        if not types & {int, float} or (not types <= {int, float} and _is_of(value, types)):
+        hint, value = hints[own.name], getattr(settings, own.name)
+        types = set(get_args(hint) or (hint,))
+        if not types & {int, float}:
             continue
-        if float not in types:
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise ValueError(f"{own.name} must be a whole number, got {value!r}.")
-        elif not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-            raise ValueError(f"{own.name} must be a finite number, got {value!r}.")
-        elif value != 0 and not LEAST_SIZE <= abs(value) <= GREATEST_SIZE:
-            raise ValueError(
-                f"{own.name} must be 0 or lie between {LEAST_SIZE} and {GREATEST_SIZE} in size, got {value!r}."
-            )
+        if get_origin(hint) is list:
+            if not isinstance(value, (list, tuple)):
+                raise ValueError(f"{own.name} must be a list of numbers, got {value!r}.")
+            for number in value:
+                _require_number(f"Each number in {own.name}", number, float in types)
+        elif types <= {int, float} or not _is_of(value, types):
+            _require_number(own.name, value, float in types)
+
+
+def _require_number(name: str, value: Any, is_real: bool) -> None:
+    """Refuse a value that is no number: no whole number, unless `is_real`."""
+    if not is_real:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{name} must be a whole number, got {value!r}.")
+    elif not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}.")
+    elif value != 0 and not LEAST_SIZE <= abs(value) <= GREATEST_SIZE:
+        raise ValueError(f"{name} must be 0 or lie between {LEAST_SIZE} and {GREATEST_SIZE} in size, got {value!r}.")
 
 
 def _is_of(value: Any, types: set[Any]) -> bool:
