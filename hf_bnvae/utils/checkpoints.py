@@ -4,6 +4,7 @@
 import json
 import zipfile
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ def _is_as_written(file: Path, entry: Any) -> bool:
     read."""
     try:
         if isinstance(entry, dict):
-            return sha256_of(file) == entry["sha256"]
+            state = file.stat()
+            return _sha256_at(file.resolve(), state.st_size, state.st_mtime_ns) == entry["sha256"]
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as tensors:
                 tensors.keys()
@@ -126,6 +128,13 @@ def _is_as_written(file: Path, entry: Any) -> bool:
     except (OSError, ValueError, KeyError, SafetensorError, zipfile.BadZipFile, zlib.error):
         return False
     return True
+
+
+@lru_cache(maxsize=1024)
+def _sha256_at(file: Path, size: int, changed: int) -> str:
+    """The SHA-256 of a file. One that has kept its size and its time of change is read once: a run looks for its
+    checkpoint first, and the trainer checks it again when it loads it."""
+    return sha256_of(file)
 
 
 def describe_last_checkpoint(folder: str | Path) -> str:

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 from hf_bnvae.jobs import run_directory
 from hf_bnvae.jobs.run_directory import RunDirectory
 from hf_bnvae.jobs.training_options import parse_arguments
-from hf_bnvae.utils.checkpoints import last_complete_checkpoint, record_contents, unmark_checkpoint
+from hf_bnvae.model.saved_files_bnvae import sha256_of
+from hf_bnvae.utils import checkpoints
+from hf_bnvae.utils.checkpoints import last_complete_checkpoint, record_contents, require_as_written, unmark_checkpoint
 
 SETTINGS = {"posterior": "bn", "seed": 42}
 
@@ -168,6 +170,23 @@ def test_a_checkpoint_with_other_bits_is_passed_over_and_the_file_named(name, tm
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10"), "sizes alone do not tell"
     assert RunDirectory(tmp_path, SETTINGS).find_checkpoint() == str(tmp_path / "checkpoint-5")
     assert f"checkpoint-10 is damaged: {name} is not as written. It is skipped." in caplog.text
+
+
+def test_a_file_is_read_once_to_be_hashed_until_it_changes(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(checkpoints, "sha256_of", lambda file: read.append(file.name) or sha256_of(file))
+    directory = RunDirectory(tmp_path, SETTINGS)
+    directory.start()
+    folder = write_checkpoint(tmp_path, 5)
+    read.clear()  # what was read to record the hashes
+    require_as_written(directory.find_checkpoint())
+    assert len(read) == len(set(read)) > 1
+    changed = folder / "rng_state_1.pth"
+    changed.write_text(changed.read_text().upper())
+    os.utime(changed, ns=(0, changed.stat().st_mtime_ns + 10**9))  # a clock may be coarser than this test is fast
+    with pytest.raises(ValueError, match=r"rng_state_1.pth is not as written"):
+        require_as_written(folder)
+    assert sorted(read) == sorted([*set(read), changed.name])
 
 
 def test_a_checkpoint_of_an_older_version_is_passed_over_where_it_cannot_be_read(tmp_path, caplog):
