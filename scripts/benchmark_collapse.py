@@ -46,6 +46,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Plan, bool]:
         help=f"By default all: {'; '.join(names)}.",
     )
     parser.add_argument("--choices", nargs="*", metavar="OPTION", help="Shared options to vary; by default all.")
+    parser.add_argument(
+        "--only_choices",
+        action="store_true",
+        help="Vary shared options of the --remedies, and do nothing else: no tuning, no evaluation of chosen settings.",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], help="Tuning uses the first seed.")
     parser.add_argument(
         "--min_information",
@@ -73,6 +78,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Plan, bool]:
             sources=TextSources(args.train_file, args.validation_file, args.text_column, args.label_column),
             remedies=args.remedies,
             choices=args.choices,
+            only_choices=args.only_choices,
             seeds=args.seeds,
             min_information=args.min_information,
             num_workers=args.num_workers,

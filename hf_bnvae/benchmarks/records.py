@@ -72,7 +72,8 @@ def keep_benchmark(folder: Path, cards: Path) -> None:
     """Keep results, picture and record of runs from the output folder of a collapse benchmark."""
     name = f"collapse_{read_json(folder / RESULTS_RECORD)['setting_name']}"
     for file, kept in ((RESULTS_RECORD, ".json"), (RESULTS_PICTURE, ".png"), (RUNS_RECORD, "_runs.json")):
-        shutil.copyfile(folder / file, cards / f"{name}{kept}")
+        if file != RESULTS_PICTURE or (folder / file).is_file():  # shared options that were varied have no picture
+            shutil.copyfile(folder / file, cards / f"{name}{kept}")
 
 
 def keep_rates(folder: Path, cards: Path) -> None:

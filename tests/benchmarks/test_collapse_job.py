@@ -195,6 +195,32 @@ def test_the_record_gives_the_same_tables_on_another_machine(tiny, elsewhere):
 
 
 @pytest.mark.slow
+def test_shared_options_are_varied_alone_and_without_a_chosen_setting(tiny, script, monkeypatch):
+    monkeypatch.setitem(SETTINGS, "small", SETTINGS["small"] | {"auxiliary": "bag_of_words"})
+    choices = [Choice("auxiliary", ("bag_of_words", "none"), name, 1) for name in ("autoencoder first", "du", "ln")]
+    monkeypatch.setitem(CHOICES, "small", choices)
+    asked = ("--seeds", "1", "--only_choices", "--num_workers", "2", "--remedies", "autoencoder first", "du")
+    assert call(script, Path("alone"), *asked) == ""
+    made = sorted(path.parent.relative_to(tiny / "alone").as_posix() for path in models(tiny / "alone"))
+    assert made == [
+        "autoencoder-first/1-1",
+        "autoencoder-first/pretraining-1",
+        "choices/autoencoder-first-1-auxiliary-none-1",
+        "choices/autoencoder-first-1-auxiliary-none-1-pretraining",
+        "choices/du-1-auxiliary-none-1",
+        "du/1-1",
+    ]
+    page = (tiny / "alone/results.md").read_text()
+    assert page.count("| auxiliary |") == 4 and "not yet" not in page and not (tiny / "alone/results.png").exists()
+    (row,) = [line for line in page.splitlines() if line.startswith("| du") and "| none" in line]
+    assert " / " in row  # both priors
+    found = {entry["base"].split(":")[0]: entry["points"] for entry in read(tiny / "alone")["choices"]}
+    assert found.keys() == {"autoencoder first", "du"}
+    for points in found.values():
+        assert points[0]["runs"][0]["figures"]["iw_nll"] != points[1]["runs"][0]["figures"]["iw_nll"]
+
+
+@pytest.mark.slow
 def test_a_call_that_asks_for_other_runs_loses_none_of_the_record(tiny, script, elsewhere):
     before = (elsewhere / "results.md").read_text()
     call(

@@ -121,6 +121,22 @@ def test_options_that_go_together_are_set_for_all_values_but_the_first(benchmark
     assert (options["freeze"], options["freeze_steps"]) == ("both", 100)
 
 
+def test_a_choice_of_a_remedy_with_pretraining_changes_the_pretraining_too(benchmark):
+    varied = Choice("auxiliary", ("bag_of_words", "none"), "autoencoder first", 1)
+    base, run = base_of(benchmark, varied), benchmark.choice_run(varied, "bag_of_words", 42)
+    assert base.after is not None and run.after.folder not in (base.after.folder, run.folder)
+    for task, before in ((run, base), (run.after, base.after)):
+        assert task.options == {**before.options, "auxiliary": "bag_of_words"} != before.options
+
+
+def test_the_auxiliary_is_offered_to_every_remedy_and_taken_from_it():
+    with_auxiliary = {choice.remedy: choice for choice in CHOICES["small_auxiliary"]}
+    assert with_auxiliary.keys() == {remedy.name for remedy in REMEDIES}
+    assert {choice.values for choice in with_auxiliary.values()} == {("bag_of_words", "none")}
+    differing = {name for name, value in SETTINGS["small_auxiliary"].items() if SETTINGS["small"].get(name) != value}
+    assert differing == {"auxiliary"}
+
+
 def test_a_choice_names_the_remedy_and_the_setting_that_it_varies(benchmark):
     assert [choice.base for choice in benchmark.choices[-3:]] == [
         "bn_rms: bn_tau 0.1",

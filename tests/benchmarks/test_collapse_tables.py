@@ -252,3 +252,22 @@ def test_choices_are_shown_where_more_than_one_value_was_run(results):
     (choice,) = results["choices"]
     unvaried = [{**choice, "points": [choice["points"][0], {"value": "mean", "runs": []}]}]
     assert "pooling" not in render_benchmark({**results, "choices": unvaried})
+
+
+def test_a_benchmark_that_has_chosen_nothing_shows_what_it_has_varied_under_both_priors(results):
+    (choice,) = results["choices"]
+    for index, point in enumerate(choice["points"][:2]):
+        figures = point["runs"][0]["figures"]
+        figures |= results["remedies"][0]["runs"][0]["figures"] | {"iw_nll": 51.0 - index, "iw_negative_elbo": 53.0}
+        if index == 0:
+            figures["fitted_iw_nll"] = 49.5
+    unchosen = {**results, "remedies": [{**one, "chosen": None, "runs": []} for one in results["remedies"]]}
+    page = render_benchmark(unchosen)
+    assert "9 texts for tuning" in page and "Setting `small`; torch 1, transformers 2; CPU." in page
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| bn ")]
+    assert [row[:6] for row in rows] == [
+        ["bn", "pooling", "cls", "1", "53.00", "51.00 / 49.50"],
+        ["bn", "pooling", "None", "1", "53.00", "50.00"],
+    ]
+    assert "| seeds | -ELBO" in page and "not yet" not in page and "chosen" not in page
+    assert "not yet" not in render_benchmark(results)  # control: chosen settings have all tables

@@ -107,8 +107,10 @@ class Comparison:
         base = self.run_of(remedy_of(choice.remedy), choice.point, seed)
         if base.options.get(choice.option) == value:
             return base
-        name = f"{_folder_name(choice.remedy)}-{choice.point}-{choice.option}-{value}-{seed}"
-        return self._run(f"choices/{name}", {**base.options, **choice.together, choice.option: value})
+        name = f"choices/{_folder_name(choice.remedy)}-{choice.point}-{choice.option}-{value}-{seed}"
+        changed = {**choice.together, choice.option: value}
+        before = base.after and self._run(f"{name}-pretraining", {**base.after.options, **changed})
+        return self._run(name, {**base.options, **changed}, after=before)
 
     def choice_runs(self) -> list[Run]:
         """The runs of all choices, in the order of the seeds."""

@@ -10,7 +10,7 @@ trained on the same texts, before the first evaluation. There are four stages:
 2. *Seeds*: the chosen point of every remedy with every seed, evaluated on the other half of the validation texts.
    Every further number of nats makes one more comparison, without the remedies that have too little information.
 3. *Choices*: options that all remedies share, such as pooling and learning rates. They are varied one at a time, with
-   every seed, on the first half.
+   every seed, on the first half. A plan can have this stage alone, since it needs no chosen points.
 4. *Noise*: the main remedies of the second stage again, with dropout in the encoder.
 
 A second call continues where the first one stopped, and repeats no finished run.
@@ -48,6 +48,7 @@ class Plan:
         sources ([`TextSources`], *optional*): Where the texts come from.
         remedies (sequence of `str`, *optional*): Names of the remedies to run; by default all.
         choices (sequence of `str`, *optional*): The options to vary; by default all choices of the setting.
+        only_choices (`bool`, *optional*, defaults to `False`): Make the third stage alone, for `remedies`.
         seeds (sequence of `int`, *optional*, defaults to `(42, 43, 44)`): Tuning uses the first one.
         min_information (sequence of `float`, *optional*, defaults to `(2.0, 4.0)`): Nats of mutual information that a
             point needs to be chosen by its likelihood. For the first number, a remedy without such a point gets its
@@ -65,6 +66,7 @@ class Plan:
     sources: TextSources = field(default_factory=TextSources)
     remedies: Sequence[str] = tuple(remedy.name for remedy in REMEDIES)
     choices: Sequence[str] | None = None
+    only_choices: bool = False
     seeds: Sequence[int] = (42, 43, 44)
     min_information: Sequence[float] = (2.0, 4.0)
     num_workers: int = 1
@@ -118,7 +120,11 @@ class CollapseBenchmark:
         remedies = [remedy for remedy in REMEDIES if remedy.name in plan.remedies]
         all_choices = CHOICES[plan.setting_name]
         choices = [choice for choice in all_choices if plan.choices is None or choice.option in plan.choices]
+        if plan.only_choices:
+            choices = [choice for choice in choices if choice.remedy in plan.remedies]
         comparisons = self._comparisons(remedies, choices)
+        if plan.only_choices:
+            return execute(comparisons[0].choice_runs(), plan.num_workers)
         failed = execute(comparisons[0].tuning(), plan.num_workers)
         for comparison in comparisons:
             failed += self._evaluate(comparison.repetitions())
@@ -149,7 +155,7 @@ class CollapseBenchmark:
         write_json(plan.folder / RESULTS_RECORD, results)
         page = render_benchmark(results)
         (plan.folder / RESULTS_PAGE).write_text(page + "\n", encoding="utf-8")
-        if results["remedies"]:
+        if any(entry["chosen"] is not None for entry in results["remedies"]):
             plot_remedies(results["remedies"]).savefig(plan.folder / RESULTS_PICTURE)
         return page
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..commands import Options
 from ..tables.collapse import setting_of
-from .remedies import remedy_of
+from .remedies import REMEDIES, remedy_of
 
 ENCODER_DROPOUT = 0.1
 # The share of the steps that pretraining takes, for a remedy with pretraining. In both runs the learning rate warms up
@@ -88,6 +88,9 @@ SETTINGS["pretrained_large"] = {
     "max_importance_sentences": 500,
 }
 
+# The same small networks, with the auxiliary that the training script has by default from scratch.
+SETTINGS["small_auxiliary"] = {**SETTINGS["small"], "auxiliary": "bag_of_words"}
+
 # Options of the evaluation script, on the held-out texts.
 EVALUATION: dict[str, Options] = {
     "small": {"num_importance_samples": 100, "max_importance_sentences": 1000, "num_judged_samples": 1000},
@@ -95,6 +98,8 @@ EVALUATION: dict[str, Options] = {
     "pretrained": {"num_importance_samples": 20, "max_importance_sentences": 200, "max_eval_samples": 1000},
     "pretrained_large": {"num_importance_samples": 100, "max_importance_sentences": 500, "max_eval_samples": 1000},
 }
+
+EVALUATION["small_auxiliary"] = EVALUATION["small"]
 
 
 @dataclass(frozen=True)
@@ -154,3 +159,7 @@ CHOICES = {
 }
 CHOICES["large"] = CHOICES["small"][:2]
 CHOICES["pretrained_large"] = CHOICES["pretrained"]
+# What the auxiliary gives to each remedy, at the middle point of its grid.
+CHOICES["small_auxiliary"] = tuple(
+    Choice("auxiliary", ("bag_of_words", "none"), remedy.name, 1) for remedy in REMEDIES
+)

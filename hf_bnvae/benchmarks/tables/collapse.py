@@ -106,13 +106,15 @@ def render_summary(results: Mapping[str, Any]) -> str:
 def render_benchmark(results: Mapping[str, Any]) -> str:
     """All tables of a benchmark, in Markdown. `results` is as in [`render_summary`]."""
     entries = results["remedies"]
+    varied = [choice for choice in results["choices"] if sum(bool(point["runs"]) for point in choice["points"]) > 1]
+    if varied and all(entry["chosen"] is None for entry in entries):
+        return render_only_choices(results, varied)
     parts = [render_summary(results)]
     if any(entry["dropout_runs"] for entry in entries):
         parts += [
             f"With dropout of {results['encoder_dropout']} in the encoder:",
             render_remedies(entries, "dropout_runs"),
         ]
-    varied = [choice for choice in results["choices"] if sum(bool(point["runs"]) for point in choice["points"]) > 1]
     if varied:
         parts += [
             "Options that all remedies share, varied one at a time, on the texts for tuning. The first value of each "
@@ -128,6 +130,30 @@ def render_benchmark(results: Mapping[str, Any]) -> str:
         render_grids(entries),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def render_only_choices(results: Mapping[str, Any], varied: Sequence[Entry]) -> str:
+    """The table of a benchmark that has varied shared options and has chosen nothing, in Markdown. Its figures are
+    under N(0, I) and, after the slash, under each model's fitted prior."""
+    runs = [run for choice in varied for point in choice["points"] for run in point["runs"]]
+    first = runs[0]["figures"]
+    explanation = (
+        f"Nats per sentence, on {first['num_sentences']} texts for tuning; IW-NLL of {likelihood_sentences(first)}. "
+        "Under N(0, I), and after the slash under the prior that was fitted to each model. Setting "
+        f"`{results['setting_name']}`; torch {results['torch_version']}, transformers "
+        f"{results['transformers_version']}; {results['hardware']}."
+    )
+    columns = (
+        *_PRIOR_COLUMNS,
+        *(column for column in _COLUMNS if column[1] in ("reconstruction_nll", "active_units")),
+    )
+    rows = []
+    for choice in varied:
+        for point in (point for point in choice["points"] if point["runs"]):
+            cells = _cells_under_both(point["runs"], columns)
+            number = str(len(point["runs"]))
+            rows.append((choice["base"], choice["option"], str(point["value"]), number, *cells))
+    return f"{explanation}\n\n{table(('in', 'option', 'value', 'seeds', *_headings(columns)), rows)}"
 
 
 def render_probes(entries: Sequence[Entry]) -> str:
@@ -171,11 +197,7 @@ def render_priors(entries: Sequence[Entry]) -> str:
     shown = [entry for entry in entries if _has_fitted_prior(entry)]
     if not shown:
         return ""
-    rows = []
-    for entry in shown:
-        standard = _cells(entry["runs"], _PRIOR_COLUMNS)
-        fitted = _cells(entry["runs"], [(heading, f"fitted_{name}", n) for heading, name, n in _PRIOR_COLUMNS])
-        rows.append((entry["name"], *(f"{own} / {other}" for own, other in zip(standard, fitted, strict=True))))
+    rows = [(entry["name"], *_cells_under_both(entry["runs"], _PRIOR_COLUMNS)) for entry in shown]
     explanation = (
         "Under N(0, I), and after the slash under the prior that was fitted to each model. -ELBO, IW-NLL and decoder "
         "information are of the same sentences:"
@@ -329,6 +351,13 @@ def _cells(runs: Sequence[Entry], columns: Sequence[Column]) -> Iterator[str]:
     for _, figure, digits in columns:
         values = [run["figures"].get(figure) for run in runs]
         yield "-" if None in values else spread(values, digits)
+
+
+def _cells_under_both(runs: Sequence[Entry], columns: Sequence[Column]) -> Iterator[str]:
+    """Cells as of [`_cells`], each followed by a slash and the figure under the fitted prior, where there is one."""
+    fitted = [(heading, f"fitted_{name}", digits) for heading, name, digits in columns]
+    for own, other in zip(_cells(runs, columns), _cells(runs, fitted), strict=True):
+        yield own if other == "-" else f"{own} / {other}"
 
 
 def _percent(shares: Sequence[float]) -> str:
