@@ -49,7 +49,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Plan, bool]:
     parser.add_argument(
         "--only_choices",
         action="store_true",
-        help="Vary shared options of the --remedies, and do nothing else: no tuning, no evaluation of chosen settings.",
+        help="Only vary options that the --remedies share: no tuning, and no evaluation of chosen settings.",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], help="Tuning uses the first seed.")
     parser.add_argument(
