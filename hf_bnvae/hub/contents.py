@@ -2,8 +2,8 @@
 """Which files of a folder go to the Hub, and whether they are a whole model."""
 
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -17,6 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..model.configuration_bnvae import BNVAEConfig
+from ..model.damage_bnvae import SavedFiles, require_generation_config
 from ..model.processing_bnvae import BNVAEProcessor
 from ..model.saved_files_bnvae import CHECKSUMS_FILE, require_checksums
 from ..reporting.evaluation_report import PICTURES
@@ -288,6 +289,8 @@ def require_whole_model(contents: FolderContents) -> None:
         )
     _require_weights(folder, documents.get(SAFE_WEIGHTS_INDEX_NAME))
     require_checksums(folder)
+    with _as_value_error():
+        require_generation_config(SavedFiles(str(folder)))
     _require(folder, [folder / f"{module}.py" for module in _modules(folder)])
     if any(name in names for name in _MAIN_PROCESSOR_FILES):
         _require(folder, [folder / name for name in _MAIN_PROCESSOR_FILES])
@@ -303,15 +306,22 @@ def require_whole_model(contents: FolderContents) -> None:
 
 
 def _require_own_processor(folder: Path, digest: str | None) -> None:
-    try:
+    with _as_value_error():
         processor = BNVAEProcessor.from_pretrained(folder)
-    except OSError as error:
-        raise ValueError(str(error)) from error
     if digest not in (None, processor.fingerprint()):
         raise ValueError(
             f"The processor in {folder} is not the model's: since the model was saved, a tokenizer.json or "
             "tokenizer_config.json has changed. Save model and processor again."
         )
+
+
+@contextmanager
+def _as_value_error() -> Iterator[None]:
+    """What is wrong with a file is wrong with the folder that was given."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(str(error)) from error
 
 
 def _require_weights(folder: Path, index: dict[str, Any] | None) -> None:

@@ -163,6 +163,10 @@ def cut_off(path: Path) -> None:
         (lambda f: shutil.rmtree(f / "encoder_tokenizer"), r"encoder_tokenizer/tokenizer_config\.json is missing"),
         (lambda f: (f / "processor_config.json").unlink(), r"processor_config\.json is missing"),
         (lambda f: (f / "config.json").write_text("[]"), r"must hold a JSON object, got a list"),
+        (
+            lambda f: (f / "generation_config.json").write_text('{"eos_token_id": {}}'),
+            r"damaged: its eos_token_id is {}",
+        ),
         (lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'), r"config.json is of a 'gpt2', no BNVAE"),
     ],
 )
