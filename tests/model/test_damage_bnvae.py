@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import tiny
 import torch
@@ -195,6 +196,26 @@ def test_a_damaged_file_on_the_hub_is_named(folders, hub, tmp_path, file, damage
         load(revision="whole")
         with pytest.raises((OSError, ValueError), match=f"ada/model/{file} is"):
             load()
+
+
+def test_what_was_downloaded_loads_without_the_hub(folders, hub, monkeypatch):
+    """The folder of the encoder's tokenizer has no config.json, and nobody can ask the Hub for one."""
+    repository = hub.repositories["ada/model"] = Repository("ada", is_private=False)
+    paths = [path for path in folders["config.json"].rglob("*") if path.is_file()]
+    names = {path: path.relative_to(folders["config.json"]).as_posix() for path in paths}
+    repository.commit("main", "Upload", {names[p]: File(p.read_bytes(), is_lfs=False) for p in paths})
+    online = BNVAEModel.from_pretrained("ada/model").eval().encode_texts(TEXTS)
+    del hub.repositories["ada/model"]
+    asked = len(hub.requests)
+    for place in ({"local_files_only": True}, {}):
+        if not place:  # as HF_HUB_OFFLINE=1 does
+            monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        model = BNVAEModel.from_pretrained("ada/model", **place).eval()
+        model.attach_processor(BNVAEProcessor.from_pretrained("ada/model", **place))
+        assert torch.equal(model.encode_texts(TEXTS), online)
+        with pytest.raises(OSError, match="ada/other"):  # control
+            BNVAEProcessor.from_pretrained("ada/other", **place)
+    assert len(hub.requests) == asked
 
 
 def test_an_error_that_no_file_explains_stays_as_it_is(folders, tmp_path):

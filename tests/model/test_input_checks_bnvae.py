@@ -4,14 +4,17 @@ not. Random calls work, or are refused in such words."""
 import fuzz
 import pytest
 import torch
+from transformers import DebertaV2Config, GPT2Config
 
-from hf_bnvae import BNVAEModel
+from hf_bnvae import BNVAEConfig, BNVAEModel
 
 
 @pytest.fixture(params=["packed", "padded"])
 def model(make_model, request) -> BNVAEModel:
     return make_model(posterior="bn_rms", pack_sentences=request.param == "packed").train()
 
+
+DEBERTA = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
 SHAPES = {
     "half of the rows": lambda batch: {"attention_mask": batch["attention_mask"][:8]},
@@ -63,6 +66,18 @@ def test_what_are_no_token_ids_is_refused_by_its_name(model, batch, kind):
         call(right)  # control
         with pytest.raises(ValueError, match=f"^{name} .*{message}"):
             call(change(right))
+
+
+def test_kinds_of_tokens_that_the_encoder_does_not_have_are_refused_and_ignored_where_it_has_none(make_model, batch):
+    sentences = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    kinds = torch.full_like(batch["input_ids"], 7)
+    with pytest.raises(ValueError, match="token_type_ids hold the id 7"):
+        make_model().features(**sentences, token_type_ids=kinds)
+    vocab_size = int(batch["input_ids"].max()) + 1
+    encoder = DebertaV2Config(vocab_size=vocab_size, type_vocab_size=0, **DEBERTA)
+    decoder = GPT2Config(vocab_size=vocab_size, n_embd=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2)
+    model = BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder, decoder, latent_size=4)).eval()
+    assert torch.equal(model.features(**sentences, token_type_ids=kinds), model.features(**sentences))
 
 
 def test_a_mask_row_of_zeros_is_refused_by_its_number(model, batch):
