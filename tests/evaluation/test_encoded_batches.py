@@ -38,6 +38,7 @@ def test_places_do_not_count_texts_that_are_left_out(trained_model, processor, t
     assert sizes == {0: 8, 8: 4}
 
 
+@pytest.mark.slow
 def test_asking_for_the_batches_changes_no_figure(trained_model, processor, texts):
     plain = evaluate_model(trained_model, texts[:30], processor, **QUICK)
     assert evaluate_model(trained_model, texts[:30], processor, **QUICK, on_encoded=lambda *_: None) == plain

@@ -203,6 +203,7 @@ def test_a_script_pushes_what_it_trained_with_its_figures(hub, target, run, scri
     assert "push it:        hf-bnvae push out --repo_id ada/model" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_a_training_on_ones_own_folders_pushes_names_and_shows_none_of_them(
     hub, target, run, saved_model, processor, tmp_path
 ):
@@ -234,7 +235,7 @@ def test_what_a_training_on_ones_own_folders_pushes_names_and_shows_none_of_them
     assert BNVAEModelCard.from_folder(mine / "out").texts == "letters"
 
 
-@BOTH
+@pytest.mark.parametrize("script", ["run_bnvae", pytest.param("run_bnvae_no_trainer", marks=pytest.mark.slow)])
 def test_a_push_that_fails_at_the_end_leaves_a_finished_run_and_the_command_for_later(
     hub, target, run, script, capsys
 ):

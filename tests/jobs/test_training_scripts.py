@@ -501,6 +501,7 @@ def test_one_pretrained_network_gets_a_small_new_partner(
     assert isinstance(model.attach_processor(trained).reconstruct("The food likes fresh bread ."), str)
 
 
+@pytest.mark.slow
 def test_attention_is_the_one_that_was_asked_for(run, my_files, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("sdpa")

@@ -53,6 +53,7 @@ def write_labelled(tmp_path, texts):
     return write
 
 
+@pytest.mark.slow
 def test_pairs_and_labels_give_both_figures_of_each_measure(run, write_pairs, write_labelled, tmp_path):
     pairs = write_pairs([str(number) for number in range(12)])
     sets = [option for name in ("odd", "more") for option in ("--labelled", *write_labelled(name))]

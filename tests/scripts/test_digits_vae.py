@@ -20,7 +20,13 @@ def figures(monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize(("posterior", "rate"), [("bn_rms", "6"), ("bn", "10"), ("bn_mean", None), ("ln", None)])
+@pytest.mark.parametrize(
+    ("posterior", "rate"),
+    [
+        ("bn_rms", "6"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [("bn", "10"), ("bn_mean", None), ("ln", None)]),
+    ],
+)
 def test_digits_are_encoded(figures, posterior, rate):
     result = figures("--posterior", posterior, *(("--rate", rate) if rate else ()))
     assert result["active_units"] >= 4 and result["mutual_information"] > 2.5
