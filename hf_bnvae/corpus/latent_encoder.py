@@ -1,0 +1,232 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""A step of a datatrove pipeline that gives each document its latents."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from datatrove.data import Document, DocumentsPipeline
+from datatrove.pipeline.base import PipelineStep
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from .._version import __version__
+from ..jobs.saved_model import load_saved_model
+from ..model.damage_bnvae import SavedFiles
+from ..model.modeling_bnvae import BNVAEModel
+from ..model.processing_bnvae import BNVAEProcessor
+from ..model.saved_files_bnvae import sha256_of
+from ..model.text_encoding_bnvae import TOKENIZED_BATCHES, encode_in_batches
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class LatentEncoder(PipelineStep):
+    """
+    Gives each document the latents of its text, as entries of its metadata: lists of numbers, which every writer of
+    datatrove can write. Order, ids, texts and other metadata stay as they are.
+
+    A process loads the model when its first document comes, and keeps it for its further tasks. On a machine with
+    several GPUs the rank of that first task chooses one.
+
+    A document without a text, and a document whose text is no Unicode, pass without latents. A longer text than the
+    model has positions for is cut. datatrove's statistics count all of these: `empty`, `unreadable` and `truncated`,
+    besides `encoded`.
+
+    Args:
+        model_name_or_path (`str`): Hub name or folder of model and processor.
+        revision (`str`, *optional*, defaults to `"main"`): Branch, tag or commit on the Hub.
+        token (`str`, *optional*): Token for private repositories of the Hub.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Allow code from the Hub.
+        with_logvar (`bool`, *optional*, defaults to `False`): Add the entry `logvar`, the logarithms of the
+            posterior's variances.
+        num_draws (`int`, *optional*, defaults to 0): Add the entry `draws`, this number of draws from the posterior.
+        seed (`int`, *optional*, defaults to 42): Seed of the draws. A document's draws depend on this seed and the
+            document's id alone: not on its task, and not on other documents.
+        whiten (`bool`, *optional*, defaults to `False`): Give `mean` and `draws` in the coordinates in which the
+            model's prior is N(0, I).
+        dtype (`str`, *optional*): Precision of the encoder, `"float32"` or `"bfloat16"`; by default as the model was
+            saved. The head computes in float32 at least.
+        device (`str`, *optional*): The device. By default a GPU if there is one.
+        batch_size (`int`, *optional*, defaults to 64): The number of texts that are encoded at once.
+        buffer_size (`int`, *optional*, defaults to 4096): The number of documents that are read before they are
+            encoded together, the texts of similar length in one batch.
+
+    Raises:
+        ValueError: for arguments that do not fit together. When the first document comes: if the model cannot be
+            loaded, if it is no BN-VAE, if its running statistics were never estimated, and without a prior to whiten
+            by. For a document that has an entry of one of these names already.
+    """
+
+    type = "🧭 - ENCODER"
+    name = "💠 BN-VAE latents"
+
+    def __init__(
+        self,
+        model_name_or_path: str,
+        *,
+        revision: str = "main",
+        token: str | None = None,
+        trust_remote_code: bool = False,
+        with_logvar: bool = False,
+        num_draws: int = 0,
+        seed: int = 42,
+        whiten: bool = False,
+        dtype: str | None = None,
+        device: str | None = None,
+        batch_size: int = 64,
+        buffer_size: int = 64 * TOKENIZED_BATCHES,
+    ) -> None:
+        super().__init__()
+        if dtype is not None and dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+        counts = {"batch_size": (batch_size, 1), "buffer_size": (buffer_size, 1), "num_draws": (num_draws, 0)}
+        for name, (value, least) in counts.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}.")
+        if whiten and with_logvar:
+            raise ValueError(
+                "In whitened coordinates a posterior has a full covariance and no logvar. Leave out whiten or "
+                "with_logvar."
+            )
+        self.loading = {
+            "model_name_or_path": str(model_name_or_path),
+            "revision": revision,
+            "token": token,
+            "trust_remote_code": trust_remote_code,
+        }
+        self.with_logvar, self.num_draws, self.seed, self.whiten = with_logvar, num_draws, seed, whiten
+        self.dtype, self.device, self.batch_size, self.buffer_size = dtype, device, batch_size, buffer_size
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The names of the entries that a document gets."""
+        return ("mean", *(["logvar"] if self.with_logvar else []), *(["draws"] if self.num_draws else []))
+
+    @property
+    def description(self) -> dict[str, str]:
+        """What the latents are, for the metadata of files: model and revision, SHA-256 of the weights, the version of
+        this package, precision, seed of the draws, coordinates."""
+        place = SavedFiles(self.loading["model_name_or_path"], revision=self.loading["revision"])
+        index = place.read_json(SAFE_WEIGHTS_INDEX_NAME) or {"weight_map": {"": SAFE_WEIGHTS_NAME}}
+        weights = [place.find(name) for name in sorted(set(index["weight_map"].values()))]
+        digests = " ".join(sha256_of(file) for file in weights if file is not None)
+        told = {
+            "model": self.loading["model_name_or_path"],
+            "revision": self.loading["revision"],
+            "weights_sha256": digests,
+            "version": __version__,
+            "encoder_dtype": self.dtype or "as saved",
+            "coordinates": "whitened by the fitted prior" if self.whiten else "the model's own",
+        }
+        return told | ({"seed": str(self.seed)} if self.num_draws else {})
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
+        """The documents of `data` in their order, with their latents."""
+        documents = iter(data or ())
+        while buffer := list(islice(documents, self.buffer_size)):
+            with self.track_time("buffer"):
+                self._encode(buffer, rank)
+            yield from buffer
+
+    def _encode(self, documents: Sequence[Document], rank: int) -> None:
+        texts = [document for document in documents if self._has_text(document)]
+        if not texts:
+            return
+        for document in texts:
+            taken = [name for name in self.entries if name in document.metadata]
+            if taken:
+                raise ValueError(f"Document {document.id!r} has an entry {taken[0]!r} in its metadata already.")
+        model = _loaded(self.loading, self.dtype, self.device, rank)
+        processor = _CountingProcessor(model.processor)
+        with torch.no_grad():
+            for places, features in encode_in_batches(
+                model, processor, [document.text for document in texts], self.batch_size, show_progress=False
+            ):
+                self._write([texts[place] for place in places], model, features)
+        self.stat_update("encoded", value=len(texts))
+        self.stat_update("truncated", value=processor.num_truncated)
+
+    def _has_text(self, document: Document) -> bool:
+        if not isinstance(document.text, str):
+            self.stat_update("empty" if document.text is None else "unreadable")
+            return False
+        if not document.text.strip():
+            self.stat_update("empty")
+            return False
+        try:
+            document.text.encode("utf-8")
+        except UnicodeEncodeError:  # a half of a surrogate pair, which no tokenizer takes
+            self.stat_update("unreadable")
+            return False
+        return True
+
+    def _write(self, documents: Sequence[Document], model: BNVAEModel, features: torch.Tensor) -> None:
+        posterior = model.posterior(features)
+        mean, logvar = posterior.mean.float().cpu(), posterior.logvar.float().cpu()
+        values: dict[str, Any] = {"mean": self._coordinates(model, mean).tolist()}
+        if self.with_logvar:
+            values["logvar"] = logvar.tolist()
+        if self.num_draws:
+            noise = torch.stack([self._noise(document.id, mean.shape[1]) for document in documents])
+            draws = mean.unsqueeze(1) + logvar.mul(0.5).exp().unsqueeze(1) * noise
+            values["draws"] = self._coordinates(model, draws).tolist()
+        for row, document in enumerate(documents):
+            document.metadata |= {name: found[row] for name, found in values.items()}
+
+    def _coordinates(self, model: BNVAEModel, latents: torch.Tensor) -> torch.Tensor:
+        if not self.whiten:
+            return latents
+        return model.require_fitted_prior().whiten(latents.to(model.device)).float().cpu()
+
+    def _noise(self, name: str, latent_size: int) -> torch.Tensor:
+        """Draws of N(0, I) for a document, `(num_draws, latent_size)`."""
+        digest = hashlib.sha256(f"{self.seed}\n{name}".encode("utf-8", "surrogatepass")).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        return torch.randn(self.num_draws, latent_size, generator=generator)
+
+
+class _CountingProcessor:
+    """A processor that counts the texts that it cuts."""
+
+    def __init__(self, processor: BNVAEProcessor) -> None:
+        self.processor, self.num_truncated = processor, 0
+
+    def __call__(self, texts: list[str], return_labels: bool) -> dict[str, list[list[int]]]:
+        tokens = dict(self.processor(texts, return_labels=return_labels, return_truncated=True))
+        self.num_truncated += sum(map(bool, tokens.pop("truncated")))
+        return tokens
+
+    def pad(self, features: Mapping[str, list[list[int]]]) -> dict[str, list[list[int]]]:
+        return self.processor.pad(features)
+
+
+# The model of this process, by what it was loaded from and how.
+_LOADED: dict[tuple[Any, ...], BNVAEModel] = {}
+
+
+def _loaded(loading: Mapping[str, Any], dtype: str | None, device: str | None, rank: int) -> BNVAEModel:
+    """The model, loaded once a process: again only if the files of its folder have changed."""
+    key = (*loading.values(), dtype, device, _state_of(loading["model_name_or_path"]))
+    if key not in _LOADED:
+        _LOADED.clear()
+        model = load_saved_model(**loading, device=device or _device_of(rank))
+        model.posterior.require_estimated()
+        if dtype is not None:
+            model.encoder.to(DTYPES[dtype])
+        _LOADED[key] = model
+    return _LOADED[key]
+
+
+def _device_of(rank: int) -> str | None:
+    """One of this machine's GPUs, by a task's rank. `None` without any."""
+    count = torch.cuda.device_count()
+    return f"cuda:{rank % count}" if count else None
+
+
+def _state_of(place: str) -> tuple[tuple[str, int, int], ...]:
+    """Names, sizes and times of the files of a folder."""
+    files = sorted(path for path in Path(place).glob("*") if path.is_file())
+    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)

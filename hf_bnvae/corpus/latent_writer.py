@@ -1,0 +1,204 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""A writer of datatrove for latents: one parquet file a task, which appears when it is whole."""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import pyarrow
+from datatrove.data import Document, DocumentsPipeline
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.io import DataFolderLike
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.writers import ParquetWriter
+from datatrove.utils.typeshelper import StatHints
+from pyarrow import parquet
+
+from ..model.saved_files_bnvae import PARTIAL, flush_to_disk
+from .latent_encoder import LatentEncoder
+
+LATENT_TYPES = {"float32": pyarrow.float32(), "float16": pyarrow.float16()}
+# How the entries of the schema's metadata begin.
+PREFIX = "hf_bnvae."
+
+
+class LatentWriter(ParquetWriter):
+    """
+    Writes the documents that have latents, each task to one parquet file: `00000.parquet` for the first task.
+
+    The columns are `id`, `mean`, and what else the encoder gives: `logvar`, `draws`, as lists of a fixed size. A
+    document without latents is left out, and counted as `left_out`. A file appears under its name when it is whole:
+    on a local disk it is written under another name, flushed, and renamed, and in an object store an upload shows
+    nothing until its end. A task without documents writes a file without rows. So the file says whether a task is
+    done, and [`DoneByOutput`] goes by it.
+
+    Args:
+        output_folder (`str`, `tuple` or `DataFolder`): The folder, as for all writers of datatrove.
+        encoder ([`LatentEncoder`]): The step of the same pipeline that gives the latents.
+        latent_size (`int`): The number of latent dimensions, d.
+        dtype (`str`, *optional*, defaults to `"float32"`): Type of the latents' numbers, `"float32"` or `"float16"`.
+        with_text (`bool`, *optional*, defaults to `False`): Add the column `text`.
+        columns (mapping, *optional*): Entries of the metadata that become columns, and their types in pyarrow. A
+            document without such an entry gets a null.
+        description (mapping of `str`, *optional*): What the file's metadata says, besides what the encoder does.
+        batch_size (`int`, *optional*, defaults to 1000): The number of documents in a group of rows.
+
+    Raises:
+        ValueError: for another type of numbers, and for columns whose names are taken.
+    """
+
+    name = "💠 Latents"
+
+    def __init__(
+        self,
+        output_folder: DataFolderLike,
+        encoder: LatentEncoder,
+        latent_size: int,
+        *,
+        dtype: str = "float32",
+        with_text: bool = False,
+        columns: Mapping[str, pyarrow.DataType] | None = None,
+        description: Mapping[str, str] | None = None,
+        batch_size: int = 1000,
+    ) -> None:
+        if dtype not in LATENT_TYPES:
+            raise ValueError(f"dtype must be one of {', '.join(LATENT_TYPES)}, got {dtype!r}.")
+        latents = pyarrow.list_(LATENT_TYPES[dtype], latent_size)
+        shapes = {"mean": latents, "logvar": latents, "draws": pyarrow.list_(latents, max(1, encoder.num_draws))}
+        self.latents = {name: shapes[name] for name in encoder.entries}
+        own = {"id": pyarrow.string(), **self.latents, **({"text": pyarrow.string()} if with_text else {})}
+        self.columns = dict(columns or {})
+        taken = own.keys() & self.columns.keys()
+        if taken:
+            raise ValueError(f"A column {min(taken)!r} is written anyway. Rename the entry of the metadata.")
+        self.with_text = with_text
+        told = {**encoder.description, "latent_dtype": dtype, **(description or {})}
+        schema = pyarrow.schema(own | self.columns, {f"{PREFIX}{name}": str(value) for name, value in told.items()})
+        super().__init__(output_folder, batch_size=batch_size, max_file_size=-1, schema=schema)
+        self._file: parquet.ParquetWriter | None = None
+        self._rows: list[Document] = []
+
+    def file_of(self, rank: int) -> str:
+        """The name of a task's file in the folder."""
+        return f"{rank:05d}.parquet"
+
+    def is_done(self, rank: int) -> bool:
+        """Whether a task has written its file."""
+        return self.output_folder.isfile(self.file_of(rank))
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
+        """Write the documents, and pass them on."""
+        with self._publishing(self.file_of(rank)) as path:
+            options = {
+                "compression": self.compression,
+                "use_content_defined_chunking": self.use_content_defined_chunking,
+                "write_page_index": self.write_page_index,
+            }
+            with parquet.ParquetWriter(path, self.schema, **options) as self._file:
+                for document in data or ():
+                    with self.track_time():
+                        self.write(document, rank)
+                    yield document
+                self._write_rows()
+
+    def write(self, document: Document, rank: int = 0, **kwargs: Any) -> None:
+        """Add a document to the file of the task."""
+        if "mean" not in document.metadata:
+            self.stat_update("left_out")
+            return
+        self._rows.append(document)
+        if len(self._rows) == self.batch_size:
+            self._write_rows()
+        self.stat_update(StatHints.total)
+
+    def _write_rows(self) -> None:
+        rows, self._rows = self._rows, []
+        if not rows:
+            return
+        columns = {"id": [row.id for row in rows]}
+        for name, kind in self.latents.items():
+            columns[name] = _array([row.metadata[name] for row in rows], kind)
+        if self.with_text:
+            columns["text"] = [row.text for row in rows]
+        columns |= {name: [row.metadata.get(name) for row in rows] for name in self.columns}
+        self._file.write_batch(pyarrow.RecordBatch.from_pydict(columns, schema=self.schema))
+
+    @contextmanager
+    def _publishing(self, name: str) -> Iterator[str]:
+        """The path of a file to write, which gets its name in the folder when it is whole, and is deleted if that does
+        not come to pass."""
+        folder, partial = self.output_folder, f"{name}.{uuid.uuid4().hex[:8]}{PARTIAL}"
+        self._rows = []
+        with tempfile.TemporaryDirectory() as elsewhere:
+            if folder.is_local():
+                folder.makedirs("", exist_ok=True)
+                path = folder.resolve_paths(partial)
+            else:
+                path = os.path.join(elsewhere, partial)
+            try:
+                yield path
+                if folder.is_local():
+                    flush_to_disk(path)
+                    os.replace(path, folder.resolve_paths(name))
+                    flush_to_disk(os.path.dirname(path))
+                    for left in folder.glob(f"{name}.*{PARTIAL}"):  # of tasks that were killed
+                        folder.rm_file(left)
+                else:
+                    self._retry_hf_hub_operation("upload", name, lambda: folder.put_file(path, name))
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+
+
+class DoneByOutput:
+    """
+    A task of an executor is done when its file of latents is there, whatever the folder of logs says. To be put in
+    front of an executor of datatrove:
+
+        class Executor(DoneByOutput, LocalPipelineExecutor): ...
+
+    The pipeline holds one [`LatentWriter`].
+    """
+
+    pipeline: Sequence[PipelineStep]
+    world_size: int
+    skip_completed: bool
+
+    def is_rank_completed(self, rank: int) -> bool:
+        """Whether a task needs not be run."""
+        return self.skip_completed and self._writer.is_done(rank)
+
+    def get_incomplete_ranks(
+        self, ranks: Iterable[int] | None = None, skip_completed: bool | None = None
+    ) -> list[int]:
+        """The tasks that are still to be run."""
+        all_ranks = list(range(self.world_size) if ranks is None else ranks)
+        if not (self.skip_completed if skip_completed is None else skip_completed):
+            return all_ranks
+        there = set(self._writer.output_folder.list_files(recursive=False))
+        return [rank for rank in all_ranks if self._writer.file_of(rank) not in there]
+
+    @property
+    def _writer(self) -> LatentWriter:
+        return next(step for step in self.pipeline if isinstance(step, LatentWriter))
+
+
+class LocalLatentExecutor(DoneByOutput, LocalPipelineExecutor):
+    """[`LocalPipelineExecutor`] of datatrove, for pipelines with a [`LatentWriter`]."""
+
+
+def _array(values: Sequence[Any], kind: pyarrow.FixedSizeListType) -> pyarrow.FixedSizeListArray:
+    """Lists of numbers, nested as `kind` is."""
+    sizes, innermost = [], kind
+    while pyarrow.types.is_fixed_size_list(innermost):
+        sizes.append(innermost.list_size)
+        innermost = innermost.value_type
+    numbers = np.asarray(values, dtype=innermost.to_pandas_dtype()).reshape(len(values), *sizes)
+    array = pyarrow.array(numbers.ravel())
+    for size in reversed(sizes):
+        array = pyarrow.FixedSizeListArray.from_arrays(array, size)
+    return array
