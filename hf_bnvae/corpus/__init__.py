@@ -10,5 +10,6 @@ except ImportError as error:
 
 from .latent_encoder import LatentEncoder
 from .latent_writer import DoneByOutput, LatentWriter, LocalLatentExecutor
+from .text_reader import TextReader
 
-__all__ = ["DoneByOutput", "LatentEncoder", "LatentWriter", "LocalLatentExecutor"]
+__all__ = ["DoneByOutput", "LatentEncoder", "LatentWriter", "LocalLatentExecutor", "TextReader"]

@@ -326,16 +326,33 @@ def _load_files(
     return Dataset.from_dict({TEXT: found[TEXT][:], LABEL: _as_values(found[LABEL][:])})
 
 
-def _text_column(dataset: Dataset, text_column: str | None, name: str, label_column: str | None = None) -> Dataset:
-    """`dataset` with two columns only: its texts as "text", and its labels, if wanted, as "label"."""
-    missing = [column for column in (text_column, label_column) if column and column not in dataset.column_names]
+def find_text_column(
+    dataset: Dataset, text_column: str | None, name: str, others: Sequence[str] = ()
+) -> tuple[Dataset, str]:
+    """
+    The column that holds the texts.
+
+    Args:
+        dataset (`Dataset`): The rows.
+        text_column (`str`, *optional*): As in [`load_texts`].
+        name (`str`): What messages call the rows.
+        others (sequence of `str`, *optional*): Columns that are wanted too and hold no texts. Each column that is
+            wanted may be a field within a column (`data.body`).
+
+    Returns:
+        `tuple`: The rows, in which fields within columns are columns if one of them is wanted, and the column's name.
+
+    Raises:
+        ValueError: if there is no such column, or none is called "text" among several.
+    """
+    missing = [column for column in (text_column, *others) if column and column not in dataset.column_names]
     if any("." in column for column in missing):
-        dataset = dataset.flatten()  # a field within a column
+        dataset = dataset.flatten()
     columns = dataset.column_names
     chosen = text_column
     if chosen is None:
-        others = [column for column in columns if column != label_column]
-        chosen = TEXT if TEXT in others else others[0] if len(others) == 1 else None
+        left = [column for column in columns if column not in others]
+        chosen = TEXT if TEXT in left else left[0] if len(left) == 1 else None
     if chosen not in columns:
         what = "has several columns and none is called 'text'" if chosen is None else f"has no column {chosen!r}"
         raise ValueError(
@@ -347,6 +364,14 @@ def _text_column(dataset: Dataset, text_column: str | None, name: str, label_col
             f"The only column of {name} is called {chosen!r}, which looks like a text.{header_advice([chosen])} If it "
             "is a name, choose it with text_column."
         )
+    return dataset, chosen
+
+
+def _text_column(dataset: Dataset, text_column: str | None, name: str, label_column: str | None = None) -> Dataset:
+    """`dataset` with two columns only: its texts as "text", and its labels, if wanted, as "label"."""
+    wanted = [] if label_column is None else [label_column]
+    dataset, chosen = find_text_column(dataset, text_column, name, wanted)
+    columns = dataset.column_names
     if label_column is None:
         dataset = dataset.select_columns([chosen])
         return dataset if chosen == TEXT else dataset.rename_column(chosen, TEXT)

@@ -1,0 +1,120 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""A reader of datatrove for texts as people have them, which divides them among tasks by rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset, load_dataset
+from datatrove.data import Document, DocumentsPipeline
+from datatrove.pipeline.readers.base import BaseReader
+
+from ..data.corpora import find_text_column
+from ..data.text_files import read_files
+from ..data.text_format import TextFormat, name_files
+
+# The number of rows that are read at once.
+ROWS = 1000
+
+
+class TextReader(BaseReader):
+    """
+    Reads texts from files or from a data set of the Hub, each row a document.
+
+    The rows of all files count as one list, and each task reads an equal part of it, one after the other. So one large
+    file is divided among the tasks, too. Files are read as in a training: plain or packed, in any encoding, with a
+    limit of rows that cannot be read. `datasets` converts them once to its cache, where all tasks find them; so
+    machines that work together need a cache on a disk that they share (`HF_HOME`).
+
+    A document's id is the content of `id_column`, or by default the number of its row, counted from 0 over all files.
+
+    Args:
+        files (`str` or sequence of `str`, *optional*): Files, folders or patterns, as in
+            [`~data.text_files.find_files`].
+        dataset_name, dataset_config_name (`str`, *optional*): Instead of files: a data set of the Hub, or a folder
+            that `load_dataset` reads.
+        dataset_split (`str`, *optional*, defaults to `"train"`): The split, or a slice such as `"train[:1000]"`.
+        text_column (`str`, *optional*): The column that holds the texts. Required if there are several columns and
+            none is called "text".
+        id_column (`str`, *optional*): The column that holds the ids.
+        columns (sequence of `str`, *optional*): Further columns. They become entries of the metadata.
+        text_format ([`TextFormat`], *optional*): How the files are written.
+        max_samples (`int`, *optional*): Read the first rows only, this number of them in all tasks together.
+        loading (`dict`, *optional*): Arguments of `load_dataset`, such as `revision` or `token`.
+
+    Raises:
+        ValueError: if both or neither of `files` and `dataset_name` are given.
+    """
+
+    name = "📚 Texts"
+
+    def __init__(
+        self,
+        files: str | Sequence[str] | None = None,
+        *,
+        dataset_name: str | None = None,
+        dataset_config_name: str | None = None,
+        dataset_split: str = "train",
+        text_column: str | None = None,
+        id_column: str | None = None,
+        columns: Sequence[str] = (),
+        text_format: TextFormat | None = None,
+        max_samples: int | None = None,
+        loading: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if (files is None) == (dataset_name is None):
+            raise ValueError("Give either files or dataset_name.")
+        if max_samples is not None and max_samples < 1:
+            raise ValueError(f"max_samples must be at least 1, got {max_samples}.")
+        self.files, self.dataset_name, self.dataset_config_name = files, dataset_name, dataset_config_name
+        self.dataset_split, self.text_column, self.id_column = dataset_split, text_column, id_column
+        self.columns, self.text_format = list(columns), text_format
+        self.max_samples, self.loading = max_samples, loading or {}
+
+    @property
+    def source(self) -> str:
+        """What the texts are called in messages."""
+        if self.files is not None:
+            return name_files(self.files)
+        return f"{self.dataset_name} ({self.dataset_split})"
+
+    def load(self) -> tuple[Dataset, str]:
+        """
+        The rows of all tasks, and the column that holds the texts.
+
+        Raises:
+            ValueError: for missing files and columns, and for files that cannot be read.
+        """
+        others = [*([] if self.id_column is None else [self.id_column]), *self.columns]
+        if self.files is not None:
+            rows = read_files(self.files, (self.text_column, *others), self.text_format)
+        else:
+            names = (self.dataset_name, self.dataset_config_name)
+            rows = load_dataset(*names, split=self.dataset_split, **self.loading)
+        rows, text_column = find_text_column(rows, self.text_column, self.source, others)
+        missing = [column for column in others if column not in rows.column_names]
+        if missing:
+            raise ValueError(
+                f"{self.source} has no column {missing[0]!r}. Its columns: {', '.join(rows.column_names)}."
+            )
+        rows = rows.select_columns(list(dict.fromkeys([text_column, *others])))
+        if self.max_samples is not None and len(rows) > self.max_samples:
+            rows = rows.select(range(self.max_samples))
+        return rows, text_column
+
+    def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
+        """The documents of a task."""
+        yield from data or ()
+        rows, text_column = self.load()
+        first, end = (len(rows) * part // world_size for part in (rank, rank + 1))
+        for start in range(first, end, ROWS):
+            with self.track_time("batch"):
+                found = rows[start : min(start + ROWS, end)]
+                ids = found[self.id_column] if self.id_column else range(start, min(start + ROWS, end))
+            for row, name in enumerate(ids):
+                metadata = {column: found[column][row] for column in self.columns}
+                document = Document(text=found[text_column][row], id=str(name), metadata=metadata)
+                if isinstance(document.text, str):
+                    self.update_doc_stats(document)
+                self.stat_update("documents")
+                yield document
