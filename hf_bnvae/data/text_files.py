@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,6 +23,7 @@ from datasets.utils import logging as datasets_logging
 from pyarrow import ArrowInvalid, BufferReader, concat_tables, parquet
 from transformers.utils import logging
 
+from .json_lines import GoodLines, good_lines
 from .text_format import TextFormat, name_files
 
 logger = logging.get_logger(__name__)
@@ -143,6 +145,9 @@ def _load(paths: list[str], columns: Sequence[str | None], form: TextFormat) -> 
         if form.codec != "utf-8-sig":
             raise ValueError(f"{paths[0]}: JSON is read in UTF-8 only. Convert it: iconv -f {form.encoding} -t utf-8.")
         options = {"encoding": form.codec, "field": _key_of_rows(paths, columns)}
+        copies = [good_lines(path, partial(_open, path, form), is_made=False) for path in paths]
+        if all(copies) and any(copy.num_bad for copy in copies):
+            return _load_good_lines(paths, copies)
     try:
         with _silence():
             if loader == "parquet" and any(map(_is_packed, paths)):
@@ -152,7 +157,25 @@ def _load(paths: list[str], columns: Sequence[str | None], form: TextFormat) -> 
         cause = error.__cause__ or error
         if isinstance(cause, UnicodeDecodeError):
             raise cause from error
+        if {_ending(path) for path in paths} == {"jsonl"}:
+            copies = [good_lines(path, partial(_open, path, form), is_made=True) for path in paths]
+            if any(copy.num_bad for copy in copies):
+                return _load_good_lines(paths, copies)
         raise ValueError(f"{name_files(paths)} could not be read as .{_ending(paths[0])}: {cause}") from error
+
+
+def _load_good_lines(paths: list[str], copies: list[GoodLines]) -> Dataset:
+    num_lines, num_bad = sum(copy.num_lines for copy in copies), sum(copy.num_bad for copy in copies)
+    shown = "; ".join(islice((fault for copy in copies for fault in copy.shown), _SHOWN_BAD_ROWS))
+    if num_bad > MAX_BAD_ROWS * num_lines:
+        raise ValueError(
+            f"{name_files(paths)} could not be read as .jsonl: {num_bad} of {num_lines} lines cannot be read; {shown}."
+        )
+    logger.warning(
+        f"{num_bad} of {num_lines} lines of {name_files(paths)} cannot be read; {shown}. They are left out."
+    )
+    with _silence():
+        return load_dataset("json", data_files=[copy.file for copy in copies], split="train", encoding="utf-8")
 
 
 def _unpack_parquet(paths: list[str]) -> Dataset:

@@ -70,6 +70,17 @@ def test_texts_that_are_missing_or_empty_are_passed_on(tmp_path):
     assert [text for _, text, _ in read(TextReader(str(path)))] == ["a", None, "", "b"]
 
 
+def test_a_line_that_cannot_be_read_costs_itself_alone(tmp_path, caplog):
+    path = tmp_path / "mine.jsonl"
+    lines = [json.dumps({"text": row["text"]}) for row in ROWS[:400]]
+    lines[7], lines[300] = '{"text": "half \\ud83d of a pair"}', '{"text": "cut o'
+    path.write_text("\n".join(lines))
+    found = read(TextReader(str(path)), 3)
+    assert [text for _, text, _ in found] == [row["text"] for n, row in enumerate(ROWS[:400]) if n not in (7, 300)]
+    assert "2 of 400 lines of" in caplog.text and "line 8 of mine.jsonl: half of a surrogate pair" in caplog.text
+    assert "line 301 of mine.jsonl" in caplog.text and "They are left out" in caplog.text
+
+
 def test_a_data_set_that_load_dataset_reads_is_an_input_too(tmp_path):
     Dataset.from_list(ROWS[:20]).to_parquet(tmp_path / "set" / "train.parquet")
     reader = TextReader(dataset_name=str(tmp_path / "set"), dataset_split="train[:8]", columns=["name"])

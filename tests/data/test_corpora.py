@@ -1,5 +1,6 @@
 """Corpora: files with their faults, the embedded docstrings, tokenizers from scratch."""
 
+import gzip
 import importlib.util
 import json
 import sysconfig
@@ -9,7 +10,7 @@ from datasets import Dataset, DatasetDict
 from transformers import BertTokenizer
 
 from hf_bnvae import BNVAEProcessor
-from hf_bnvae.data.corpora import corpus_hash, load_texts, tokenize_texts
+from hf_bnvae.data.corpora import corpus_hash, load_text_set, load_texts, tokenize_texts
 from hf_bnvae.data.docstrings import _extract_file, _source_files, first_sentence
 from hf_bnvae.training.from_scratch import small_configs, train_processor
 
@@ -179,8 +180,35 @@ def test_sets_without_texts_are_refused(tmp_path):
 def test_a_damaged_file_is_refused_by_name(tmp_path):
     file = tmp_path / "broken.jsonl"
     file.write_text('{"text": "fine"}\n{"text": "cut o')
-    with pytest.raises(ValueError, match=r"broken.jsonl could not be read as .jsonl"):
+    with pytest.raises(
+        ValueError, match=r"broken.jsonl could not be read as .jsonl: 1 of 2 lines cannot be read; line 2"
+    ):
         load_texts(train_file=str(file))
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz"])
+def test_a_few_json_lines_that_cannot_be_read_are_left_out_and_shown(tmp_path, caplog, ending):
+    file = tmp_path / f"mine.{ending}"
+    lines = [json.dumps({"text": f"Sentence number {n} ."}) for n in range(300)]
+    broken = ["[1, 2]", '{"text": "half \\uD83D of a pair"}', *lines[2:], "", '{"text": "cut o']
+
+    def write(lines):
+        content = "\n".join(lines).encode()
+        file.write_bytes(gzip.compress(content) if ending.endswith(".gz") else content)
+
+    write(broken)
+    for _ in range(2):  # the second time from the cache
+        caplog.clear()
+        texts = load_text_set(str(file))["text"][:]
+        assert texts == [f"Sentence number {n} ." for n in range(2, 300)]
+        assert "3 of 301 lines of" in caplog.text and "line 1 of mine.jsonl" in caplog.text
+        assert "line 2 of mine.jsonl" in caplog.text and "half of a surrogate pair" in caplog.text
+    write([*broken, "more", "of", "it", "x"])  # another state of the file, and more than 1%
+    with pytest.raises(ValueError, match="7 of 305 lines cannot be read"):
+        load_text_set(str(file))
+    write(lines)  # control: nothing is said of a file that can be read
+    caplog.clear()
+    assert len(load_text_set(str(file))) == 300 and "cannot be read" not in caplog.text
 
 
 def test_tokenized_texts_are_the_processors(processor, caplog):
