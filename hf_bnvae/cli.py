@@ -114,6 +114,19 @@ def push(argv: Sequence[str] | None = None) -> None:
     say(f"\n{render_pushed(pushed)} To load it:\n\n{loading_lines(pushed.repo_id, args.tag or pushed.branch)}")
 
 
+def encode(argv: Sequence[str] | None = None) -> None:
+    """Write the latents of a corpus to parquet files, in parts."""
+    from .corpus.encoding_options import encoding_parser
+
+    with user_errors((ValueError, OSError, ImportError)):
+        args = encoding_parser().parse_args(argv)
+        from .corpus.encoding_job import EncodingJob
+
+        summary = EncodingJob(args).run()
+    say(summary)
+    say(f"Written to {args.output}.")
+
+
 def check(argv: Sequence[str] | None = None) -> None:
     """Check that the files of a saved model and of its checkpoints are as they were saved."""
     parser = _parser(
@@ -196,6 +209,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
     "generate": generate,
+    "encode": encode,
     "check": check,
     "push": push,
     "convert": convert,

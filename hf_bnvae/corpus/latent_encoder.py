@@ -19,6 +19,7 @@ from ..model.modeling_bnvae import BNVAEModel
 from ..model.processing_bnvae import BNVAEProcessor
 from ..model.saved_files_bnvae import sha256_of
 from ..model.text_encoding_bnvae import TOKENIZED_BATCHES, encode_in_batches
+from ..reporting.commands import without_folders
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -107,14 +108,14 @@ class LatentEncoder(PipelineStep):
 
     @property
     def description(self) -> dict[str, str]:
-        """What the latents are, for the metadata of files: model and revision, SHA-256 of the weights, the version of
-        this package, precision, seed of the draws, coordinates."""
+        """What the latents are, for the metadata of files: the model's name without its folder, revision, SHA-256 of
+        the weights, the version of this package, precision, seed of the draws, coordinates."""
         place = SavedFiles(self.loading["model_name_or_path"], revision=self.loading["revision"])
         index = place.read_json(SAFE_WEIGHTS_INDEX_NAME) or {"weight_map": {"": SAFE_WEIGHTS_NAME}}
         weights = [place.find(name) for name in sorted(set(index["weight_map"].values()))]
         digests = " ".join(sha256_of(file) for file in weights if file is not None)
         told = {
-            "model": self.loading["model_name_or_path"],
+            "model": without_folders(self.loading["model_name_or_path"]),
             "revision": self.loading["revision"],
             "weights_sha256": digests,
             "version": __version__,
@@ -131,6 +132,10 @@ class LatentEncoder(PipelineStep):
                 self._encode(buffer, rank)
             yield from buffer
 
+    def load(self, rank: int = 0) -> BNVAEModel:
+        """The model, as a task with this rank uses it."""
+        return _loaded(self.loading, self.dtype, self.device, rank)
+
     def _encode(self, documents: Sequence[Document], rank: int) -> None:
         texts = [document for document in documents if self._has_text(document)]
         if not texts:
@@ -139,7 +144,7 @@ class LatentEncoder(PipelineStep):
             taken = [name for name in self.entries if name in document.metadata]
             if taken:
                 raise ValueError(f"Document {document.id!r} has an entry {taken[0]!r} in its metadata already.")
-        model = _loaded(self.loading, self.dtype, self.device, rank)
+        model = self.load(rank)
         processor = _CountingProcessor(model.processor)
         with torch.no_grad():
             for places, features in encode_in_batches(

@@ -15,6 +15,8 @@ from datatrove.executor import LocalPipelineExecutor
 from datatrove.io import DataFolderLike
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers import ParquetWriter
+from datatrove.utils.logging import logger
+from datatrove.utils.stats import PipelineStats
 from datatrove.utils.typeshelper import StatHints
 from pyarrow import parquet
 
@@ -78,6 +80,9 @@ class LatentWriter(ParquetWriter):
         self.with_text = with_text
         told = {**encoder.description, "latent_dtype": dtype, **(description or {})}
         schema = pyarrow.schema(own | self.columns, {f"{PREFIX}{name}": str(value) for name, value in told.items()})
+        if isinstance(output_folder, str) and "://" not in output_folder:
+            # fsspec keeps where a relative path led first, also when the working folder is another one.
+            output_folder = os.path.abspath(output_folder)
         super().__init__(output_folder, batch_size=batch_size, max_file_size=-1, schema=schema)
         self._file: parquet.ParquetWriter | None = None
         self._rows: list[Document] = []
@@ -188,7 +193,34 @@ class DoneByOutput:
 
 
 class LocalLatentExecutor(DoneByOutput, LocalPipelineExecutor):
-    """[`LocalPipelineExecutor`] of datatrove, for pipelines with a [`LatentWriter`]."""
+    """
+    `LocalPipelineExecutor` of datatrove, for pipelines with a [`LatentWriter`].
+
+    Args:
+        *args, **kwargs: As for that executor.
+        is_quiet (`bool`, *optional*, defaults to `False`): Show errors only. The folder of logs has everything.
+    """
+
+    def __init__(self, *args: Any, is_quiet: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.is_quiet = is_quiet
+
+    def run(self) -> PipelineStats:
+        """Run the tasks that are not done; their statistics."""
+        if not self.get_incomplete_ranks():
+            return PipelineStats()
+        switch = logger.disable if self.is_quiet else logger.enable
+        switch(LocalPipelineExecutor.__module__)
+        return super().run()
+
+    def _launch_run_for_rank(self, rank: int, ranks_q: Any, completed: Any = None, completed_lock: Any = None) -> Any:
+        if not self.is_quiet:
+            return super()._launch_run_for_rank(rank, ranks_q, completed, completed_lock)
+        local_rank = ranks_q.get()
+        try:
+            return self._run_for_rank(rank, local_rank + 1)  # the first one would show everything
+        finally:
+            ranks_q.put(local_rank)
 
 
 def _array(values: Sequence[Any], kind: pyarrow.FixedSizeListType) -> pyarrow.FixedSizeListArray:

@@ -78,6 +78,11 @@ class TextReader(BaseReader):
             return name_files(self.files)
         return f"{self.dataset_name} ({self.dataset_split})"
 
+    @property
+    def title(self) -> str:
+        """What the texts are called for others, who must not see the folders of this machine."""
+        return self.source if self.files is None else name_files(self.files, folders=False)
+
     def load(self) -> tuple[Dataset, str]:
         """
         The rows of all tasks, and the column that holds the texts.

@@ -3,7 +3,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
@@ -306,8 +306,13 @@ def _tokenize_batch(texts: list[str], processor: BNVAEProcessor) -> dict[str, li
 
 def corpus_hash(dataset: Dataset) -> str:
     """SHA-256 of the texts in their order. Results carry it, so that a reader knows their corpus."""
+    return texts_hash(dataset[TEXT])
+
+
+def texts_hash(texts: Iterable[str]) -> str:
+    """SHA-256 of texts in their order, the same as [`corpus_hash`]."""
     digest = hashlib.sha256()
-    for text in dataset[TEXT]:
+    for text in texts:
         digest.update(text.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()
 

@@ -66,7 +66,7 @@ def test_a_file_has_ids_latents_and_what_else_was_asked_for_and_says_where_they_
     assert table["n"].to_pylist() == list(range(40)) and set(table["kind"].to_pylist()) == {None}
     told = {name.decode(): value.decode() for name, value in table.schema.metadata.items()}
     assert told["hf_bnvae.weights_sha256"] == sha256_of(Path(trained_folder, "model.safetensors"))
-    assert (told["hf_bnvae.version"], told["hf_bnvae.model"]) == (__version__, trained_folder)
+    assert (told["hf_bnvae.version"], told["hf_bnvae.model"]) == (__version__, Path(trained_folder).name)
     assert (told["hf_bnvae.tasks"], told["hf_bnvae.seed"], told["hf_bnvae.latent_dtype"]) == ("5", "42", "float32")
 
 
