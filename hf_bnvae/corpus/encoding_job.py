@@ -47,7 +47,8 @@ class EncodingJob:
                 raise ValueError(f"--{name} must be at least {least}, got {value}.")
         if bool(args.inputs) == (args.dataset_name is not None):
             raise ValueError("Give either files to encode, ahead of the folder to write, or --dataset_name.")
-        loading = {"revision": args.revision, "token": args.token, "trust_remote_code": args.trust_remote_code}
+        if args.token is not None:
+            os.environ["HF_TOKEN"] = args.token  # also of the processes that the executor starts
         self.reader = TextReader(
             args.inputs or None,
             dataset_name=args.dataset_name,
@@ -58,11 +59,11 @@ class EncodingJob:
             columns=args.columns,
             text_format=TextFormat(args.encoding, args.delimiter, args.quotechar, has_header=not args.no_header),
             max_samples=args.max_samples,
-            loading={"token": args.token} if args.dataset_name and args.token else None,
         )
         self.encoder = LatentEncoder(
             args.model_name_or_path,
-            **loading,
+            revision=args.revision,
+            trust_remote_code=args.trust_remote_code,
             with_logvar=args.with_logvar,
             num_draws=args.num_draws,
             seed=args.seed,
@@ -71,7 +72,7 @@ class EncodingJob:
             device=args.device,
             batch_size=args.batch_size,
         )
-        model = self.encoder.load()  # what is wrong with the model is said before the tasks begin
+        self.encoder.load()  # what is wrong with the model is said before the tasks begin
         rows, text_column = self.reader.load()
         self.num_rows, self._hash = len(rows), texts_hash(str(text) for text in _column(rows, text_column))
         self.tasks = args.tasks or max(1, math.ceil(self.num_rows / ROWS_OF_A_TASK))
@@ -79,11 +80,10 @@ class EncodingJob:
         self.writer = LatentWriter(
             args.output,
             self.encoder,
-            model.config.latent_size,
             dtype=args.latent_dtype,
             with_text=args.with_text,
             columns={name: columns[name] for name in args.columns},
-            description={"tasks": str(self.tasks), "texts": self.reader.title, "text_column": text_column},
+            description={"texts": self.reader.title, "text_column": text_column},
         )
         self.settings = self._settings()
 
@@ -113,7 +113,7 @@ class EncodingJob:
 
     def _settings(self) -> dict[str, Any]:
         """What makes two commands write the same files."""
-        told = {name.decode(): value.decode() for name, value in self.writer.schema.metadata.items()}
+        told = {name.decode(): value.decode() for name, value in self.writer.metadata_of(self.tasks).items()}
         settings = {name.removeprefix(PREFIX): value for name, value in told.items()}
         columns = [f"{field.name}: {field.type}" for field in self.writer.schema]
         texts = {"num_texts": self.num_rows, "texts_sha256": self._hash, "id_column": self.args.id_column}

@@ -34,14 +34,12 @@ class LatentWriter(ParquetWriter):
 
     The columns are `id`, `mean`, and what else the encoder gives: `logvar`, `draws`, as lists of a fixed size. A
     document without latents is left out, and counted as `left_out`. A file appears under its name when it is whole:
-    on a local disk it is written under another name, flushed, and renamed, and in an object store an upload shows
-    nothing until its end. A task without documents writes a file without rows. So the file says whether a task is
-    done, and [`DoneByOutput`] goes by it.
+    it is written under another name, on the local disk first, and renamed. A task without documents writes a file
+    without rows. So the file says whether a task is done, and [`DoneByOutput`] goes by it.
 
     Args:
         output_folder (`str`, `tuple` or `DataFolder`): The folder, as for all writers of datatrove.
         encoder ([`LatentEncoder`]): The step of the same pipeline that gives the latents.
-        latent_size (`int`): The number of latent dimensions, d.
         dtype (`str`, *optional*, defaults to `"float32"`): Type of the latents' numbers, `"float32"` or `"float16"`.
         with_text (`bool`, *optional*, defaults to `False`): Add the column `text`.
         columns (mapping, *optional*): Entries of the metadata that become columns, and their types in pyarrow. A
@@ -50,7 +48,8 @@ class LatentWriter(ParquetWriter):
         batch_size (`int`, *optional*, defaults to 1000): The number of documents in a group of rows.
 
     Raises:
-        ValueError: for another type of numbers, and for columns whose names are taken.
+        ValueError: for another type of numbers, for columns whose names are taken, and for a model that cannot be
+            read. While documents are written: for an entry that is not of its column's type.
     """
 
     name = "💠 Latents"
@@ -59,7 +58,6 @@ class LatentWriter(ParquetWriter):
         self,
         output_folder: DataFolderLike,
         encoder: LatentEncoder,
-        latent_size: int,
         *,
         dtype: str = "float32",
         with_text: bool = False,
@@ -69,7 +67,9 @@ class LatentWriter(ParquetWriter):
     ) -> None:
         if dtype not in LATENT_TYPES:
             raise ValueError(f"dtype must be one of {', '.join(LATENT_TYPES)}, got {dtype!r}.")
-        latents = pyarrow.list_(LATENT_TYPES[dtype], latent_size)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number, at least 1, got {batch_size!r}.")
+        latents = pyarrow.list_(LATENT_TYPES[dtype], encoder.config.latent_size)
         shapes = {"mean": latents, "logvar": latents, "draws": pyarrow.list_(latents, max(1, encoder.num_draws))}
         self.latents = {name: shapes[name] for name in encoder.entries}
         own = {"id": pyarrow.string(), **self.latents, **({"text": pyarrow.string()} if with_text else {})}
@@ -95,20 +95,51 @@ class LatentWriter(ParquetWriter):
         """Whether a task has written its file."""
         return self.output_folder.isfile(self.file_of(rank))
 
+    def metadata_of(self, world_size: int) -> dict[bytes, bytes]:
+        """What the files of a pipeline with this number of tasks say about themselves."""
+        return {**self.schema.metadata, f"{PREFIX}tasks".encode(): str(world_size).encode()}
+
+    def require_own_files(self, world_size: int) -> list[str]:
+        """
+        The files that are there.
+
+        Raises:
+            ValueError: for files of another model, of other settings, or of another number of tasks. Their rows would
+                be mixed with those of this pipeline.
+        """
+        folder = self.output_folder
+        folder.invalidate_cache()
+        there = [name for name in folder.list_files(recursive=False) if name.endswith(".parquet")]
+        expected = self.schema.with_metadata(self.metadata_of(world_size))
+        for name in there[:1] + there[-1:]:
+            with folder.open(name, "rb") as file:
+                found = parquet.read_schema(file)
+            differences = _differences(found, expected)
+            if differences:
+                raise ValueError(
+                    f"{folder.resolve_paths(name)} holds latents of another pipeline ({'; '.join(differences)}). "
+                    "Choose another folder."
+                )
+        return there
+
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """Write the documents, and pass them on."""
         with self._publishing(self.file_of(rank)) as path:
+            schema = self.schema.with_metadata(self.metadata_of(world_size))
             options = {
                 "compression": self.compression,
                 "use_content_defined_chunking": self.use_content_defined_chunking,
                 "write_page_index": self.write_page_index,
             }
-            with parquet.ParquetWriter(path, self.schema, **options) as self._file:
-                for document in data or ():
-                    with self.track_time():
-                        self.write(document, rank)
-                    yield document
-                self._write_rows()
+            try:
+                with parquet.ParquetWriter(path, schema, **options) as self._file:
+                    for document in data or ():
+                        with self.track_time():
+                            self.write(document, rank)
+                        yield document
+                    self._write_rows()
+            finally:
+                self._file = None  # it cannot go to another process
 
     def write(self, document: Document, rank: int = 0, **kwargs: Any) -> None:
         """Add a document to the file of the task."""
@@ -124,12 +155,16 @@ class LatentWriter(ParquetWriter):
         rows, self._rows = self._rows, []
         if not rows:
             return
-        columns = {"id": [row.id for row in rows]}
+        columns = {"id": [str(row.id) for row in rows]}
         for name, kind in self.latents.items():
             columns[name] = _array([row.metadata[name] for row in rows], kind)
         if self.with_text:
             columns["text"] = [row.text for row in rows]
-        columns |= {name: [row.metadata.get(name) for row in rows] for name in self.columns}
+        for name, kind in self.columns.items():
+            try:
+                columns[name] = pyarrow.array([row.metadata.get(name) for row in rows], kind)
+            except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, UnicodeEncodeError) as error:
+                raise ValueError(f"The entry {name!r} of a document is no {kind}: {error}") from error
         self._file.write_batch(pyarrow.RecordBatch.from_pydict(columns, schema=self.schema))
 
     @contextmanager
@@ -150,10 +185,13 @@ class LatentWriter(ParquetWriter):
                     flush_to_disk(path)
                     os.replace(path, folder.resolve_paths(name))
                     flush_to_disk(os.path.dirname(path))
-                    for left in folder.glob(f"{name}.*{PARTIAL}"):  # of tasks that were killed
-                        folder.rm_file(left)
                 else:
-                    self._retry_hf_hub_operation("upload", name, lambda: folder.put_file(path, name))
+                    # An upload that is interrupted may leave half of a file.
+                    self._retry_hf_hub_operation("upload", name, lambda: folder.put_file(path, partial))
+                    self._retry_hf_hub_operation("renaming", name, lambda: folder.mv(partial, name))
+                folder.invalidate_cache()
+                for left in folder.glob(f"{name}.*{PARTIAL}"):  # of tasks that were killed
+                    folder.rm_file(left)
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(path)
@@ -184,12 +222,18 @@ class DoneByOutput:
         all_ranks = list(range(self.world_size) if ranks is None else ranks)
         if not (self.skip_completed if skip_completed is None else skip_completed):
             return all_ranks
-        there = set(self._writer.output_folder.list_files(recursive=False))
+        there = set(self._writer.require_own_files(self.world_size))
         return [rank for rank in all_ranks if self._writer.file_of(rank) not in there]
 
     @property
     def _writer(self) -> LatentWriter:
-        return next(step for step in self.pipeline if isinstance(step, LatentWriter))
+        found = [step for step in self.pipeline if isinstance(step, LatentWriter)]
+        if len(found) != 1:
+            raise ValueError(
+                f"This executor goes by the files of one LatentWriter, and the pipeline has {len(found)}. Take "
+                "datatrove's own executor for other pipelines."
+            )
+        return found[0]
 
 
 class LocalLatentExecutor(DoneByOutput, LocalPipelineExecutor):
@@ -221,6 +265,18 @@ class LocalLatentExecutor(DoneByOutput, LocalPipelineExecutor):
             return self._run_for_rank(rank, local_rank + 1)  # the first one would show everything
         finally:
             ranks_q.put(local_rank)
+
+
+def _differences(found: pyarrow.Schema, expected: pyarrow.Schema) -> list[str]:
+    """In what a file's schema and description differ from those of a pipeline."""
+    theirs, ours = found.metadata or {}, expected.metadata
+    names = [name for name in sorted({*theirs, *ours}) if name.startswith(PREFIX.encode())]
+    told = [
+        f"{name.decode().removeprefix(PREFIX)}: {theirs.get(name, b'-').decode()}, not {ours.get(name, b'-').decode()}"
+        for name in names
+        if theirs.get(name) != ours.get(name)
+    ]
+    return told if found.equals(expected) else [*told, f"columns: {found.names}, not {expected.names}"]
 
 
 def _array(values: Sequence[Any], kind: pyarrow.FixedSizeListType) -> pyarrow.FixedSizeListArray:

@@ -2,13 +2,12 @@
 """A reader of datatrove for texts as people have them, which divides them among tasks by rows."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from datasets import Dataset, load_dataset
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.readers.base import BaseReader
 
-from ..data.corpora import find_text_column
+from ..data.corpora import TEXT, find_text_column
 from ..data.text_files import read_files
 from ..data.text_format import TextFormat, name_files
 
@@ -39,10 +38,12 @@ class TextReader(BaseReader):
         columns (sequence of `str`, *optional*): Further columns. They become entries of the metadata.
         text_format ([`TextFormat`], *optional*): How the files are written.
         max_samples (`int`, *optional*): Read the first rows only, this number of them in all tasks together.
-        loading (`dict`, *optional*): Arguments of `load_dataset`, such as `revision` or `token`.
+        revision (`str`, *optional*): Branch, tag or commit of the data set.
+
+    A private data set needs a token in `HF_TOKEN` or a login: datatrove writes the arguments of a step into its logs.
 
     Raises:
-        ValueError: if both or neither of `files` and `dataset_name` are given.
+        ValueError: if both or neither of `files` and `dataset_name` are given, and for a limit below 1.
     """
 
     name = "📚 Texts"
@@ -59,17 +60,17 @@ class TextReader(BaseReader):
         columns: Sequence[str] = (),
         text_format: TextFormat | None = None,
         max_samples: int | None = None,
-        loading: dict[str, Any] | None = None,
+        revision: str | None = None,
     ) -> None:
         super().__init__()
         if (files is None) == (dataset_name is None):
             raise ValueError("Give either files or dataset_name.")
-        if max_samples is not None and max_samples < 1:
-            raise ValueError(f"max_samples must be at least 1, got {max_samples}.")
+        if max_samples is not None and (not isinstance(max_samples, int) or max_samples < 1):
+            raise ValueError(f"max_samples must be a whole number, at least 1, got {max_samples!r}.")
         self.files, self.dataset_name, self.dataset_config_name = files, dataset_name, dataset_config_name
         self.dataset_split, self.text_column, self.id_column = dataset_split, text_column, id_column
         self.columns, self.text_format = list(columns), text_format
-        self.max_samples, self.loading = max_samples, loading or {}
+        self.max_samples, self.revision = max_samples, revision
 
     @property
     def source(self) -> str:
@@ -95,13 +96,18 @@ class TextReader(BaseReader):
             rows = read_files(self.files, (self.text_column, *others), self.text_format)
         else:
             names = (self.dataset_name, self.dataset_config_name)
-            rows = load_dataset(*names, split=self.dataset_split, **self.loading)
-        rows, text_column = find_text_column(rows, self.text_column, self.source, others)
+            rows = load_dataset(*names, split=self.dataset_split, revision=self.revision)
+        # A column of this name holds the texts, also if it is wanted twice.
+        wanted = self.text_column or (TEXT if TEXT in others else None)
+        rows, text_column = find_text_column(rows, wanted, self.source, others)
         missing = [column for column in others if column not in rows.column_names]
         if missing:
             raise ValueError(
                 f"{self.source} has no column {missing[0]!r}. Its columns: {', '.join(rows.column_names)}."
             )
+        kind = rows.features[text_column]
+        if getattr(kind, "dtype", None) not in ("string", "large_string"):
+            raise ValueError(f"The column {text_column!r} of {self.source} holds no texts, but {kind}.")
         rows = rows.select_columns(list(dict.fromkeys([text_column, *others])))
         if self.max_samples is not None and len(rows) > self.max_samples:
             rows = rows.select(range(self.max_samples))
@@ -117,6 +123,8 @@ class TextReader(BaseReader):
                 found = rows[start : min(start + ROWS, end)]
                 ids = found[self.id_column] if self.id_column else range(start, min(start + ROWS, end))
             for row, name in enumerate(ids):
+                if name is None:
+                    raise ValueError(f"Row {start + row} of {self.source} has no {self.id_column!r}.")
                 metadata = {column: found[column][row] for column in self.columns}
                 document = Document(text=found[text_column][row], id=str(name), metadata=metadata)
                 if isinstance(document.text, str):

@@ -16,12 +16,13 @@ import torch
 from datasets import load_dataset
 from datatrove.data import Document
 from datatrove.io import get_datafolder
+from datatrove.pipeline.readers import JsonlReader
 from latent_run import SIZE, executor
 from paths import HELPERS, ROOT
 from pyarrow import parquet
 
 from hf_bnvae import BNVAEModel, __version__
-from hf_bnvae.corpus import LatentEncoder, LatentWriter
+from hf_bnvae.corpus import LatentEncoder, LatentWriter, LocalLatentExecutor
 from hf_bnvae.model.saved_files_bnvae import sha256_of
 
 TEXTS = tiny.make_texts(40)
@@ -32,7 +33,7 @@ def documents(texts, **metadata) -> list[Document]:
 
 
 def write(folder, encoder, found, rank=0, **arguments) -> LatentWriter:
-    writer = LatentWriter(folder, encoder, SIZE, **arguments)
+    writer = LatentWriter(folder, encoder, **arguments)
     for _ in writer(encoder(iter(found)), rank, 5):
         pass
     return writer
@@ -45,7 +46,7 @@ def names(folder: Path) -> list[str]:
 def test_a_file_has_ids_latents_and_what_else_was_asked_for_and_says_where_they_are_from(trained_folder, tmp_path):
     encoder = LatentEncoder(trained_folder, with_logvar=True, num_draws=3)
     asked = {"with_text": True, "columns": {"n": pyarrow.int64(), "kind": pyarrow.string()}, "batch_size": 7}
-    write(str(tmp_path), encoder, documents(TEXTS), rank=2, description={"tasks": "5"}, **asked)
+    write(str(tmp_path), encoder, documents(TEXTS), rank=2, description={"mine": "yes"}, **asked)
     assert names(tmp_path) == ["00002.parquet"]
     table = parquet.read_table(tmp_path / "00002.parquet")
     latents = pyarrow.list_(pyarrow.float32(), SIZE)
@@ -67,6 +68,7 @@ def test_a_file_has_ids_latents_and_what_else_was_asked_for_and_says_where_they_
     told = {name.decode(): value.decode() for name, value in table.schema.metadata.items()}
     assert told["hf_bnvae.weights_sha256"] == sha256_of(Path(trained_folder, "model.safetensors"))
     assert (told["hf_bnvae.version"], told["hf_bnvae.model"]) == (__version__, Path(trained_folder).name)
+    assert told["hf_bnvae.mine"] == "yes"
     assert (told["hf_bnvae.tasks"], told["hf_bnvae.seed"], told["hf_bnvae.latent_dtype"]) == ("5", "42", "float32")
 
 
@@ -99,7 +101,7 @@ def test_a_task_that_fails_leaves_nothing_under_a_name(trained_folder, tmp_path,
         raise RuntimeError("no space left")
 
     encoder = LatentEncoder(trained_folder, buffer_size=4)
-    writer = LatentWriter(folder, encoder, SIZE, batch_size=2)
+    writer = LatentWriter(folder, encoder, batch_size=2)
     with pytest.raises(RuntimeError, match="no space left"):
         list(writer(breaks(encoder(iter(documents(TEXTS)))), 0, 1))
     steps = writer(encoder(iter(documents(TEXTS))), 0, 1)
@@ -133,6 +135,74 @@ def test_files_decide_which_tasks_are_done(trained_folder, tmp_path):
     assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
     again = {path.name for path in out.iterdir() if path.stat().st_mtime_ns != times[path.name]}
     assert again == {"00001.parquet"}
+
+
+def test_files_of_another_pipeline_are_not_mixed_with_its_own(trained_folder, make_model, processor, tmp_path):
+    source = inputs(tmp_path / "in", 2)
+    executor(trained_folder, source, tmp_path, 2).run()
+    with pytest.raises(ValueError, match=r"00000.parquet holds latents of another pipeline \(tasks: 2, not 4\)"):
+        executor(trained_folder, source, tmp_path, 4).run()
+    other = BNVAEModel.from_pretrained(trained_folder)
+    with torch.no_grad():
+        other.posterior.mean_norm.running_mean.add_(1.0)
+    for target in (other, other.processor):
+        target.save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"another pipeline \(model: trained\d*, not other; weights_sha256"):
+        executor(str(tmp_path / "other"), source, tmp_path, 2).run()
+    (tmp_path / "out" / "00001.parquet").unlink()
+    again = executor(trained_folder, source, tmp_path, 2)
+    again.run()
+    (tmp_path / "out" / "00001.parquet").unlink()
+    again.run()  # the same object once more
+    assert names(tmp_path / "out") == ["00000.parquet", "00001.parquet"]
+
+
+def test_a_model_that_changes_while_a_pipeline_waits_is_refused(trained_folder, tmp_path):
+    model = BNVAEModel.from_pretrained(trained_folder).eval()
+    for target in (model, model.processor):
+        target.save_pretrained(tmp_path / "model")
+    encoder = LatentEncoder(tmp_path / "model")
+    writer = LatentWriter(str(tmp_path / "out"), encoder)
+    (tmp_path / "model" / "notes.txt").write_text("no file of the model")
+    list(writer(encoder(iter(documents(TEXTS[:2]))), 0, 2))
+    with torch.no_grad():
+        model.posterior.mean_norm.running_mean.add_(1.0)
+    model.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match="have changed since the pipeline was built"):
+        list(writer(encoder(iter(documents(TEXTS[:2]))), 1, 2))
+    assert names(tmp_path / "out") == ["00000.parquet"]
+
+
+def test_an_upload_that_breaks_leaves_nothing_under_the_final_name(trained_folder, tmp_path, monkeypatch):
+    encoder = LatentEncoder(trained_folder)
+    writer = LatentWriter(f"memory://broken-{tmp_path.name}", encoder)
+    put = writer.output_folder.put_file
+
+    def breaks(path, name):
+        put(path, name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer.output_folder, "put_file", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        list(writer(encoder(iter(documents(TEXTS[:2]))), 0, 1))
+    assert not writer.is_done(0)
+    monkeypatch.undo()
+    list(writer(encoder(iter(documents(TEXTS[:2]))), 0, 1))
+    assert writer.output_folder.list_files() == ["00000.parquet"]
+
+
+def test_an_executor_without_files_of_latents_is_refused(trained_folder, tmp_path):
+    pipeline = [JsonlReader(inputs(tmp_path / "in", 1)), LatentEncoder(trained_folder)]
+    with pytest.raises(ValueError, match="the pipeline has 0"):
+        LocalLatentExecutor(pipeline, tasks=1, logging_dir=str(tmp_path / "logs")).run()
+
+
+def test_ids_of_any_kind_become_strings_and_an_entry_of_another_type_is_named(trained_folder, tmp_path):
+    found = [Document(text=TEXTS[0], id=7, metadata={"n": 1}), Document(text=TEXTS[1], id="b", metadata={"n": "two"})]
+    write(str(tmp_path), LatentEncoder(trained_folder), [Document(text=one.text, id=one.id) for one in found])
+    assert parquet.read_table(tmp_path / "00000.parquet")["id"].to_pylist() == ["7", "b"]
+    with pytest.raises(ValueError, match="The entry 'n' of a document is no int64"):
+        write(str(tmp_path), LatentEncoder(trained_folder), found, columns={"n": pyarrow.int64()})
 
 
 @pytest.mark.slow
@@ -173,9 +243,10 @@ def test_kills_leave_no_half_file_and_a_relaunch_ends_as_if_undisturbed(trained_
     [
         ({"dtype": "int8"}, "dtype must be one of float32, float16, got 'int8'"),
         ({"columns": {"mean": pyarrow.string()}}, "A column 'mean' is written anyway"),
+        ({"batch_size": 0}, "batch_size must be a whole number, at least 1, got 0"),
         ({"columns": {"text": pyarrow.string()}, "with_text": True}, "A column 'text' is written anyway"),
     ],
 )
 def test_wrong_arguments_are_refused(trained_folder, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        LatentWriter(str(tmp_path), LatentEncoder(trained_folder), SIZE, **arguments)
+        LatentWriter(str(tmp_path), LatentEncoder(trained_folder), **arguments)

@@ -64,6 +64,23 @@ def test_ids_are_of_a_column_and_a_limit_is_for_all_tasks_together(tmp_path):
     assert [name for name, *_ in read(reader, 3)] == [f"row-{n}" for n in range(10)]
 
 
+def test_a_column_that_is_wanted_twice_still_holds_the_texts(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("text,label\nA text .,0\nAnother one .,1\n")
+    assert read(TextReader(str(path), columns=["text"]))[0] == ("0", "A text .", {"text": "A text ."})
+    assert read(TextReader(str(path), id_column="text"))[1] == ("Another one .", "Another one .", {})
+
+
+def test_numbers_are_no_texts_and_a_missing_id_is_named(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    rows = [{"text": "a", "id": "x", "stars": 1}, {"text": "b", "id": None, "stars": 2}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match=r"The column 'stars' of .* holds no texts, but .*int64"):
+        read(TextReader(str(path), text_column="stars"))
+    with pytest.raises(ValueError, match=r"Row 1 of .* has no 'id'"):
+        read(TextReader(str(path), id_column="id"))
+
+
 def test_texts_that_are_missing_or_empty_are_passed_on(tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text("\n".join(json.dumps({"text": text}) for text in ("a", None, "", "b")))
@@ -103,7 +120,8 @@ def test_other_encodings_and_bad_rows_are_handled_as_in_a_training(tmp_path, cap
     [
         ({}, "either files or dataset_name"),
         ({"files": "a.txt", "dataset_name": "b"}, "either files or dataset_name"),
-        ({"files": "a.txt", "max_samples": 0}, "max_samples must be at least 1, got 0"),
+        ({"files": "a.txt", "max_samples": 0}, "max_samples must be a whole number, at least 1, got 0"),
+        ({"files": "a.txt", "max_samples": 2.5}, "max_samples must be a whole number, at least 1, got 2.5"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):

@@ -14,7 +14,7 @@ SIZE = 8
 def executor(model: str, source: str, folder: Path, tasks: int, workers: int = 1) -> LocalLatentExecutor:
     """Latents go to `out` in the folder, logs to `logs`."""
     encoder = LatentEncoder(model, num_draws=1)
-    pipeline = [JsonlReader(source), encoder, LatentWriter(str(folder / "out"), encoder, SIZE)]
+    pipeline = [JsonlReader(source), encoder, LatentWriter(str(folder / "out"), encoder)]
     return LocalLatentExecutor(pipeline, tasks=tasks, workers=workers, logging_dir=str(folder / "logs"))
 
 
