@@ -126,9 +126,9 @@ class EncodingJob:
             with folder.open(SETTINGS_FILE, "r") as file:
                 found = json.load(file)
             differences = [
-                f"{name}: {found.get(name)!r}, not {self.settings.get(name)!r}"
-                for name in sorted({*found, *self.settings})
-                if found.get(name) != self.settings.get(name)
+                f"{name} differs" if name.endswith("_sha256") else f"{name}: {found.get(name)!r}, not {value!r}"
+                for name, value in sorted((dict.fromkeys(found) | self.settings).items())
+                if found.get(name) != value
             ]
             if differences:
                 raise ValueError(
