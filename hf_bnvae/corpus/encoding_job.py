@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from datasets import Dataset
 from pyarrow import parquet
 from tqdm.auto import tqdm
 
@@ -20,7 +19,7 @@ from ..data.text_format import TextFormat
 from .encoding_options import ROWS_OF_A_TASK
 from .latent_encoder import LatentEncoder
 from .latent_writer import PREFIX, LatentWriter, LocalLatentExecutor
-from .text_reader import ROWS, TextReader
+from .text_reader import TextReader, rows_of_task
 
 # What the folder is, as JSON. A relaunch must agree with it.
 SETTINGS_FILE = "encoding.json"
@@ -72,9 +71,9 @@ class EncodingJob:
             device=args.device,
             batch_size=args.batch_size,
         )
-        self.encoder.load()  # what is wrong with the model is said before the tasks begin
+        self.encoder.load()  # a model that cannot be used ends the command here, before the tasks begin
         rows, text_column = self.reader.load()
-        self.num_rows, self._hash = len(rows), texts_hash(str(text) for text in _column(rows, text_column))
+        self.num_rows, self._hash = len(rows), texts_hash(map(str, rows[text_column]))
         self.tasks = args.tasks or max(1, math.ceil(self.num_rows / ROWS_OF_A_TASK))
         columns = dict(zip(rows.data.schema.names, rows.data.schema.types, strict=True))
         self.writer = LatentWriter(
@@ -149,7 +148,7 @@ class EncodingJob:
         return os.path.abspath(f"{self.args.output.rstrip('/')}-logs" if is_local else "encode-logs")
 
     def _rows_of(self, rank: int) -> int:
-        return self.num_rows * (rank + 1) // self.tasks - self.num_rows * rank // self.tasks
+        return len(rows_of_task(self.num_rows, rank, self.tasks))
 
     @contextmanager
     def _progress(self, missing: list[int]) -> Iterator[None]:
@@ -191,9 +190,3 @@ class EncodingJob:
                 f"{seconds:,.0f} seconds, {counts['encoded'] / max(seconds, 1e-9):,.0f} texts a second."
             )
         return "\n".join(lines)
-
-
-def _column(rows: Dataset, name: str) -> Iterator[Any]:
-    """The values of a column, read in pieces."""
-    for start in range(0, len(rows), ROWS):
-        yield from rows[start : start + ROWS][name]

@@ -275,8 +275,8 @@ def _pinned(loading: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _device_of(rank: int) -> str | None:
-    """One of this machine's GPUs: by the number of this process among those of its pool, or else by a task's rank.
-    `None` without any."""
+    """One of this machine's GPUs, `None` without any. Processes of a pool take the GPUs in turn. Outside of a pool the
+    task's rank chooses."""
     count, place = torch.cuda.device_count(), multiprocess.current_process()._identity
     return f"cuda:{(place[0] if place else rank) % count}" if count else None
 

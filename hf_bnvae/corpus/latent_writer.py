@@ -104,8 +104,8 @@ class LatentWriter(ParquetWriter):
         The files that are there.
 
         Raises:
-            ValueError: for files of another model, of other settings, or of another number of tasks. Their rows would
-                be mixed with those of this pipeline.
+            ValueError: for files of another model, of other settings, or of another number of tasks. Rows of two
+                pipelines would be mixed.
         """
         folder = self.output_folder
         folder.invalidate_cache()
@@ -268,7 +268,7 @@ class LocalLatentExecutor(DoneByOutput, LocalPipelineExecutor):
 
 
 def _differences(found: pyarrow.Schema, expected: pyarrow.Schema) -> list[str]:
-    """In what a file's schema and description differ from those of a pipeline."""
+    """How schema and description of a file differ from what a pipeline writes."""
     theirs, ours = found.metadata or {}, expected.metadata
     names = [name for name in sorted({*theirs, *ours}) if name.startswith(PREFIX.encode())]
     told = [

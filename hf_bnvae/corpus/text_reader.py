@@ -117,11 +117,12 @@ class TextReader(BaseReader):
         """The documents of a task."""
         yield from data or ()
         rows, text_column = self.load()
-        first, end = (len(rows) * part // world_size for part in (rank, rank + 1))
-        for start in range(first, end, ROWS):
+        own = rows_of_task(len(rows), rank, world_size)
+        for start in own[::ROWS]:
+            numbers = range(start, min(start + ROWS, own.stop))
             with self.track_time("batch"):
-                found = rows[start : min(start + ROWS, end)]
-                ids = found[self.id_column] if self.id_column else range(start, min(start + ROWS, end))
+                found = rows[numbers]
+                ids = found[self.id_column] if self.id_column else numbers
             for row, name in enumerate(ids):
                 if name is None:
                     raise ValueError(f"Row {start + row} of {self.source} has no {self.id_column!r}.")
@@ -131,3 +132,8 @@ class TextReader(BaseReader):
                     self.update_doc_stats(document)
                 self.stat_update("documents")
                 yield document
+
+
+def rows_of_task(num_rows: int, rank: int, world_size: int) -> range:
+    """The numbers of the rows that a task reads. The tasks' shares differ by one row at most."""
+    return range(num_rows * rank // world_size, num_rows * (rank + 1) // world_size)
