@@ -127,6 +127,19 @@ def encode(argv: Sequence[str] | None = None) -> None:
     say(f"Written to {args.output}.")
 
 
+def decode(argv: Sequence[str] | None = None) -> None:
+    """Decode parquet files of latents to texts, in parts."""
+    from .corpus.decoding_options import decoding_parser
+
+    with user_errors((ValueError, OSError, ImportError)):
+        args = decoding_parser().parse_args(argv)
+        from .corpus.decoding_job import DecodingJob
+
+        summary = DecodingJob(args).run()
+    say(summary)
+    say(f"Written to {args.output}.")
+
+
 def check(argv: Sequence[str] | None = None) -> None:
     """Check that the files of a saved model and of its checkpoints are as they were saved."""
     parser = _parser(
@@ -210,6 +223,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "evaluate": evaluate,
     "generate": generate,
     "encode": encode,
+    "decode": decode,
     "check": check,
     "push": push,
     "convert": convert,

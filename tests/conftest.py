@@ -31,6 +31,7 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
+from huggingface_hub import HfFileSystem
 from hypothesis import settings
 from packaging.version import Version
 from torch import nn
@@ -177,6 +178,7 @@ def hub_server():
 def hub(hub_server, monkeypatch, tmp_path):
     """A Hub without users and repositories. Its client is online, is logged in nowhere, and has cached nothing."""
     hub_server.reset()
+    HfFileSystem.clear_instance_cache()  # it remembers what folders held
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))

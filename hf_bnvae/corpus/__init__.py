@@ -5,20 +5,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .executors import DoneByOutput, LocalLatentExecutor, RayLatentExecutor, SlurmLatentExecutor
+    from .latent_decoder import LatentDecoder
     from .latent_encoder import LatentEncoder
-    from .latent_writer import DoneByOutput, LatentWriter, LocalLatentExecutor
+    from .latent_reader import LatentReader
+    from .latent_writer import LatentWriter
     from .text_reader import TextReader
+    from .text_writer import TextWriter
 
 # Imported on first use, so that the command's help needs no datatrove.
 _PLACES = {
-    "DoneByOutput": "latent_writer",
+    "DoneByOutput": "executors",
+    "LatentDecoder": "latent_decoder",
     "LatentEncoder": "latent_encoder",
+    "LatentReader": "latent_reader",
     "LatentWriter": "latent_writer",
-    "LocalLatentExecutor": "latent_writer",
+    "LocalLatentExecutor": "executors",
+    "RayLatentExecutor": "executors",
+    "SlurmLatentExecutor": "executors",
     "TextReader": "text_reader",
+    "TextWriter": "text_writer",
 }
 
-__all__ = ["DoneByOutput", "LatentEncoder", "LatentWriter", "LocalLatentExecutor", "TextReader"]
+__all__ = [
+    "DoneByOutput",
+    "LatentDecoder",
+    "LatentEncoder",
+    "LatentReader",
+    "LatentWriter",
+    "LocalLatentExecutor",
+    "RayLatentExecutor",
+    "SlurmLatentExecutor",
+    "TextReader",
+    "TextWriter",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,11 +4,8 @@
 import argparse
 
 from ..jobs.option_parser import CommandParser
-from ..jobs.text_generation import add_model_options
 from ..reporting.commands import PROGRAM
-
-# Rows of a task, by default.
-ROWS_OF_A_TASK = 50_000
+from .work_options import add_running_options, add_work_options
 
 
 def encoding_parser() -> CommandParser:
@@ -27,13 +24,7 @@ def encoding_parser() -> CommandParser:
     )
     parser.add_argument("inputs", nargs="*", help="Files, folders or patterns, as for a training.")
     parser.add_argument("output", help="Folder to write, new or of the same command. Also hf://, s3://, ...")
-    model = parser.add_argument_group("model", "Which model encodes the texts, and where it runs.")
-    add_model_options(model)
-    model.add_argument("--device", help="Where to run. Without it: on a GPU if there is one.")
-    model.add_argument(
-        "--dtype", choices=["float32", "bfloat16"], help="Precision of the encoder (default: as saved)."
-    )
-    model.add_argument("--batch_size", type=int, default=64, help="Texts that are encoded at once (default: 64).")
+    add_running_options(parser, "encodes the texts")
     texts = parser.add_argument_group("texts", "Which texts to encode.")
     texts.add_argument("--dataset_name", help="A data set of the Hub, instead of files.")
     texts.add_argument("--dataset_config_name", help="The configuration of that data set.")
@@ -55,9 +46,5 @@ def encoding_parser() -> CommandParser:
     files.add_argument(
         "--latent_dtype", choices=["float32", "float16"], default="float32", help="Of the numbers (default: float32)."
     )
-    work = parser.add_argument_group("work", "How the work is divided.")
-    work.add_argument("--tasks", type=int, help=f"Number of files. Without it: one for {ROWS_OF_A_TASK:,} texts.")
-    work.add_argument("--workers", type=int, default=1, help="Tasks at the same time (default: 1).")
-    work.add_argument("--logging_dir", help="Folder for datatrove's logs. Without it: OUTPUT-logs, or encode-logs.")
-    work.add_argument("--disable_tqdm", action="store_true", help="Draw no progress bar.")
+    add_work_options(parser)
     return parser

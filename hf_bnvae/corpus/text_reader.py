@@ -10,6 +10,7 @@ from datatrove.pipeline.readers.base import BaseReader
 from ..data.corpora import TEXT, find_text_column
 from ..data.text_files import read_files
 from ..data.text_format import TextFormat, name_files
+from ..model.input_checks_bnvae import require_count
 
 # The number of rows that are read at once.
 ROWS = 1000
@@ -65,8 +66,10 @@ class TextReader(BaseReader):
         super().__init__()
         if (files is None) == (dataset_name is None):
             raise ValueError("Give either files or dataset_name.")
-        if max_samples is not None and (not isinstance(max_samples, int) or max_samples < 1):
-            raise ValueError(f"max_samples must be a whole number, at least 1, got {max_samples!r}.")
+        if max_samples is not None:
+            require_count("max_samples", max_samples)
+        if dataset_name is not None and text_format not in (None, TextFormat()):
+            raise ValueError("Encoding, delimiter, quotechar and header are of files, and dataset_name is none.")
         self.files, self.dataset_name, self.dataset_config_name = files, dataset_name, dataset_config_name
         self.dataset_split, self.text_column, self.id_column = dataset_split, text_column, id_column
         self.columns, self.text_format = list(columns), text_format

@@ -20,6 +20,7 @@ from charset_normalizer import from_bytes
 from datasets import Dataset, Features, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from datasets.utils import logging as datasets_logging
+from huggingface_hub import HfFileSystem, hf_hub_download
 from pyarrow import ArrowInvalid, BufferReader, concat_tables, parquet
 from transformers.utils import logging
 
@@ -40,6 +41,8 @@ FileState = tuple[str, int, int]
 # The share of rows of a table that may be left out because they cannot be read.
 MAX_BAD_ROWS = 0.01
 _SHOWN_BAD_ROWS = 3
+# How the name of a file on the Hub begins.
+_HUB = "hf://"
 # Lines of a .txt that are longer on average are probably no sentences, in bytes.
 _LONG_LINE = 5000
 # What is read of a file to guess how it was written.
@@ -58,7 +61,8 @@ def find_files(names: str | Sequence[str]) -> list[str]:
 
     Args:
         names (`str` or sequence of `str`): Each is a file, a folder, of which all files with a known ending are taken,
-            or a pattern such as `texts/*.txt`.
+            or a pattern such as `texts/*.txt`. With `hf://` ahead they lie in a repository of the Hub, and are
+            downloaded to its cache.
 
     Returns:
         `list[str]`: The files. A folder or a pattern gives its files in alphabetical order.
@@ -68,6 +72,9 @@ def find_files(names: str | Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for name in [names] if isinstance(names, str) else names:
+        if name.startswith(_HUB):
+            found += _download(name)
+            continue
         if Path(name).is_file():
             found.append(name)
             continue
@@ -95,6 +102,25 @@ def find_files(names: str | Sequence[str]) -> list[str]:
         others = [next(path for path in found if _loader(path) == kind) for kind in sorted(kinds)]
         raise ValueError(f"All files must be of one kind, got {' and '.join(others)}.")
     return found
+
+
+def _download(name: str) -> list[str]:
+    """Files of the Hub, in the cache of `huggingface_hub`."""
+    if name.startswith(f"{_HUB}buckets/"):
+        raise ValueError(f"{name}: texts are read from repositories, not from buckets.")
+    hub = HfFileSystem()
+    try:
+        inside = [name] if hub.isfile(name) else hub.glob(name) if glob.has_magic(name) else hub.ls(name, detail=False)
+        inside = [path for path in sorted(inside) if path == name or _has_name_of_texts(path)]
+        if not inside:
+            raise ValueError(f"{name} holds no file that ends in {_known_endings()}.")
+        places = [hub.resolve_path(path) for path in inside]
+        return [
+            hf_hub_download(one.repo_id, one.path_in_repo, repo_type=one.repo_type, revision=one.revision)
+            for one in places
+        ]
+    except (OSError, NotImplementedError) as error:
+        raise ValueError(f"{name}: could not be read from the Hub ({error}).") from error
 
 
 def read_files(
@@ -239,7 +265,8 @@ def _from_generator(
     ones."""
     # The size and the time tell a changed file from the one in the cache. Tuples, because `datasets` takes lists for
     # parts that processes may share.
-    files = [Path(path).resolve() for path in paths]
+    # A link keeps its name, whose ending says what the file is.
+    files = [Path(path).absolute() for path in paths]
     states = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     try:
         return Dataset.from_generator(
@@ -451,8 +478,13 @@ def _ending(path: str | Path) -> str:
 
 
 def _is_of_texts(path: Path) -> bool:
-    """Whether a file of a folder is taken. Hidden ones are not: systems keep their own things in them."""
-    return path.is_file() and not path.name.startswith(".") and _ending(path) in ENDINGS
+    """Whether a file of a folder is taken."""
+    return path.is_file() and _has_name_of_texts(path)
+
+
+def _has_name_of_texts(path: str | Path) -> bool:
+    """Whether a name is of texts. Hidden files are not taken: systems keep their own things in them."""
+    return not Path(path).name.startswith(".") and _ending(path) in ENDINGS
 
 
 def _loader(path: str) -> str:

@@ -109,15 +109,35 @@ def generation_parser(task: str) -> CommandParser:
         default="text",
         help="Lines of text, or JSON objects that hold the input, too (default: text).",
     )
+    add_decoding_options(parser).add_argument("--num_return_sequences", type=_count, help="Texts per latent.")
+    return parser
+
+
+def add_decoding_options(parser: Any) -> Any:
+    """The options that say how the decoder chooses tokens. Returns their group."""
     generation = parser.add_argument_group("decoding", "How the decoder chooses tokens.")
     generation.add_argument("--max_new_tokens", type=_count, help="The most tokens per text.")
     generation.add_argument("--num_beams", type=_count, help="Beams of a beam search.")
-    generation.add_argument("--num_return_sequences", type=_count, help="Texts per latent.")
     generation.add_argument("--do_sample", action="store_true", help="Draw tokens instead of taking the likeliest.")
     for name in _SAMPLING_OPTIONS:
         kind = int if name == "top_k" else float
         generation.add_argument(f"--{name}", type=kind, help="As in Transformers. Needs --do_sample.")
-    return parser
+    return generation
+
+
+def decoding_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """
+    What the methods of a model take of these options.
+
+    Raises:
+        ValueError: for options of drawing tokens where none are drawn.
+    """
+    given = [name for name in _SAMPLING_OPTIONS if getattr(args, name) is not None]
+    if given and not args.do_sample:
+        raise ValueError(f"--{given[0]} needs --do_sample.")
+    names = ("max_new_tokens", "num_beams", "num_return_sequences", *_SAMPLING_OPTIONS)
+    settings = {name: getattr(args, name, None) for name in names}
+    return {name: value for name, value in settings.items() if value is not None} | {"do_sample": args.do_sample}
 
 
 def add_model_options(parser: Any, is_required: bool = True) -> None:
@@ -143,9 +163,7 @@ def check_generation_options(args: argparse.Namespace) -> None:
     Raises:
         ValueError: for options that contradict each other, or an output file that exists.
     """
-    given = [name for name in _SAMPLING_OPTIONS if getattr(args, name) is not None]
-    if given and not args.do_sample:
-        raise ValueError(f"--{given[0]} needs --do_sample.")
+    decoding_settings(args)
     if args.output_file and Path(args.output_file).exists():
         raise ValueError(f"--output_file {args.output_file} exists already. Name another file, or delete it.")
     if getattr(args, "texts", None) and args.input_file:
@@ -200,9 +218,7 @@ def _read_groups(task: str, texts: Sequence[str], input_file: str | None) -> Ite
 
 def _records(task: str, model: "BNVAEModel", args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Input and output of each piece of work."""
-    names = ("max_new_tokens", "num_beams", "num_return_sequences", *_SAMPLING_OPTIONS, "batch_size")
-    settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    settings["do_sample"] = args.do_sample
+    settings = decoding_settings(args) | {"batch_size": args.batch_size}
     if task == "sample":
         for batch in _in_batches(range(args.num_samples), args.batch_size):
             for text in model.sample(len(batch), prompt=args.prompt, prior=args.prior, **settings):

@@ -89,7 +89,7 @@ def test_the_same_command_makes_only_what_is_missing_and_another_one_is_refused(
     [
         (["--id_column", "name"], "has no column 'name'. Its columns: review, key, stars"),
         (["--text_column", "text"], "has no column 'text'. Its columns: review, key, stars"),
-        (["--tasks", "0"], "--tasks must be at least 1, got 0"),
+        (["--tasks", "0"], "--tasks must be a whole number of at least 1, got 0"),
         (["--columns", "review", "key", "--with_text", "--batch_size", "0"], "batch_size must be a whole number"),
         (["--whiten", "--with_logvar"], "no logvar"),
     ],

@@ -12,7 +12,7 @@ from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
 
 from hf_bnvae import BNVAEModel
-from hf_bnvae.corpus import LatentEncoder, latent_encoder
+from hf_bnvae.corpus import LatentEncoder, model_step
 from hf_bnvae.training.fitted_prior import remove_prior
 
 TEXTS = tiny.make_texts(60)
@@ -94,8 +94,8 @@ def test_whitened_latents_are_in_the_coordinates_of_the_fitted_prior(model, trai
 
 def test_a_process_loads_the_model_once_and_again_when_its_files_change(trained_folder, tmp_path, monkeypatch):
     loaded = []
-    load = latent_encoder.load_saved_model
-    monkeypatch.setattr(latent_encoder, "load_saved_model", lambda **place: loaded.append(place) or load(**place))
+    load = model_step.load_saved_model
+    monkeypatch.setattr(model_step, "load_saved_model", lambda **place: loaded.append(place) or load(**place))
     model = BNVAEModel.from_pretrained(trained_folder).eval()
     for target in (model, model.processor):
         target.save_pretrained(tmp_path)
@@ -112,10 +112,10 @@ def test_a_process_loads_the_model_once_and_again_when_its_files_change(trained_
 def test_processes_take_one_of_several_gpus_in_turn(monkeypatch, rank, place, expected):
     """By their number in their pool: tasks that are left over after a restart may have the ranks 0, 4, 8."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(latent_encoder.multiprocess.current_process(), "_identity", place)
-    assert latent_encoder._device_of(rank) == f"cuda:{expected}"
+    monkeypatch.setattr(model_step.multiprocess.current_process(), "_identity", place)
+    assert model_step._device_of(rank) == f"cuda:{expected}"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert latent_encoder._device_of(rank) is None
+    assert model_step._device_of(rank) is None
 
 
 def test_half_precision_stays_near_and_gives_plain_numbers(trained_folder):
@@ -128,9 +128,9 @@ def test_half_precision_stays_near_and_gives_plain_numbers(trained_folder):
     ("arguments", "message"),
     [
         ({"dtype": "float8"}, "dtype must be one of float32, bfloat16, got 'float8'"),
-        ({"batch_size": 0}, "batch_size must be a whole number, at least 1, got 0"),
-        ({"buffer_size": 2.5}, "buffer_size must be a whole number, at least 1, got 2.5"),
-        ({"num_draws": -1}, "num_draws must be a whole number, at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"buffer_size": 2.5}, "buffer_size must be a whole number of at least 1, got 2.5"),
+        ({"num_draws": -1}, "num_draws must be a whole number of at least 0, got -1"),
         ({"whiten": True, "with_logvar": True}, "no logvar"),
     ],
 )

@@ -243,7 +243,7 @@ def test_kills_leave_no_half_file_and_a_relaunch_ends_as_if_undisturbed(trained_
     [
         ({"dtype": "int8"}, "dtype must be one of float32, float16, got 'int8'"),
         ({"columns": {"mean": pyarrow.string()}}, "A column 'mean' is written anyway"),
-        ({"batch_size": 0}, "batch_size must be a whole number, at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"columns": {"text": pyarrow.string()}, "with_text": True}, "A column 'text' is written anyway"),
     ],
 )

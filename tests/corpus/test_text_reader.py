@@ -120,8 +120,8 @@ def test_other_encodings_and_bad_rows_are_handled_as_in_a_training(tmp_path, cap
     [
         ({}, "either files or dataset_name"),
         ({"files": "a.txt", "dataset_name": "b"}, "either files or dataset_name"),
-        ({"files": "a.txt", "max_samples": 0}, "max_samples must be a whole number, at least 1, got 0"),
-        ({"files": "a.txt", "max_samples": 2.5}, "max_samples must be a whole number, at least 1, got 2.5"),
+        ({"files": "a.txt", "max_samples": 0}, "max_samples must be a whole number of at least 1, got 0"),
+        ({"files": "a.txt", "max_samples": 2.5}, "max_samples must be a whole number of at least 1, got 2.5"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):

@@ -23,7 +23,10 @@ SOCKET.bind(("127.0.0.1", 0))
 ADDRESS = f"http://127.0.0.1:{SOCKET.getsockname()[1]}"
 
 # The part of a new repository's .gitattributes that matters here.
-LFS_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".model", ".png")
+LFS_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".model", ".png", ".parquet")
+
+
+_OVERTAKEN = "A commit has happened since. Please refresh and try again."
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ class Handler(BaseHTTPRequestHandler):
             is_cut_off = fault is not None and not fault.before_answer and fault.status is None
             self.body = self._read_body(is_cut_off)
             if fault is not None and fault.status is not None:
-                raise RefusedError(fault.status, "The Hub is busy")
+                raise RefusedError(fault.status, _OVERTAKEN if fault.status == 412 else "The Hub is busy")
             self.query = parse_qs(query)
             with hub.lock:
                 answer = self._answer(path)
@@ -367,10 +370,15 @@ class Handler(BaseHTTPRequestHandler):
                     prefix + first, {"type": "directory", "path": prefix + first, "oid": "0" * 40, "size": 0}
                 )
             if not below or self.query.get("recursive", ["false"])[0].lower() in ("true", "1"):
-                listed[path] = {"type": "file", "path": path, "oid": file.oid, "size": len(file.content)}
-                if file.is_lfs:
-                    listed[path]["lfs"] = {"oid": file.sha256, "size": len(file.content), "pointerSize": 130}
+                listed[path] = _listed(path, file)
         return 200, list(listed.values()), {}
+
+    def paths_info(self, repo: str, revision: str) -> tuple[int, Any, dict]:
+        commit = self._commit_of(self._readable(repo), revision)
+        asked = json.loads(self.body)["paths"]
+        folders = {path.rpartition("/")[0] for path in commit.files}
+        found = [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in asked if path in folders]
+        return 200, found + [_listed(path, commit.files[path]) for path in asked if path in commit.files], {}
 
     def resolve(self, repo: str, revision: str, path: str) -> tuple[int, Any, dict]:
         commit = self._commit_of(self._readable(repo), revision)
@@ -431,7 +439,7 @@ class Handler(BaseHTTPRequestHandler):
             if key == "header":
                 title = value["summary"]
                 if value.get("parentCommit", before.oid) != before.oid:
-                    raise RefusedError(412, "A commit has happened since. Please refresh and try again.")
+                    raise RefusedError(412, _OVERTAKEN)
             elif key == "file":
                 files[value["path"]] = File(base64.b64decode(value["content"]), False)
             elif key == "lfsFile":
@@ -448,22 +456,30 @@ class Handler(BaseHTTPRequestHandler):
         return 200, answer, {}
 
 
+def _listed(path: str, file: File) -> dict[str, Any]:
+    """A file as the lists of a repository's files have it."""
+    lfs = {"lfs": {"oid": file.sha256, "size": len(file.content), "pointerSize": 130}} if file.is_lfs else {}
+    return {"type": "file", "path": path, "oid": file.oid, "size": len(file.content), **lfs}
+
+
+_API = "/api/(?:models|datasets)"
 _REPO = r"(?P<repo>[^/]+/[^/]+)"
 # Method, path, and who answers.
 ROUTES = (
     ("GET", "/api/whoami-v2", "whoami"),
     ("POST", "/api/repos/create", "create"),
     ("POST", "/api/validate-yaml", "validate_yaml"),
-    ("GET", f"/api/models/{_REPO}", "info"),
-    ("GET", f"/api/models/{_REPO}/revision/(?P<revision>[^/]+)", "info"),
-    ("GET", f"/api/models/{_REPO}/auth-check(?P<write>/write)?", "auth_check"),
-    ("GET", f"/api/models/{_REPO}/refs", "refs"),
-    ("POST", f"/api/models/{_REPO}/branch/(?P<name>[^/]+)", "create_branch"),
-    ("POST", f"/api/models/{_REPO}/tag/(?P<revision>[^/]+)", "create_tag"),
-    ("GET", f"/api/models/{_REPO}/tree/(?P<revision>[^/]+)(?P<folder>/.*)?", "tree"),
-    ("POST", f"/api/models/{_REPO}/preupload/(?P<revision>[^/]+)", "preupload"),
-    ("POST", f"/api/models/{_REPO}/commit/(?P<revision>[^/]+)", "make_commit"),
-    ("POST", rf"/{_REPO}\.git/info/lfs/objects/batch", "lfs_batch"),
+    ("GET", f"{_API}/{_REPO}", "info"),
+    ("GET", f"{_API}/{_REPO}/revision/(?P<revision>[^/]+)", "info"),
+    ("GET", f"{_API}/{_REPO}/auth-check(?P<write>/write)?", "auth_check"),
+    ("GET", f"{_API}/{_REPO}/refs", "refs"),
+    ("POST", f"{_API}/{_REPO}/branch/(?P<name>[^/]+)", "create_branch"),
+    ("POST", f"{_API}/{_REPO}/tag/(?P<revision>[^/]+)", "create_tag"),
+    ("GET", f"{_API}/{_REPO}/tree/(?P<revision>[^/]+)(?P<folder>/.*)?", "tree"),
+    ("POST", f"{_API}/{_REPO}/preupload/(?P<revision>[^/]+)", "preupload"),
+    ("POST", f"{_API}/{_REPO}/commit/(?P<revision>[^/]+)", "make_commit"),
+    ("POST", f"{_API}/{_REPO}/paths-info/(?P<revision>[^/]+)", "paths_info"),
+    ("POST", rf"/(?:datasets/)?{_REPO}\.git/info/lfs/objects/batch", "lfs_batch"),
     ("PUT", "/lfs/(?P<oid>[0-9a-f]{64})", "put_large_file"),
-    ("HEAD GET", f"/{_REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
+    ("HEAD GET", f"/(?:datasets/)?{_REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
 )

@@ -71,7 +71,10 @@ def test_the_free_head_collapses_and_is_warned_of_once(job, auxiliary):
 
 
 def test_noise_in_the_encoder_kills_bn_where_one_token_stands_for_the_sentence(job):
-    figures, warnings = job("--posterior", "bn", "--encoder_dropout", "0.1", "--pooling", "cls", *LOW)
+    """The gradients of `bn` have no bound. At the default learning rate they alone make the decoder deaf on some kinds
+    of processors, with a ratio of 0.68. At this one the ratio was 0.36, 0.16, 0.03 and 0.04 for four seeds."""
+    calm = ("--learning_rate", "5e-4", "--seed", "43")
+    figures, warnings = job("--posterior", "bn", "--encoder_dropout", "0.1", "--pooling", "cls", *LOW, *calm)
     assert figures["eval_mean_moment_ratio"] < 0.5 and figures["verdict"] == "noisy"
     assert len(warnings) == 1 and "is noisy" in warnings[0] and "encoder_dropout=0" in warnings[0]
 

@@ -1,0 +1,245 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""datatrove's executors, for pipelines whose files say which tasks are done."""
+
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
+from datatrove.executor.base import PipelineExecutor
+from datatrove.pipeline.base import PipelineStep
+from datatrove.utils.logging import logger
+from datatrove.utils.stats import PipelineStats
+
+from ..jobs.option_parser import nearest
+from .task_files import TaskFileWriter
+
+
+class DoneByOutput:
+    """
+    A task of an executor is done when its file is there, whatever the folder of logs says. To be put in front of an
+    executor of datatrove:
+
+        class Executor(DoneByOutput, JobsPipelineExecutor): ...
+
+    The pipeline holds one [`TaskFileWriter`]: a [`LatentWriter`] or a [`TextWriter`].
+    """
+
+    pipeline: Sequence[PipelineStep]
+    world_size: int
+    skip_completed: bool
+
+    def is_rank_completed(self, rank: int) -> bool:
+        """Whether a task needs not be run."""
+        return self.skip_completed and self._writer.is_done(rank)
+
+    def get_incomplete_ranks(
+        self, ranks: Iterable[int] | None = None, skip_completed: bool | None = None
+    ) -> list[int]:
+        """The tasks that are still to be run."""
+        all_ranks = list(self.own_ranks if ranks is None else ranks)
+        if not (self.skip_completed if skip_completed is None else skip_completed):
+            return all_ranks
+        there = set(self._writer.require_own_files(self.world_size))
+        return [rank for rank in all_ranks if self._writer.file_of(rank) not in there]
+
+    @property
+    def own_ranks(self) -> range:
+        """The tasks that this executor runs."""
+        return range(self.world_size)
+
+    @property
+    def _writer(self) -> TaskFileWriter:
+        found = [step for step in self.pipeline if isinstance(step, TaskFileWriter)]
+        if len(found) != 1:
+            raise ValueError(
+                f"This executor goes by the files of one LatentWriter or TextWriter, and the pipeline has "
+                f"{len(found)}. Take datatrove's own executor for other pipelines."
+            )
+        return found[0]
+
+
+class LocalLatentExecutor(DoneByOutput, LocalPipelineExecutor):
+    """
+    `LocalPipelineExecutor` of datatrove, for pipelines with a [`LatentWriter`] or a [`TextWriter`].
+
+    Args:
+        *args, **kwargs: As for that executor.
+        is_quiet (`bool`, *optional*, defaults to `False`): Show errors only. The folder of logs has everything.
+    """
+
+    def __init__(self, *args: Any, is_quiet: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.is_quiet = is_quiet
+
+    @property
+    def own_ranks(self) -> range:
+        """The tasks that this executor runs."""
+        return range(self.local_rank_offset, self.local_rank_offset + self.local_tasks)
+
+    def run(self) -> PipelineStats:
+        """Run the tasks that are not done; their statistics."""
+        if not self.get_incomplete_ranks():
+            return PipelineStats()
+        _show_log(LocalPipelineExecutor, not self.is_quiet)
+        return super().run()
+
+    def _launch_run_for_rank(self, rank: int, ranks_q: Any, completed: Any = None, completed_lock: Any = None) -> Any:
+        if not self.is_quiet:
+            return super()._launch_run_for_rank(rank, ranks_q, completed, completed_lock)
+        local_rank = ranks_q.get()
+        try:
+            return self._run_for_rank(rank, local_rank + 1)  # the first one would show everything
+        finally:
+            ranks_q.put(local_rank)
+
+
+class RayLatentExecutor(DoneByOutput, RayPipelineExecutor):
+    """
+    `RayPipelineExecutor` of datatrove, for pipelines with a [`LatentWriter`] or a [`TextWriter`]. It uses the cluster
+    of this machine or of `RAY_ADDRESS`, and starts one on this machine if there is none. Needs the package `ray`.
+
+    Args:
+        *args, **kwargs: As for that executor.
+        is_quiet (`bool`, *optional*, defaults to `False`): Show errors only. The folder of logs has everything.
+
+    Raises:
+        ImportError: on running, without `ray`.
+    """
+
+    def __init__(self, *args: Any, is_quiet: bool = False, **kwargs: Any) -> None:
+        self.is_quiet = is_quiet
+        _show_log(RayPipelineExecutor, not is_quiet)
+        super().__init__(*args, **kwargs)
+
+    def run(self) -> None:
+        """Run the tasks that are not done."""
+        if not self.get_incomplete_ranks():
+            return
+        try:
+            import ray
+        except ImportError as error:
+            raise ImportError("This executor needs Ray: pip install ray") from error
+        if not ray.is_initialized():
+            ray.init(log_to_driver=not self.is_quiet, logging_level="ERROR" if self.is_quiet else "INFO")
+        super().run()
+
+
+class SlurmLatentExecutor(DoneByOutput, SlurmPipelineExecutor):
+    """
+    `SlurmPipelineExecutor` of datatrove, for pipelines with a [`LatentWriter`] or a [`TextWriter`]. Without another
+    environment the tasks use the one of this process, if it is a virtual environment.
+
+    Args:
+        *args, **kwargs: As for that executor.
+        is_quiet (`bool`, *optional*, defaults to `False`): Show errors only.
+
+    Raises:
+        ValueError: on running, if there is no `sbatch`, or if it refuses the script.
+    """
+
+    def __init__(self, *args: Any, is_quiet: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.is_quiet = is_quiet
+        activate = Path(sys.prefix, "bin", "activate")
+        if not (self.env_command or self.condaenv or self.venv_path) and activate.is_file():
+            self.venv_path = str(activate)
+
+    def launch_job(self) -> None:
+        """Give the tasks that are not done to Slurm."""
+        _show_log(SlurmPipelineExecutor, not self.is_quiet)
+        try:
+            super().launch_job()
+        except FileNotFoundError as error:
+            if error.filename != "sbatch":
+                raise
+            raise ValueError(
+                "There is no sbatch here. Start the command on a machine that may give jobs to Slurm. The script that "
+                f"it would give is {self.script}."
+            ) from error
+        except subprocess.CalledProcessError as error:
+            raise ValueError(
+                f"sbatch refused {self.script} (exit status {error.returncode}); its reason stands above."
+            ) from error
+
+    @property
+    def script(self) -> str:
+        """Where the script is that Slurm runs."""
+        return self.logging_dir.resolve_paths("launch_script.slurm")
+
+
+EXECUTORS: dict[str, type[PipelineExecutor]] = {
+    "local": LocalLatentExecutor,
+    "slurm": SlurmLatentExecutor,
+    "ray": RayLatentExecutor,
+}
+# What other options say, and what no word on a command line can.
+_TAKEN = {"self", "pipeline", "tasks", "workers", "logging_dir", "skip_completed", "depends", "job_id_retriever"}
+
+
+def executor_options(kind: str, words: Sequence[str]) -> dict[str, Any]:
+    """
+    The options of datatrove's executor.
+
+    Args:
+        kind (`str`): A key of `EXECUTORS`.
+        words (sequence of `str`): `NAME=VALUE` each. A value that is JSON is read as such: `gpus_per_task=1`,
+            `sbatch_args={"account": "me"}`.
+
+    Returns:
+        `dict[str, Any]`: Values by name.
+
+    Raises:
+        ValueError: for a word of another form, an option that this executor does not have, a value of another type,
+            and an option that is missing.
+    """
+    known = {name: one for name, one in _options_of(kind).items() if name not in _TAKEN}
+    given: dict[str, Any] = {}
+    for word in words:
+        name, separator, text = word.partition("=")
+        if not separator:
+            raise ValueError(f"--executor_options takes NAME=VALUE, got {word!r}.")
+        if name not in known:
+            meant = nearest(name, known)
+            advice = f"Did you mean {meant}?" if meant else f"Its options: {', '.join(known)}."
+            raise ValueError(f"The executor {kind} has no option {name!r}. {advice}")
+        given[name] = _value(name, text, known[name].default)
+    missing = [name for name, one in known.items() if one.default is inspect.Parameter.empty and name not in given]
+    if missing:
+        raise ValueError(
+            f"The executor {kind} needs {' and '.join(missing)}: --executor_options "
+            f"{' '.join(f'{name}=...' for name in missing)}."
+        )
+    return given
+
+
+def _options_of(kind: str) -> Mapping[str, inspect.Parameter]:
+    """The arguments of datatrove's own class."""
+    base = next(one for one in EXECUTORS[kind].__mro__ if one.__module__.startswith("datatrove."))
+    return inspect.signature(base.__init__).parameters
+
+
+def _value(name: str, text: str, default: Any) -> Any:
+    """A typed value, of the type that the default has."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    kinds = {bool: bool, int: (int, float), float: (int, float), str: str}
+    expected = kinds.get(type(default))
+    if default is inspect.Parameter.empty or expected is str:
+        return text  # a name or a time, also if it looks like a number
+    is_number_of_yes_and_no = isinstance(value, bool) and expected is not bool
+    if expected is not None and (not isinstance(value, expected) or is_number_of_yes_and_no):
+        wanted = "true or false" if expected is bool else "a number"
+        raise ValueError(f"--executor_options {name} must be {wanted}, got {text!r}.")
+    return value
+
+
+def _show_log(executor: type[PipelineExecutor], is_shown: bool) -> None:
+    """Whether the process that starts the tasks shows what datatrove says about them."""
+    (logger.enable if is_shown else logger.disable)(executor.__module__)
