@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import multiprocess
 from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 from datatrove.executor.base import PipelineExecutor
 from datatrove.pipeline.base import PipelineStep
@@ -70,6 +72,9 @@ class LocalLatentExecutor(DoneByOutput, LocalPipelineExecutor):
     Args:
         *args, **kwargs: As for that executor.
         is_quiet (`bool`, *optional*, defaults to `False`): Show errors only. The folder of logs has everything.
+
+    Raises:
+        ChildProcessError: on running, if a process of several is killed. datatrove would wait for its task for ever.
     """
 
     def __init__(self, *args: Any, is_quiet: bool = False, **kwargs: Any) -> None:
@@ -83,10 +88,25 @@ class LocalLatentExecutor(DoneByOutput, LocalPipelineExecutor):
 
     def run(self) -> PipelineStats:
         """Run the tasks that are not done; their statistics."""
-        if not self.get_incomplete_ranks():
+        ranks = self.get_incomplete_ranks()
+        if not ranks:
             return PipelineStats()
         _show_log(LocalPipelineExecutor, not self.is_quiet)
-        return super().run()
+        if self.workers == 1:
+            return super().run()
+        self.save_executor_as_json()
+        statistics, context = PipelineStats(), multiprocess.get_context(self.start_method)
+        with context.Manager() as manager, context.Pool(self.workers) as pool:
+            started = {process.pid for process in multiprocess.active_children()}
+            free = manager.Queue()
+            for place in range(self.workers):
+                free.put(place)
+            ended = pool.imap_unordered(partial(self._launch_run_for_rank, ranks_q=free), ranks)
+            for _ in ranks:
+                statistics += _wait(ended, started)
+        with self.logging_dir.open("stats.json", "wt") as file:
+            statistics.save_to_disk(file)
+        return statistics
 
     def _launch_run_for_rank(self, rank: int, ranks_q: Any, completed: Any = None, completed_lock: Any = None) -> Any:
         if not self.is_quiet:
@@ -172,6 +192,21 @@ class SlurmLatentExecutor(DoneByOutput, SlurmPipelineExecutor):
         return self.logging_dir.resolve_paths("launch_script.slurm")
 
 
+def _wait(ended: Any, started: set[int]) -> PipelineStats:
+    """What the next task that ends has counted. No process that was started may die before."""
+    while True:
+        try:
+            return ended.next(timeout=_LOOK)
+        except multiprocess.TimeoutError:
+            if started - {process.pid for process in multiprocess.active_children()}:
+                raise ChildProcessError(
+                    "A process was killed, as systems do when memory runs out. Files that are whole stay: repeat the "
+                    "command to make the others, if need be with fewer workers."
+                ) from None
+
+
+# Seconds between two looks at the processes.
+_LOOK = 2.0
 EXECUTORS: dict[str, type[PipelineExecutor]] = {
     "local": LocalLatentExecutor,
     "slurm": SlurmLatentExecutor,
@@ -212,7 +247,7 @@ def executor_options(kind: str, words: Sequence[str]) -> dict[str, Any]:
     if missing:
         raise ValueError(
             f"The executor {kind} needs {' and '.join(missing)}: --executor_options "
-            f"{' '.join(f'{name}=...' for name in missing)}."
+            f"{' '.join(f'{name}=VALUE' for name in missing)}"
         )
     return given
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """A reader of datatrove for parquet files of latents, which divides them among tasks by rows."""
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -90,10 +91,12 @@ class LatentReader(BaseReader):
 
     def _folder(self) -> tuple[DataFolder, str]:
         """The folder, and a pattern of the names in it."""
-        folder, _, name = self.place.rpartition("/")
+        # fsspec keeps where a relative path led first, also when the working folder is another one.
+        place = self.place if "://" in self.place else os.path.abspath(self.place)
+        folder, _, name = place.rpartition("/")
         if name.endswith(_ENDING) or has_magic(name):
-            return get_datafolder(folder or "."), name
-        return get_datafolder(self.place), f"*{_ENDING}"
+            return get_datafolder(folder), name
+        return get_datafolder(place), f"*{_ENDING}"
 
     def _find(self) -> tuple[list[str], list[int], pyarrow.Schema]:
         """Names of the files, their numbers of rows, and the columns of all."""

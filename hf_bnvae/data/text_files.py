@@ -24,7 +24,7 @@ from huggingface_hub import HfFileSystem, hf_hub_download
 from pyarrow import ArrowInvalid, BufferReader, concat_tables, parquet
 from transformers.utils import logging
 
-from .json_lines import GoodLines, good_lines
+from .json_lines import SHOWN_LINES, GoodLines, good_lines
 from .text_format import TextFormat, name_files
 
 logger = logging.get_logger(__name__)
@@ -40,7 +40,6 @@ FileState = tuple[str, int, int]
 
 # The share of rows of a table that may be left out because they cannot be read.
 MAX_BAD_ROWS = 0.01
-_SHOWN_BAD_ROWS = 3
 # How the name of a file on the Hub begins.
 _HUB = "hf://"
 # Lines of a .txt that are longer on average are probably no sentences, in bytes.
@@ -192,7 +191,7 @@ def _load(paths: list[str], columns: Sequence[str | None], form: TextFormat) -> 
 
 def _load_good_lines(paths: list[str], copies: list[GoodLines]) -> Dataset:
     num_lines, num_bad = sum(copy.num_lines for copy in copies), sum(copy.num_bad for copy in copies)
-    shown = "; ".join(islice((fault for copy in copies for fault in copy.shown), _SHOWN_BAD_ROWS))
+    shown = "; ".join(islice((fault for copy in copies for fault in copy.shown), SHOWN_LINES))
     if num_bad > MAX_BAD_ROWS * num_lines:
         raise ValueError(
             f"{name_files(paths)} could not be read as .jsonl: {num_bad} of {num_lines} lines cannot be read; {shown}."
@@ -291,7 +290,7 @@ def _read_table(paths: list[str], wanted: Sequence[str | None], form: TextFormat
     faults = dataset.data.column(_FAULT)
     if faults.null_count == len(faults):
         return dataset.remove_columns(_FAULT)
-    shown = "; ".join(islice(filter(None, faults.to_pylist()), _SHOWN_BAD_ROWS))
+    shown = "; ".join(islice(filter(None, faults.drop_null().to_pylist()), SHOWN_LINES))
     num_bad = len(faults) - faults.null_count
     message = (
         f"{num_bad} of {len(faults)} rows of {name_files(paths)} cannot be read. The columns are "

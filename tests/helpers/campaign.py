@@ -6,6 +6,7 @@
     python tests/helpers/campaign.py races --seed 1 --count 30
     python tests/helpers/campaign.py calls --seed 1 --count 1000
     python tests/helpers/campaign.py configurations --seed 1 --count 5000
+    python tests/helpers/campaign.py encodings --seed 1 --count 10
 
 Each prints how often each outcome came, and every outcome that should not be. The tests of the same faults are few and
 fixed; this program draws them at random, so that another seed finds others. The results stand in `tests/README.md`."""
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import psutil
 import tiny
 import torch
 from configurations import CONFIGURATIONS, use_configuration
@@ -323,6 +325,62 @@ def configurations(seed: int, count: int) -> Counter[str]:
     return found
 
 
+def encodings(seed: int, count: int) -> Counter[str]:
+    """Kill an encoding of 40 tasks, all of it or one of its processes, and repeat the command; compare the files with
+    those of an encoding that was never killed."""
+    draw, found, tasks = random.Random(seed), Counter(), 40
+    texts = tiny.make_texts(800)
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        processor = tiny.make_processor(texts)
+        model = tiny.train_model(processor, texts[:400])
+        model.save_pretrained("model")
+        processor.save_pretrained("model")
+        Path("mine.txt").write_text("\n".join(texts))
+
+        def start(out: str) -> subprocess.Popen:
+            options = ["--model", "model", "--tasks", str(tasks), "--workers", "2", "--num_draws", "1"]
+            with open("log.txt", "a") as log:
+                return subprocess.Popen(
+                    [sys.executable, "-m", "hf_bnvae.cli", "encode", "mine.txt", out, "--disable_tqdm", *options],
+                    env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HOME": f"{name}/cache"},
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+
+        def files(out: str) -> dict[str, bytes]:
+            return {path.name: path.read_bytes() for path in Path(out).glob("*.parquet")}
+
+        start("whole").wait(SECONDS)
+        whole = files("whole")
+        while found["all killed"] + found["one process killed"] < count:
+            shutil.rmtree("out", ignore_errors=True)
+            for _ in range(draw.randint(1, 4)):
+                process, many = start("out"), draw.randrange(tasks - 1)
+                while process.poll() is None and len(files("out")) <= many:
+                    time.sleep(0.01)
+                time.sleep(draw.uniform(0, 0.3))
+                workers = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+                if process.poll() is None and (not workers or draw.random() < 0.5):
+                    os.killpg(process.pid, signal.SIGKILL)
+                    found["all killed"] += 1
+                elif process.poll() is None:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        draw.choice(workers).kill()
+                        found["one process killed"] += 1
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    found["hung"] += 1
+                found["half files" if not files("out").items() <= whole.items() else "whole files only"] += 1
+            status = start("out").wait(SECONDS)
+            left = [path.name for path in Path("out").iterdir() if path.suffix == ".partial"]
+            is_equal = status == 0 and files("out") == whole and not left
+            found["ended as if never killed" if is_equal else f"differs: status {status}, left {left}"] += 1
+    return found
+
+
 KINDS = {
     "kills": kills,
     "races": races,
@@ -330,6 +388,7 @@ KINDS = {
     "flips": flips,
     "calls": calls,
     "configurations": configurations,
+    "encodings": encodings,
 }
 
 
