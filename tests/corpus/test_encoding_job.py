@@ -116,6 +116,8 @@ def test_several_workers_write_the_same_files_and_show_no_log(encode, mine, trai
     run = subprocess.run([*command, *more], capture_output=True, text=True, env=environment, check=True)
     assert {path.name: path.read_bytes() for path in (mine / "together").iterdir()} == alone
     assert "49 latents of 50 texts in 4 files" in run.stdout and "INFO" not in run.stderr
+    subprocess.run([*command[:5], "other", *command[6:], *more, "--seed", "7"], env=environment, check=True)
+    assert (mine / "other/00000.parquet").read_bytes() != alone["00000.parquet"]  # control: draws are in the files
     assert "SUCCESS" in (mine / "together-logs/logs/task_00002.log").read_text()
     assert json.loads((mine / "together/encoding.json").read_text())["tasks"] == "4"
     assert sum(parquet.read_metadata(path).num_rows for path in (mine / "together").glob("*.parquet")) == 49

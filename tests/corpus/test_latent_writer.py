@@ -211,6 +211,7 @@ def test_kills_leave_no_half_file_and_a_relaunch_ends_as_if_undisturbed(trained_
     source = inputs(tmp_path / "in", tasks)
     executor(trained_folder, source, tmp_path / "whole", tasks).run()
     expected = {path.name: path.read_bytes() for path in (tmp_path / "whole/out").iterdir()}
+    assert len(set(expected.values())) == tasks  # control: a file of another task would be seen
     command = [sys.executable, str(HELPERS / "latent_run.py"), trained_folder, source, str(tmp_path / "killed"), "8"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     killed = 0

@@ -90,6 +90,8 @@ SETTINGS["pretrained_large"] = {
 
 # The same small networks, with the auxiliary that the training script has by default from scratch.
 SETTINGS["small_auxiliary"] = {**SETTINGS["small"], "auxiliary": "bag_of_words"}
+# Is it still of use when a training is longer?
+SETTINGS["small_auxiliary_long"] = {**SETTINGS["small_auxiliary"], "num_train_epochs": 4}
 
 # Options of the evaluation script, on the held-out texts.
 EVALUATION: dict[str, Options] = {
@@ -99,7 +101,7 @@ EVALUATION: dict[str, Options] = {
     "pretrained_large": {"num_importance_samples": 100, "max_importance_sentences": 500, "max_eval_samples": 1000},
 }
 
-EVALUATION["small_auxiliary"] = EVALUATION["small"]
+EVALUATION["small_auxiliary"] = EVALUATION["small_auxiliary_long"] = EVALUATION["small"]
 
 
 @dataclass(frozen=True)
@@ -162,4 +164,7 @@ CHOICES["pretrained_large"] = CHOICES["pretrained"]
 # What the auxiliary gives to each remedy, at the middle point of its grid.
 CHOICES["small_auxiliary"] = tuple(
     Choice("auxiliary", ("bag_of_words", "none"), remedy.name, 1) for remedy in REMEDIES
+)
+CHOICES["small_auxiliary_long"] = tuple(
+    choice for choice in CHOICES["small_auxiliary"] if choice.remedy in ("gaussian", "bn_rms, rate")
 )
