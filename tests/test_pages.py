@@ -8,7 +8,7 @@ import tiny
 from pages import BLOCK, code_blocks, run_blocks, save_pair, shown_output
 from paths import PACKAGE, ROOT
 
-from hf_bnvae import recalibrate_posterior
+from hf_bnvae import fit_prior, recalibrate_posterior
 
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__")
 FOLDERS = ("hf_bnvae", "model_cards", "scripts", "tests")
@@ -52,7 +52,9 @@ def networks(processor, texts, encoder_config, decoder_config, tmp_path, monkeyp
     """A working folder with small networks under the names that the pages load."""
     monkeypatch.chdir(tmp_path)
     model = tiny.build_model(encoder_config, decoder_config, latent_size=32)
-    recalibrate_posterior(model, [dict(processor(texts[:32], return_tensors="pt"))])
+    batch = dict(processor(texts[:32], return_tensors="pt"))
+    recalibrate_posterior(model, [batch])
+    fit_prior(model, [batch])
     for folder in ("runs/bnvae", "runs/yelp", "user/name"):
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
