@@ -37,11 +37,11 @@ class CorpusJob(ABC):
     A command that makes a folder of files, one a task.
 
     Args:
-        args (`argparse.Namespace`): The options of [`add_work_options`], and those of the subclass.
+        args (`argparse.Namespace`): The options of [`add_work_options`], and the subclass' own options.
 
     Raises:
-        ValueError: for options that do not fit together, and for a folder that holds other files or those of another
-            command.
+        ValueError: for options that do not fit together. On running: for a folder that holds other files, or the files
+            of another command, and for tasks that failed.
     """
 
     # What the folder is, as JSON. A relaunch must agree with it.

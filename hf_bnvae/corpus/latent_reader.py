@@ -34,8 +34,8 @@ class LatentReader(BaseReader):
         columns (sequence of `str`, *optional*): Further columns. They become entries of the metadata.
 
     Raises:
-        ValueError: when files are looked for: if there are none, if columns are missing, if the column holds no lists
-            of numbers, if files have different columns, and if a folder lacks files of the tasks that wrote it.
+        ValueError: when files are looked for, if there are none, or if a folder lacks files of the tasks that wrote
+            it. Also for missing columns, for a column without lists of numbers, and for files with different columns.
     """
 
     name = "💠 Latents"

@@ -31,6 +31,7 @@ from ..reporting.report import loading_lines
 from ..reporting.report_files import TRAINING
 from ..reporting.settings import Role, has_role
 from ..training.from_scratch import MAX_LENGTH, small_configs, train_processor
+from ..utils.checkpoints import finish_deletions
 from ..utils.file_names import EXAMPLES_FILE, REPORT_JSON, REPORT_MARKDOWN, RESULTS_FILE
 from ..utils.folders import require_writable
 from ..utils.json_files import write_json
@@ -129,6 +130,7 @@ class TrainingJob:
             self.print(f"Resuming the unfinished run in {self.path} from {Path(checkpoint).name}.")
         if self.is_main:
             self.directory.start()
+            finish_deletions(self.path, self.training_args.save_total_limit)
             # Of an attempt that was killed. `Trainer` adds to the results, and cannot read a file that was cut off.
             for name in (RESULTS_FILE, REPORT_JSON):
                 (self.path / name).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 """When a checkpoint is complete, and which checkpoint of a folder is the last complete one."""
 
 import json
+import shutil
 import zipfile
 import zlib
 from functools import lru_cache
@@ -42,6 +43,25 @@ def unmark_checkpoint(checkpoint: str | Path) -> None:
     main process makes this call, and the other processes wait."""
     for name in (TRAINER_STATE_NAME, CONTENTS_FILE):
         (Path(checkpoint) / name).unlink(missing_ok=True)
+
+
+def finish_deletions(folder: str | Path, save_total_limit: int | None) -> None:
+    """
+    Delete what a killed process left of checkpoints that it was deleting. Such a checkpoint is older than as many
+    complete ones as are kept. The process that holds the lock of the run makes this call.
+
+    Args:
+        folder (`str` or `Path`): The folder of a run.
+        save_total_limit (`int`, *optional*): How many checkpoints the run keeps; nothing is deleted without a limit.
+    """
+    if not save_total_limit or save_total_limit < 0:
+        return
+    num_complete = 0
+    for path in _newest_first(folder):
+        is_complete = checkpoint_problem(path, verify=False) is None
+        if num_complete >= save_total_limit and not is_complete:
+            shutil.rmtree(path, ignore_errors=True)
+        num_complete += is_complete
 
 
 def last_complete_checkpoint(folder: str | Path, verify: bool = False) -> str | None:

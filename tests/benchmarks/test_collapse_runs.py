@@ -135,6 +135,9 @@ def test_the_auxiliary_is_offered_to_every_remedy_and_taken_from_it():
     assert {choice.values for choice in with_auxiliary.values()} == {("bag_of_words", "none")}
     differing = {name for name, value in SETTINGS["small_auxiliary"].items() if SETTINGS["small"].get(name) != value}
     assert differing == {"auxiliary"}
+    long = SETTINGS["small_auxiliary_long"]
+    assert {name for name in long if long[name] != SETTINGS["small_auxiliary"].get(name)} == {"num_train_epochs"}
+    assert {choice.remedy for choice in CHOICES["small_auxiliary_long"]} == {"gaussian", "bn_rms, rate"}
 
 
 def test_a_choice_names_the_remedy_and_the_setting_that_it_varies(benchmark):

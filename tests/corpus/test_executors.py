@@ -3,15 +3,19 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import tiny
+from datatrove.data import Document
 from paths import ROOT
 
 from hf_bnvae import cli
+from hf_bnvae.corpus import LatentEncoder, LatentWriter, LocalLatentExecutor
+from hf_bnvae.corpus.corpus_job import TextCounter
 from hf_bnvae.corpus.executors import executor_options
 
 TEXTS = tiny.make_texts(30)
@@ -139,3 +143,33 @@ def test_a_cluster_of_ray_writes_the_files_of_one_process(encode, tmp_path, trai
     run = subprocess.run([*command, *more], capture_output=True, text=True, env=environment, timeout=600)
     assert "30 latents of 30 texts in 2 files" in run.stdout, run.stdout + run.stderr
     assert files("latents") == files("alone")
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_run_in_words(tmp_path, trained_folder):
+    encoder = LatentEncoder(trained_folder)
+
+    def dies(data, rank, world_size):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def runs(data, rank, world_size):
+        yield Document(text=TEXTS[rank], id=str(rank))
+
+    for first, expected in ((dies, 0), (runs, 3)):
+        pipeline = [first, encoder, LatentWriter(str(tmp_path / "out"), encoder)]
+        executor = LocalLatentExecutor(pipeline, tasks=3, workers=2, logging_dir=str(tmp_path / "logs"), is_quiet=True)
+        if expected:
+            executor.run()  # control
+        else:
+            with pytest.raises(ChildProcessError, match="repeat the command"):
+                executor.run()
+        assert len(list((tmp_path / "out").glob("*.parquet"))) == expected
+
+
+def test_a_counter_passes_documents_on_and_counts_them_in_a_file(tmp_path):
+    documents = [Document(text="", id=str(n)) for n in range(200)]
+    file = tmp_path / "count"
+    assert list(TextCounter(file)(iter(documents))) == documents
+    assert file.stat().st_size == 192  # 64 at once; the bar is away when the last ones come
+    list(TextCounter(file)(iter(documents[:70])))
+    assert file.stat().st_size == 256

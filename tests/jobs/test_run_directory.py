@@ -15,7 +15,13 @@ from hf_bnvae.jobs.run_directory import RunDirectory
 from hf_bnvae.jobs.training_options import parse_arguments
 from hf_bnvae.model.saved_files_bnvae import sha256_of
 from hf_bnvae.utils import checkpoints
-from hf_bnvae.utils.checkpoints import last_complete_checkpoint, record_contents, require_as_written, unmark_checkpoint
+from hf_bnvae.utils.checkpoints import (
+    finish_deletions,
+    last_complete_checkpoint,
+    record_contents,
+    require_as_written,
+    unmark_checkpoint,
+)
 
 SETTINGS = {"posterior": "bn", "seed": 42}
 
@@ -39,6 +45,18 @@ def test_a_new_folder_is_begun_and_an_unfinished_run_resumed(tmp_path):
     for step in (5, 20):
         write_checkpoint(path, step)
     assert RunDirectory(path, SETTINGS).find_checkpoint() == str(path / "checkpoint-20")
+
+
+def test_what_a_kill_left_of_a_deleted_checkpoint_is_deleted_and_nothing_else(tmp_path):
+    for step in (2, 4, 6, 8):
+        write_checkpoint(tmp_path, step)
+    for step in (4, 8):  # half deleted, and half written
+        (tmp_path / f"checkpoint-{step}" / "contents.json").unlink()
+    for limit in (None, 0, 3):  # as many complete ones are not newer
+        finish_deletions(tmp_path, limit)
+        assert len(list(tmp_path.iterdir())) == 4
+    finish_deletions(tmp_path, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-6", "checkpoint-8"]
 
 
 def test_a_finished_run_is_known_as_one(tmp_path):
