@@ -116,10 +116,12 @@ def push(argv: Sequence[str] | None = None) -> None:
 
 def encode(argv: Sequence[str] | None = None) -> None:
     """Write the latents of a corpus to parquet files, in parts."""
+    from .corpus import require_datatrove
     from .corpus.encoding_options import encoding_parser
 
     with user_errors((ValueError, OSError, ImportError)):
         args = encoding_parser().parse_args(argv)
+        require_datatrove()
         from .corpus.encoding_job import EncodingJob
 
         summary = EncodingJob(args).run()
@@ -129,10 +131,12 @@ def encode(argv: Sequence[str] | None = None) -> None:
 
 def decode(argv: Sequence[str] | None = None) -> None:
     """Decode parquet files of latents to texts, in parts."""
+    from .corpus import require_datatrove
     from .corpus.decoding_options import decoding_parser
 
     with user_errors((ValueError, OSError, ImportError)):
         args = decoding_parser().parse_args(argv)
+        require_datatrove()
         from .corpus.decoding_job import DecodingJob
 
         summary = DecodingJob(args).run()

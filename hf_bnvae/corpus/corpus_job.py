@@ -4,6 +4,8 @@
 import argparse
 import json
 import os
+import re
+import sys
 import tempfile
 import threading
 import time
@@ -21,13 +23,15 @@ from pyarrow import parquet
 from tqdm.auto import tqdm
 
 from ..model.input_checks_bnvae import require_count
-from ..model.saved_files_bnvae import write_whole
+from ..model.saved_files_bnvae import PARTIAL, write_whole
 from .executors import EXECUTORS, executor_options
 from .task_files import PREFIX, TaskFileWriter
 from .text_reader import rows_of_task
 
 # Seconds between two looks at the files, in a folder of this machine and elsewhere.
 _LOCAL_LOOK, _REMOTE_LOOK = 1.0, 30.0
+# More have no room in the names of the files.
+_MAX_TASKS = 99_999
 # The step with the model is the second one of each pipeline.
 _MODEL_STEP = 1
 
@@ -55,6 +59,10 @@ class CorpusJob(ABC):
         for name, least in (("tasks", 1), ("workers", 1), ("seed", 0)):
             if getattr(args, name) is not None:
                 require_count(f"--{name}", getattr(args, name), least)
+        if (args.tasks or 1) > _MAX_TASKS:
+            raise ValueError(f"--tasks must be at most {_MAX_TASKS:,}, got {args.tasks:,}.")
+        if "://" not in args.output and Path(args.output).is_file():
+            raise ValueError(f"{args.output} is a file. Name a folder to write.")
         self.options = executor_options(args.executor, args.executor_options)
         if args.token is not None:
             os.environ["HF_TOKEN"] = args.token  # also of the processes that the executor starts
@@ -113,6 +121,7 @@ class CorpusJob(ABC):
                 os.environ.setdefault("OMP_NUM_THREADS", str(share))  # of the processes that the executor starts
             with self._progress(missing, counter if is_local else None):
                 executor.run()
+            self.writer.output_folder.invalidate_cache()
             failed = executor.get_incomplete_ranks()
             if failed:
                 raise ValueError(
@@ -135,24 +144,28 @@ class CorpusJob(ABC):
             with folder.open(self.settings_file, "r") as file:
                 try:
                     found = json.load(file)
-                except ValueError as error:
-                    raise ValueError(
-                        f"{self.settings_file} of {self.args.output} cannot be read. If the files beside it are of "
-                        "this command, delete it and repeat the command."
-                    ) from error
+                except ValueError:
+                    found = None
+            if not isinstance(found, dict):
+                raise ValueError(
+                    f"{self.settings_file} of {self.args.output} is damaged. If the files beside it are of this "
+                    "command, delete it and repeat the command."
+                )
             differences = [
                 f"{name} differs" if name.endswith("_sha256") else f"{name}: {found.get(name)!r}, not {value!r}"
                 for name, value in sorted((dict.fromkeys(found) | self.settings).items())
                 if found.get(name) != value
             ]
-            if differences:
+            has_files = any(name.endswith(".parquet") for name in folder.list_files(recursive=False))
+            if differences and has_files:
                 raise ValueError(
                     f"{self.args.output} holds {product} of another command ({'; '.join(differences)}). Choose "
                     "another folder."
                 )
-            return
-        others = folder.ls("", detail=False) if folder.isdir("") else []
-        if any(not str(name).endswith(".parquet") for name in others):
+            if not differences:
+                return
+        others = [str(name).rpartition("/")[2] for name in folder.ls("", detail=False)] if folder.isdir("") else []
+        if any(name != self.settings_file and not name.endswith((".parquet", PARTIAL)) for name in others):
             raise ValueError(f"{self.args.output} is not empty, and holds no {product}. Choose another folder.")
         self.writer.require_own_files(self.tasks)
         content = json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n"
@@ -166,8 +179,10 @@ class CorpusJob(ABC):
     def _logging_dir(self) -> str:
         if self.args.logging_dir is not None:
             return self.args.logging_dir
-        is_local = self.writer.output_folder.is_local()
-        return os.path.abspath(f"{self.args.output.rstrip('/')}-logs" if is_local else f"{self.product}-logs")
+        folder = self.writer.output_folder
+        if folder.is_local():
+            return f"{folder.resolve_paths('').rstrip('/')}-logs"
+        return os.path.abspath(f"{re.sub(r'[^a-zA-Z0-9]+', '-', self.args.output)}-logs")
 
     def _rows_of(self, rank: int) -> int:
         return len(rows_of_task(self.num_rows, rank, self.tasks))
@@ -175,7 +190,7 @@ class CorpusJob(ABC):
     @contextmanager
     def _progress(self, missing: Sequence[int], counter: Path | None) -> Iterator[None]:
         """A bar that moves with the rows that a file counts. Without it the bar moves when a task's file appears."""
-        ended, total = threading.Event(), sum(map(self._rows_of, missing))
+        ended, total, screen = threading.Event(), sum(map(self._rows_of, missing)), sys.stderr
         is_near = counter is not None or self.writer.output_folder.is_local()
 
         def count() -> int:
@@ -187,7 +202,8 @@ class CorpusJob(ABC):
 
         def watch() -> None:
             title = self.product.capitalize()
-            with tqdm(total=total, unit=" texts", desc=title, disable=self.args.disable_tqdm, leave=False) as bar:
+            options = {"disable": self.args.disable_tqdm, "leave": False, "file": screen}
+            with tqdm(total=total, unit=" texts", desc=title, **options) as bar:
                 while not ended.wait(_LOCAL_LOOK if is_near else _REMOTE_LOOK):
                     bar.update(count() - bar.n)
 

@@ -4,17 +4,19 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow
 from datatrove.pipeline.base import PipelineStep
+from datatrove.utils.stats import Stats
 
 from ..jobs.text_generation import decoding_settings
-from ..reporting.commands import without_folders
 from .corpus_job import CorpusJob
 from .latent_decoder import LatentDecoder
-from .latent_encoder import COORDINATES, WHITENED
 from .latent_reader import LatentReader
+from .model_step import COORDINATES, WHITENED
 from .text_writer import TextWriter
 from .work_options import ROWS_OF_A_TASK
 
@@ -42,7 +44,8 @@ class DecodingJob(CorpusJob):
         place = args.latents
         if args.executor != "local" and "://" not in place:  # tasks may start in another folder
             place = os.path.abspath(place)
-        reader = LatentReader(place, column=args.latent_column, id_column=args.id_column, columns=args.columns)
+        columns = dict(_renamed(column) for column in args.columns)
+        reader = LatentReader(place, column=args.latent_column, id_column=args.id_column, columns=columns)
         self._told = reader.description
         whitened = args.whitened or self._told.get(COORDINATES) == WHITENED
         decoder = LatentDecoder(
@@ -57,21 +60,22 @@ class DecodingJob(CorpusJob):
             **settings,
         )
         self._require_own_latents(reader, decoder)
-        model = decoder.load()  # a model that cannot be used ends the command here, before the tasks begin
-        if whitened:
-            model.require_fitted_prior()
+        # A model or options that cannot be used end the command here, before the tasks begin.
+        list(decoder.run(islice(reader.run(), 1)))
+        decoder.stats = Stats(str(decoder))
         writer = TextWriter(
             args.output,
             decoder,
-            columns={name: reader.types[name] for name in args.columns},
-            description={"latents": without_folders(args.latents), "latent_column": args.latent_column},
+            columns={entry: reader.types[column] for column, entry in columns.items()},
+            description={"latents": _name_of(args.latents), "latent_column": args.latent_column},
         )
         tasks = args.tasks or max(1, math.ceil(reader.num_rows / ROWS_OF_A_TASK))
         return [reader, decoder, writer], reader.num_rows, tasks
 
     def _own_settings(self) -> dict[str, Any]:
         told = {f"latents_{name}": self._told[name] for name in _ORIGIN if name in self._told}
-        return {"num_latents": self.num_rows, "id_column": self.args.id_column, **told}
+        content = {"num_latents": self.num_rows, "latents_sha256": self.steps[0].content}
+        return {**content, "id_column": self.args.id_column, "copied_columns": self.args.columns, **told}
 
     def _require_own_latents(self, reader: LatentReader, decoder: LatentDecoder) -> None:
         """Refuse latents that cannot be the model's."""
@@ -92,3 +96,14 @@ class DecodingJob(CorpusJob):
             f"{found['decoded']} decoded; {found['empty']} empty latents and {found['unreadable']} that are not "
             "finite, which have no text"
         )
+
+
+def _renamed(word: str) -> tuple[str, str]:
+    """A column and its name beside the texts: `text=original`, or a name alone."""
+    column, _, name = word.partition("=")
+    return column, name or column
+
+
+def _name_of(place: str) -> str:
+    """The last part of a path of this machine, also of a pattern; an address as it is."""
+    return place if "://" in place else Path(place).name

@@ -8,7 +8,6 @@ from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
 
-from ..data.corpora import texts_hash
 from ..data.text_format import TextFormat
 from .corpus_job import CorpusJob
 from .latent_encoder import LatentEncoder
@@ -39,6 +38,8 @@ class EncodingJob(CorpusJob):
         inputs = args.inputs
         if args.executor != "local":  # tasks may start in another folder
             inputs = [name if "://" in name else os.path.abspath(name) for name in inputs]
+            if args.dataset_name is not None and os.path.isdir(args.dataset_name):
+                args.dataset_name = os.path.abspath(args.dataset_name)
         reader = TextReader(
             inputs or None,
             dataset_name=args.dataset_name,
@@ -62,9 +63,12 @@ class EncodingJob(CorpusJob):
             device=args.device,
             batch_size=args.batch_size,
         )
-        encoder.load()  # a model that cannot be used ends the command here, before the tasks begin
+        model = encoder.load()  # a model that cannot be used ends the command here, before the tasks begin
+        if args.whiten:
+            model.require_fitted_prior()
         rows, text_column = reader.load()
-        self._hash = texts_hash(map(str, rows[text_column]))
+        tasks = args.tasks or max(1, math.ceil(len(rows) / ROWS_OF_A_TASK))
+        self._hash = reader.remember(rows, tasks)
         columns = dict(zip(rows.data.schema.names, rows.data.schema.types, strict=True))
         writer = LatentWriter(
             args.output,
@@ -74,7 +78,6 @@ class EncodingJob(CorpusJob):
             columns={name: columns[name] for name in args.columns},
             description={"texts": reader.title, "text_column": text_column},
         )
-        tasks = args.tasks or max(1, math.ceil(len(rows) / ROWS_OF_A_TASK))
         return [reader, encoder, writer], len(rows), tasks
 
     def _own_settings(self) -> dict[str, Any]:

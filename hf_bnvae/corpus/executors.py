@@ -3,14 +3,20 @@
 
 import inspect
 import json
+import multiprocessing
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import redirect_stderr
+from copy import deepcopy
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import multiprocess
+import dill
 from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 from datatrove.executor.base import PipelineExecutor
 from datatrove.pipeline.base import PipelineStep
@@ -18,6 +24,7 @@ from datatrove.utils.logging import logger
 from datatrove.utils.stats import PipelineStats
 
 from ..jobs.option_parser import nearest
+from ..model.input_checks_bnvae import require_count
 from .task_files import TaskFileWriter
 
 
@@ -77,8 +84,10 @@ class LocalLatentExecutor(DoneByOutput, LocalPipelineExecutor):
         ChildProcessError: on running, if a process of several is killed. datatrove would wait for its task for ever.
     """
 
-    def __init__(self, *args: Any, is_quiet: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, is_quiet: bool = False, local_tasks: int = -1, **kwargs: Any) -> None:
+        if local_tasks != -1:
+            require_count("local_tasks", local_tasks)
+        super().__init__(*args, local_tasks=local_tasks, **kwargs)
         self.is_quiet = is_quiet
 
     @property
@@ -91,31 +100,56 @@ class LocalLatentExecutor(DoneByOutput, LocalPipelineExecutor):
         ranks = self.get_incomplete_ranks()
         if not ranks:
             return PipelineStats()
-        _show_log(LocalPipelineExecutor, not self.is_quiet)
-        if self.workers == 1:
-            return super().run()
+        if self.depends is not None and not self.depends._launched:
+            self.depends.run()
+        self._launched = True
         self.save_executor_as_json()
-        statistics, context = PipelineStats(), multiprocess.get_context(self.start_method)
-        with context.Manager() as manager, context.Pool(self.workers) as pool:
-            started = {process.pid for process in multiprocess.active_children()}
-            free = manager.Queue()
-            for place in range(self.workers):
-                free.put(place)
-            ended = pool.imap_unordered(partial(self._launch_run_for_rank, ranks_q=free), ranks)
-            for _ in ranks:
-                statistics += _wait(ended, started)
+        statistics = PipelineStats()
+        if self.workers == 1:
+            pipeline = self.pipeline
+            for rank in ranks:
+                self.pipeline = deepcopy(pipeline)  # a step counts what it does
+                statistics += self.run_task(rank, rank == ranks[0])
+            self.pipeline = pipeline
+        else:
+            context = multiprocessing.get_context(self.start_method)
+            pickled = dill.dumps(self)  # also functions, which the standard library cannot send
+            with ProcessPoolExecutor(self.workers, mp_context=context) as pool:
+                tasks = [pool.submit(_run_pickled, pickled, rank, rank == ranks[0]) for rank in ranks]
+                try:
+                    for task in as_completed(tasks):
+                        statistics += task.result()
+                except BrokenProcessPool as error:
+                    raise ChildProcessError(
+                        "A process ended before its task did, as when a system kills it because memory runs out. "
+                        "Files that are whole stay: repeat the command to make the others, if need be with fewer "
+                        'workers. (A script calls `run` below `if __name__ == "__main__":`.)'
+                    ) from error
+                finally:
+                    pool.shutdown(cancel_futures=True)  # tasks that run write their files
         with self.logging_dir.open("stats.json", "wt") as file:
             statistics.save_to_disk(file)
         return statistics
 
-    def _launch_run_for_rank(self, rank: int, ranks_q: Any, completed: Any = None, completed_lock: Any = None) -> Any:
+    def run_task(self, rank: int, is_first: bool) -> PipelineStats:
+        """
+        Run a task in this process.
+
+        Args:
+            rank (`int`): The task.
+            is_first (`bool`): Whether to show its log, unless the executor is quiet.
+        """
         if not self.is_quiet:
-            return super()._launch_run_for_rank(rank, ranks_q, completed, completed_lock)
-        local_rank = ranks_q.get()
-        try:
-            return self._run_for_rank(rank, local_rank + 1)  # the first one would show everything
-        finally:
-            ranks_q.put(local_rank)
+            return self._run_for_rank(rank, 0 if is_first else 1)
+        logger.remove()
+        # The log of a task goes to a file, and errors to stderr, too: whoever started the command sees them in words.
+        with redirect_stderr(StringIO()):
+            return self._run_for_rank(rank, 1)
+
+
+def _run_pickled(pickled: bytes, rank: int, is_first: bool) -> PipelineStats:
+    """A task of a pool."""
+    return dill.loads(pickled).run_task(rank, is_first)
 
 
 class RayLatentExecutor(DoneByOutput, RayPipelineExecutor):
@@ -192,25 +226,17 @@ class SlurmLatentExecutor(DoneByOutput, SlurmPipelineExecutor):
         return self.logging_dir.resolve_paths("launch_script.slurm")
 
 
-def _wait(ended: Any, started: set[int]) -> PipelineStats:
-    """What the next task that ends has counted. No process that was started may die before."""
-    while True:
-        try:
-            return ended.next(timeout=_LOOK)
-        except multiprocess.TimeoutError:
-            if started - {process.pid for process in multiprocess.active_children()}:
-                raise ChildProcessError(
-                    "A process was killed, as systems do when memory runs out. Files that are whole stay: repeat the "
-                    "command to make the others, if need be with fewer workers."
-                ) from None
-
-
-# Seconds between two looks at the processes.
-_LOOK = 2.0
 EXECUTORS: dict[str, type[PipelineExecutor]] = {
     "local": LocalLatentExecutor,
     "slurm": SlurmLatentExecutor,
     "ray": RayLatentExecutor,
+}
+# What values of an argument may be, by its annotation.
+_TYPES: dict[str, tuple[Any, str]] = {
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "dict": (dict, "a JSON object"),
 }
 # What other options say, and what no word on a command line can.
 _TAKEN = {"self", "pipeline", "tasks", "workers", "logging_dir", "skip_completed", "depends", "job_id_retriever"}
@@ -242,7 +268,7 @@ def executor_options(kind: str, words: Sequence[str]) -> dict[str, Any]:
             meant = nearest(name, known)
             advice = f"Did you mean {meant}?" if meant else f"Its options: {', '.join(known)}."
             raise ValueError(f"The executor {kind} has no option {name!r}. {advice}")
-        given[name] = _value(name, text, known[name].default)
+        given[name] = _value(name, text, known[name])
     missing = [name for name, one in known.items() if one.default is inspect.Parameter.empty and name not in given]
     if missing:
         raise ValueError(
@@ -258,19 +284,18 @@ def _options_of(kind: str) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(base.__init__).parameters
 
 
-def _value(name: str, text: str, default: Any) -> Any:
-    """A typed value, of the type that the default has."""
+def _value(name: str, text: str, parameter: inspect.Parameter) -> Any:
+    """A typed value, of the type that the argument has."""
+    annotation = str(getattr(parameter.annotation, "__name__", parameter.annotation))
+    kind = re.split(r"\W", annotation)[0]
+    if kind == "str":
+        return text  # a name or a time, also if it looks like a number
     try:
         value = json.loads(text)
     except ValueError:
         value = text
-    kinds = {bool: bool, int: (int, float), float: (int, float), str: str}
-    expected = kinds.get(type(default))
-    if default is inspect.Parameter.empty or expected is str:
-        return text  # a name or a time, also if it looks like a number
-    is_number_of_yes_and_no = isinstance(value, bool) and expected is not bool
-    if expected is not None and (not isinstance(value, expected) or is_number_of_yes_and_no):
-        wanted = "true or false" if expected is bool else "a number"
+    types, wanted = _TYPES.get(kind, (object, ""))
+    if not isinstance(value, types) or (isinstance(value, bool) and kind in ("int", "float")):
         raise ValueError(f"--executor_options {name} must be {wanted}, got {text!r}.")
     return value
 

@@ -12,16 +12,16 @@ from datatrove.data import Document, DocumentsPipeline
 
 from ..model.input_checks_bnvae import require_count
 from ..model.modeling_bnvae import BNVAEModel
-from .model_step import ModelStep
+from .model_step import COORDINATES, OWN_COORDINATES, WHITENED, ModelStep
 
 # The entry of the metadata that holds what is to be decoded.
-LATENT = "latent"
+LATENT = "latent_to_decode"
 
 
 class LatentDecoder(ModelStep):
     """
-    Gives each document the text that the model decodes from its entry `latent`, a list of `latent_size` numbers.
-    Order, ids and metadata stay as they are.
+    Gives each document the text that the model decodes from its entry `latent_to_decode`, a list of `latent_size`
+    numbers. Order, ids and metadata stay as they are.
 
     A document without latents (`empty`), or with numbers that are not finite (`unreadable`), passes with `None` as its
     text. datatrove's statistics count both, and `decoded`.
@@ -75,7 +75,11 @@ class LatentDecoder(ModelStep):
         """What the texts are: model and version, precision, how tokens are chosen."""
         chosen = {name: str(value) for name, value in sorted(self.generation_kwargs.items())}
         seed = {"seed": str(self.seed)} if self.generation_kwargs.get("do_sample") else {}
-        return super().description | {"decoder_dtype": self.dtype or "as saved"} | chosen | seed
+        told = {
+            "decoder_dtype": self.dtype or "as saved",
+            COORDINATES: WHITENED if self.whitened else OWN_COORDINATES,
+        }
+        return super().description | told | chosen | seed
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """The documents of `data` in their order, with their texts."""
@@ -96,6 +100,11 @@ class LatentDecoder(ModelStep):
         return fault is None
 
     def _decode(self, model: BNVAEModel, documents: Sequence[Document], seed: int) -> None:
+        size = model.config.latent_size
+        for document in documents:
+            if len(document.metadata[LATENT]) != size:
+                found = len(document.metadata[LATENT])
+                raise ValueError(f"The latent of document {document.id!r} has {found} numbers, and the model {size}.")
         latents = torch.tensor(np.stack([_as_array(document.metadata[LATENT]) for document in documents]))
         if self.whitened:
             latents = model.require_fitted_prior().unwhiten(latents.to(model.device))

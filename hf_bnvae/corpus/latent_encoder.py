@@ -13,10 +13,7 @@ from ..model.input_checks_bnvae import require_count
 from ..model.modeling_bnvae import BNVAEModel
 from ..model.processing_bnvae import BNVAEProcessor
 from ..model.text_encoding_bnvae import TOKENIZED_BATCHES, encode_in_batches
-from .model_step import ModelStep
-
-# What a file says about its latents, and the two things that it can say.
-COORDINATES, WHITENED, OWN_COORDINATES = "coordinates", "whitened by the fitted prior", "the model's own"
+from .model_step import COORDINATES, OWN_COORDINATES, WHITENED, ModelStep
 
 
 class LatentEncoder(ModelStep):

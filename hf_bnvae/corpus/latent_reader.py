@@ -1,8 +1,10 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """A reader of datatrove for parquet files of latents, which divides them among tasks by rows."""
 
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pyarrow
@@ -12,8 +14,9 @@ from datatrove.pipeline.readers.base import BaseReader
 from fsspec.core import has_magic
 from pyarrow import parquet
 
+from ..model.saved_files_bnvae import sha256_of
 from .latent_decoder import LATENT
-from .task_files import PREFIX
+from .task_files import PREFIX, schema_differences
 from .text_reader import ROWS, rows_of_task
 
 _ENDING = ".parquet"
@@ -21,7 +24,7 @@ _ENDING = ".parquet"
 
 class LatentReader(BaseReader):
     """
-    Reads latents from parquet files, each row a document with the entry `latent` in its metadata.
+    Reads latents from parquet files, each row a document with the entry `latent_to_decode` in its metadata.
 
     The rows of all files count as one list, in the order of the files' names, and each task reads an equal part of it.
     A document's id is the content of `id_column`, or of `id` if there is such a column, or the number of the row,
@@ -31,7 +34,7 @@ class LatentReader(BaseReader):
         place (`str`): A folder, a file or a pattern such as `latents/0000*.parquet`; also `hf://`.
         column (`str`, *optional*, defaults to `"mean"`): The column that holds the latents, as lists of numbers.
         id_column (`str`, *optional*): The column that holds the ids.
-        columns (sequence of `str`, *optional*): Further columns. They become entries of the metadata.
+        columns (mapping of `str`, *optional*): Further columns, and the entries of the metadata that they become.
 
     Raises:
         ValueError: when files are looked for, if there are none, or if a folder lacks files of the tasks that wrote
@@ -41,11 +44,20 @@ class LatentReader(BaseReader):
     name = "💠 Latents"
 
     def __init__(
-        self, place: str, *, column: str = "mean", id_column: str | None = None, columns: Sequence[str] = ()
+        self,
+        place: str,
+        *,
+        column: str = "mean",
+        id_column: str | None = None,
+        columns: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.place, self.column, self.id_column, self.columns = place, column, id_column, list(columns)
+        self.place, self.column, self.id_column, self.columns = place, column, id_column, dict(columns or {})
+        if LATENT in self.columns.values():
+            raise ValueError(f"No column can become the entry {LATENT!r}, which holds the latents.")
         self._found: tuple[list[str], list[int], pyarrow.Schema] | None = None
+        # The states of the files when they were found, which the tasks must find, too.
+        self._states: dict[str, str] = {}
 
     @property
     def description(self) -> dict[str, str]:
@@ -53,6 +65,14 @@ class LatentReader(BaseReader):
         metadata = self._find()[2].metadata or {}
         told = {name.decode(): value.decode(errors="replace") for name, value in metadata.items()}
         return {name.removeprefix(PREFIX): value for name, value in told.items() if name.startswith(PREFIX)}
+
+    @property
+    def content(self) -> str:
+        """A hash of the files: of their content on this machine, of their states elsewhere."""
+        folder, names = self._folder()[0], self._find()[0]
+        local = folder.is_local()
+        parts = [sha256_of(folder.resolve_paths(name)) if local else self._states[name] for name in names]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     @property
     def num_rows(self) -> int:
@@ -75,11 +95,13 @@ class LatentReader(BaseReader):
         for name, count in zip(names, counts, strict=True):
             part = range(max(own.start - first, 0), min(own.stop - first, count))
             if part:
+                if folder.ukey(name) != self._states[name]:
+                    raise ValueError(f"{name} of {self.place} has changed since the command was started.")
                 number = first + part.start
                 for rows in _slices(folder, name, part, wanted):
                     ids = rows.column(id_column).to_pylist() if id_column else range(number, number + len(rows))
                     metadata = {LATENT: rows.column(self.column).to_pylist()}
-                    metadata |= {column: rows.column(column).to_pylist() for column in self.columns}
+                    metadata |= {entry: rows.column(column).to_pylist() for column, entry in self.columns.items()}
                     for row, found in enumerate(ids):
                         if found is None:
                             raise ValueError(f"Row {number + row} of {self.place} has no {id_column!r}.")
@@ -94,9 +116,10 @@ class LatentReader(BaseReader):
         # fsspec keeps where a relative path led first, also when the working folder is another one.
         place = self.place if "://" in self.place else os.path.abspath(self.place)
         folder, _, name = place.rpartition("/")
-        if name.endswith(_ENDING) or has_magic(name):
+        whole = get_datafolder(place)
+        if not whole.isdir("") and (name.endswith(_ENDING) or has_magic(name)):
             return get_datafolder(folder), name
-        return get_datafolder(place), f"*{_ENDING}"
+        return whole, f"*{_ENDING}"
 
     def _find(self) -> tuple[list[str], list[int], pyarrow.Schema]:
         """Names of the files, their numbers of rows, and the columns of all."""
@@ -104,7 +127,12 @@ class LatentReader(BaseReader):
             return self._found
         folder, pattern = self._folder()
         try:
-            names = sorted(folder.list_files(recursive=False, glob_pattern=pattern))
+            # Only the names are compared with the pattern: a folder may have brackets in its own name.
+            names = sorted(
+                name
+                for name in folder.list_files(recursive=False)
+                if name == pattern or (fnmatchcase(name, pattern) and name.endswith(_ENDING))
+            )
         except FileNotFoundError:
             names = []
         if not names:
@@ -118,9 +146,11 @@ class LatentReader(BaseReader):
                 raise ValueError(f"{name} of {self.place} is no parquet file: {error}") from error
             found = metadata.schema.to_arrow_schema()
             schema = found if schema is None else schema
-            if not found.equals(schema):
-                raise ValueError(f"{name} of {self.place} has other columns than {names[0]}: {found.names}.")
+            differences = schema_differences(found, schema)
+            if differences:
+                raise ValueError(f"{name} of {self.place} differs from {names[0]}: {'; '.join(differences)}.")
             counts.append(metadata.num_rows)
+            self._states[name] = folder.ukey(name)
         self._found = names, counts, schema
         self._check(pattern.startswith("*."))
         return self._found

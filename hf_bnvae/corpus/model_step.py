@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """What steps with a model share: which model it is, and that a process loads it once."""
 
+import multiprocessing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from ..model.saved_files_bnvae import sha256_of
 from ..reporting.commands import without_folders
 from ..utils.json_files import read_json
 
+# What a file says about the coordinates of its latents, and the two things that it can say.
+COORDINATES, WHITENED, OWN_COORDINATES = "coordinates", "whitened by the fitted prior", "the model's own"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -150,8 +153,10 @@ def _pinned(loading: Mapping[str, Any]) -> tuple[str, str]:
 def _device_of(rank: int) -> str | None:
     """One of this machine's GPUs, `None` without any. Processes of a pool take the GPUs in turn. Outside of a pool the
     task's rank chooses."""
-    count, place = torch.cuda.device_count(), multiprocess.current_process()._identity
-    return f"cuda:{(place[0] if place else rank) % count}" if count else None
+    # datatrove's pools are of the package `multiprocess`, which counts its processes by itself.
+    places = [package.current_process()._identity for package in (multiprocessing, multiprocess)]
+    place, count = next(filter(None, places), (rank,)), torch.cuda.device_count()
+    return f"cuda:{place[0] % count}" if count else None
 
 
 def _state_of(place: str) -> tuple[tuple[str, int, int], ...]:

@@ -56,7 +56,9 @@ class TaskFileWriter(ParquetWriter):
         self.columns = dict(columns)
         taken = own.keys() & self.columns.keys()
         if taken:
-            raise ValueError(f"A column {min(taken)!r} is written anyway. Rename the entry of the metadata.")
+            raise ValueError(
+                f"A column {min(taken)!r} is written anyway. Leave it out of the columns, or give it another name."
+            )
         told = {f"{PREFIX}{name}": str(value) for name, value in description.items()}
         if isinstance(output_folder, str) and "://" not in output_folder:
             # fsspec keeps where a relative path led first, also when the working folder is another one.
@@ -103,13 +105,18 @@ class TaskFileWriter(ParquetWriter):
         there = [name for name in folder.list_files(recursive=False) if name.endswith(".parquet")]
         expected = self.schema.with_metadata(self.metadata_of(world_size))
         for name in there[:1] + there[-1:]:
-            with folder.open(name, "rb") as file:
-                found = parquet.read_schema(file)
-            differences = _differences(found, expected)
+            try:
+                with folder.open(name, "rb") as file:
+                    found = parquet.read_schema(file)
+            except pyarrow.ArrowInvalid as error:
+                raise ValueError(
+                    f"{folder.resolve_paths(name)} is damaged ({error}). Delete it, and repeat the command."
+                ) from error
+            differences = schema_differences(found, expected)
             if differences:
                 raise ValueError(
-                    f"{folder.resolve_paths(name)} holds latents of another pipeline ({'; '.join(differences)}). "
-                    "Choose another folder."
+                    f"{folder.resolve_paths(name)} is of another pipeline ({'; '.join(differences)}). Choose another "
+                    "folder."
                 )
         return there
 
@@ -174,8 +181,11 @@ class TaskFileWriter(ParquetWriter):
             try:
                 yield path
                 if folder.is_local():
-                    flush_to_disk(path)
-                    os.replace(path, folder.resolve_paths(name))
+                    with suppress(FileNotFoundError):  # another process made the same file, and deleted this one
+                        flush_to_disk(path)
+                        os.replace(path, folder.resolve_paths(name))
+                    if not folder.isfile(name):
+                        raise FileNotFoundError(f"{path} was deleted while it was being written.")
                     flush_to_disk(os.path.dirname(path))
                 elif self._has_whole_uploads():
                     self._retry_hf_hub_operation("upload", name, lambda: _upload(folder, path, name))
@@ -184,8 +194,10 @@ class TaskFileWriter(ParquetWriter):
                     self._retry_hf_hub_operation("upload", name, lambda: folder.put_file(path, partial))
                     self._retry_hf_hub_operation("renaming", name, lambda: folder.mv(partial, name))
                 folder.invalidate_cache()
-                for left in folder.glob(f"{name}.*{PARTIAL}"):  # of tasks that were killed
-                    folder.rm_file(left)
+                for left in folder.list_files(recursive=False):
+                    if left.startswith(f"{name}.") and left.endswith(PARTIAL):  # of a task that was killed
+                        with suppress(FileNotFoundError):
+                            folder.rm_file(left)
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(path)
@@ -199,13 +211,19 @@ def _upload(folder: DataFolder, path: str, name: str) -> None:
         raise (error.__cause__ or error) from None
 
 
-def _differences(found: pyarrow.Schema, expected: pyarrow.Schema) -> list[str]:
-    """How schema and description of a file differ from what a pipeline writes."""
-    theirs, ours = found.metadata or {}, expected.metadata
-    names = [name for name in sorted({*theirs, *ours}) if name.startswith(PREFIX.encode())]
+def schema_differences(found: pyarrow.Schema, expected: pyarrow.Schema) -> list[str]:
+    """How columns and description of a file differ from those that are expected."""
+    theirs, ours = (_described(schema) for schema in (found, expected))
     told = [
-        f"{name.decode().removeprefix(PREFIX)}: {theirs.get(name, b'-').decode()}, not {ours.get(name, b'-').decode()}"
-        for name in names
+        f"{name}: {theirs.get(name, '-')}, not {ours.get(name, '-')}"
+        for name in sorted({*theirs, *ours})
         if theirs.get(name) != ours.get(name)
     ]
-    return told if found.equals(expected) else [*told, f"columns: {found.names}, not {expected.names}"]
+    columns = [", ".join(f"{field.name} {field.type}" for field in schema) for schema in (found, expected)]
+    return told if found.equals(expected) else [*told, f"columns: {columns[0]}; not {columns[1]}"]
+
+
+def _described(schema: pyarrow.Schema) -> dict[str, str]:
+    """What a file says about itself."""
+    told = {name.decode(errors="replace"): value for name, value in (schema.metadata or {}).items()}
+    return {n.removeprefix(PREFIX): v.decode(errors="replace") for n, v in told.items() if n.startswith(PREFIX)}

@@ -1,7 +1,9 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """A reader of datatrove for texts as people have them, which divides them among tasks by rows."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from datasets import Dataset, load_dataset
 from datatrove.data import Document, DocumentsPipeline
@@ -11,6 +13,7 @@ from ..data.corpora import TEXT, find_text_column
 from ..data.text_files import read_files
 from ..data.text_format import TextFormat, name_files
 from ..model.input_checks_bnvae import require_count
+from ..reporting.commands import without_folders
 
 # The number of rows that are read at once.
 ROWS = 1000
@@ -74,6 +77,8 @@ class TextReader(BaseReader):
         self.dataset_split, self.text_column, self.id_column = dataset_split, text_column, id_column
         self.columns, self.text_format = list(columns), text_format
         self.max_samples, self.revision = max_samples, revision
+        # What the tasks must read, if `remember` has looked.
+        self.hashes: list[str] | None = None
 
     @property
     def source(self) -> str:
@@ -85,7 +90,9 @@ class TextReader(BaseReader):
     @property
     def title(self) -> str:
         """What the texts are called for others, who must not see the folders of this machine."""
-        return self.source if self.files is None else name_files(self.files, folders=False)
+        if self.files is not None:
+            return name_files(self.files, folders=False)
+        return f"{without_folders(self.dataset_name)} ({self.dataset_split})"
 
     def load(self) -> tuple[Dataset, str]:
         """
@@ -120,21 +127,64 @@ class TextReader(BaseReader):
         """The documents of a task."""
         yield from data or ()
         rows, text_column = self.load()
-        own = rows_of_task(len(rows), rank, world_size)
-        for start in own[::ROWS]:
-            numbers = range(start, min(start + ROWS, own.stop))
-            with self.track_time("batch"):
-                found = rows[numbers]
-                ids = found[self.id_column] if self.id_column else numbers
+        digest = hashlib.sha256()
+        for start, found in _slices(rows, rank, world_size):
+            digest.update(_as_bytes(found))
+            size = len(found[text_column])
+            ids = found[self.id_column] if self.id_column else range(start, start + size)
             for row, name in enumerate(ids):
                 if name is None:
-                    raise ValueError(f"Row {start + row} of {self.source} has no {self.id_column!r}.")
+                    raise self._without_id(start + row)
                 metadata = {column: found[column][row] for column in self.columns}
                 document = Document(text=found[text_column][row], id=str(name), metadata=metadata)
                 if isinstance(document.text, str):
                     self.update_doc_stats(document)
                 self.stat_update("documents")
                 yield document
+        if self.hashes is not None and digest.hexdigest() != self.hashes[rank]:
+            raise ValueError(
+                f"{self.source} has changed since the command was started. Repeat it, with another folder."
+            )
+
+    def remember(self, rows: Dataset, world_size: int) -> str:
+        """
+        Remember what each task has to read. A task that reads something else then fails.
+
+        Args:
+            rows (`Dataset`): What [`~TextReader.load`] gave.
+            world_size (`int`): The number of tasks.
+
+        Returns:
+            `str`: A hash of all rows and of their division.
+
+        Raises:
+            ValueError: for a row without an id.
+        """
+        if self.id_column is not None and rows.data.column(self.id_column).null_count:
+            ids = rows.data.column(self.id_column)
+            raise self._without_id(next(number for number, name in enumerate(ids) if not name.is_valid))
+        self.hashes = []
+        for rank in range(world_size):
+            digest = hashlib.sha256()
+            for _, found in _slices(rows, rank, world_size):
+                digest.update(_as_bytes(found))
+            self.hashes.append(digest.hexdigest())
+        return hashlib.sha256("".join(self.hashes).encode()).hexdigest()
+
+    def _without_id(self, row: int) -> ValueError:
+        return ValueError(f"Row {row} of {self.source} has no {self.id_column!r}.")
+
+
+def _slices(rows: Dataset, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, list[Any]]]]:
+    """The rows of a task in pieces, each with the number of its first row."""
+    own = rows_of_task(len(rows), rank, world_size)
+    for start in own[::ROWS]:
+        yield start, rows[range(start, min(start + ROWS, own.stop))]
+
+
+def _as_bytes(found: Mapping[str, list[Any]]) -> bytes:
+    """Rows of any types, to be hashed."""
+    return repr(dict(found)).encode("utf-8", "surrogatepass")
 
 
 def rows_of_task(num_rows: int, rank: int, world_size: int) -> range:

@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from hf_bnvae import BNVAEModel, cli
 from hf_bnvae.corpus import LatentDecoder
+from hf_bnvae.corpus.latent_decoder import LATENT
 
 TEXTS = tiny.make_texts(30)
 
@@ -94,6 +95,45 @@ def test_the_same_command_makes_only_what_is_missing_and_another_one_is_refused(
     assert json.loads((tmp_path / "texts" / "decoding.json").read_text())["latents_texts"] == "mine.txt"
 
 
+def test_other_latents_under_the_same_name_are_refused(command, tmp_path):
+    command("encode", "mine.txt", "latents")
+    table = parquet.read_table("latents/00000.parquet").replace_schema_metadata({})
+    parquet.write_table(table, "mine.parquet")
+    decode = ("decode", "mine.parquet", "texts", "--max_new_tokens", "4")
+    command(*decode)
+    assert "1 of the files were there already" in command(*decode)  # control
+    assert "coordinates: " in command(*decode, "--whitened")
+    parquet.write_table(table.take(list(range(29, -1, -1))), "mine.parquet")
+    assert "latents_sha256 differs" in command(*decode)
+
+
+def test_latents_of_two_kinds_in_one_folder_are_refused(command, tmp_path):
+    command("encode", "mine.txt", "plain")
+    command("encode", "mine.txt", "white", "--whiten")
+    (tmp_path / "mixed").mkdir()
+    for name in ("plain", "white"):
+        (tmp_path / name / "00000.parquet").rename(tmp_path / "mixed" / f"{name}.parquet")
+    said = command("decode", "mixed", "texts")
+    assert "white.parquet of" in said and "differs from plain.parquet: coordinates" in said
+
+
+def test_mistakes_are_named_before_a_folder_is_claimed(command, tmp_path, model):
+    command("encode", "mine.txt", "latents")
+    assert "max_new_tokens" in command("decode", "latents", "texts", "--max_new_tokens", "5000")
+    size = model.config.latent_size
+    parquet.write_table(pyarrow.table({"mean": [[0.0] * (size + 1)]}), "wide.parquet")
+    assert f"has {size + 1} numbers, and the model {size}" in command("decode", "wide.parquet", "texts")
+    assert not (tmp_path / "texts").exists()
+    assert "30 texts" in command("decode", "latents", "texts", "--max_new_tokens", "4")
+
+
+def test_columns_can_be_copied_under_another_name(command, tmp_path):
+    command("encode", "mine.txt", "latents [x]", "--with_text")
+    assert "A column 'text' is written anyway" in command("decode", "latents [x]", "texts", "--columns", "text")
+    command("decode", "latents [x]", "texts", "--columns", "text=original", "--max_new_tokens", "4")
+    assert parquet.read_table("texts/00000.parquet")["original"].to_pylist() == TEXTS
+
+
 def test_latents_that_are_not_the_models_are_refused(command, tmp_path, trained_folder):
     command("encode", "mine.txt", "latents")
     table = parquet.read_table("latents/00000.parquet")
@@ -117,7 +157,7 @@ def test_documents_without_usable_latents_cost_themselves_alone(model, trained_f
     size = model.config.latent_size
     given = [good[0], None, [np.nan] * size, [None] * size, good[1]]
     step = LatentDecoder(trained_folder, max_new_tokens=8)
-    found = list(step(iter([Document(text="", id=str(n), metadata={"latent": row}) for n, row in enumerate(given)])))
+    found = list(step(iter([Document(text="", id=str(n), metadata={LATENT: row}) for n, row in enumerate(given)])))
     expected = model.reconstruct(torch.tensor([good[0], good[1]]), max_new_tokens=8)
     assert [one.text for one in found] == [expected[0], None, None, None, expected[1]]
     counted = {name: stat.total for name, stat in step.stats.stats.items()}

@@ -80,7 +80,7 @@ def test_the_same_command_makes_only_what_is_missing_and_another_one_is_refused(
     for message, arguments in others.items():
         assert message in refused(encode, capsys, *arguments)
     (mine / "mine.csv").write_text((mine / "mine.csv").read_text().replace("sister", "brother"))
-    assert "texts_sha256" in refused(encode, capsys, "--tasks", "2")
+    assert "texts_sha256 differs" in refused(encode, capsys, "--tasks", "2")
     assert {path.name: path.read_bytes() for path in (mine / "latents").iterdir()} == before
 
 
@@ -104,6 +104,41 @@ def test_a_folder_of_something_else_is_left_alone(encode, mine, capsys):
     (mine / "latents" / "thesis.txt").write_text("mine")
     assert "latents is not empty, and holds no latents. Choose another folder." in refused(encode, capsys)
     assert [path.name for path in (mine / "latents").iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_without_files_can_be_claimed_again(encode, mine, capsys):
+    (mine / "latents").mkdir()
+    (mine / "latents" / "encoding.json").write_text('{"tasks": "7"}')
+    (mine / "latents" / "00000.parquet.1a2b.partial").write_text("of a killed task")
+    assert "49 latents of 50 texts" in encode()
+    assert sorted(path.name for path in (mine / "latents").iterdir()) == ["00000.parquet", "encoding.json"]
+    (mine / "latents" / "encoding.json").write_text("[]")
+    assert "encoding.json of latents is damaged" in refused(encode, capsys)
+
+
+def test_a_folder_as_a_data_set_is_named_without_its_place(mine, trained_folder, capsys):
+    (mine / "there").mkdir()
+    (mine / "there" / "a.csv").write_text("text\nA text .\n")
+    where = ["encode", "latents", "--dataset_name", str(mine / "there"), "--model", trained_folder, "--disable_tqdm"]
+    cli.main(where)
+    assert json.loads((mine / "latents" / "encoding.json").read_text())["texts"] == "there (train)"
+    assert str(mine).encode() not in b"".join(path.read_bytes() for path in (mine / "latents").iterdir())
+
+
+@pytest.mark.slow
+def test_a_task_that_fails_leaves_no_token_in_its_log_and_no_traceback_on_the_terminal(mine, trained_folder):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for name in ("mine.csv", "mine.csv"):
+        command = [sys.executable, "-m", "hf_bnvae.cli", "encode", name, "latents", "--model", trained_folder]
+        more = ["--text_column", "review", "--token", "hf_SECRET", "--disable_tqdm"]
+        run = subprocess.run([*command, *more], capture_output=True, text=True, env=environment)
+        if (mine / "latents/00000.parquet").is_file():
+            (mine / "latents/00000.parquet").unlink()
+            (mine / "latents/00000.parquet").mkdir()  # the file cannot get its name
+    log = (mine / "latents-logs/logs/task_00000.log").read_text()
+    assert run.returncode == 2 and "Traceback" in log and "IsADirectoryError" in log
+    assert "Traceback" not in run.stderr and len(run.stderr.strip().splitlines()[-1]) < 300
+    assert not any("hf_SECRET" in text for text in (log, run.stdout, run.stderr))
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,9 +66,12 @@ def test_options_have_the_names_and_types_of_datatroves_own(tmp_path):
         ("local", ["start_method"], "takes NAME=VALUE, got 'start_method'"),
         ("local", ["gpus=3"], "The executor local has no option 'gpus'. Its options: start_method, "),
         ("ray", ["gpu_per_task=1"], "Did you mean gpus_per_task?"),
-        ("ray", ["gpus_per_task=one"], "gpus_per_task must be a number, got 'one'"),
+        ("ray", ["gpus_per_task=one"], "gpus_per_task must be a whole number, got 'one'"),
         ("ray", ["log_first=1"], "log_first must be true or false, got '1'"),
-        ("ray", ["cpus_per_task=true"], "cpus_per_task must be a number, got 'true'"),
+        ("ray", ["cpus_per_task=true"], "cpus_per_task must be a whole number, got 'true'"),
+        ("ray", ["mem_per_cpu_gb=much"], "mem_per_cpu_gb must be a number, got 'much'"),
+        ("local", ["local_tasks=1.5"], "local_tasks must be a whole number, got '1.5'"),
+        ("slurm", ["time=10", "partition=a", "sbatch_args=5"], "sbatch_args must be a JSON object, got '5'"),
         ("slurm", ["time=10"], "The executor slurm needs partition: --executor_options partition=VALUE"),
         ("slurm", [], "The executor slurm needs time and partition"),
     ],
@@ -152,13 +156,24 @@ def test_a_killed_process_ends_the_run_in_words(tmp_path, trained_folder):
     def dies(data, rank, world_size):
         os.kill(os.getpid(), signal.SIGKILL)
 
+    def kills_one_that_waits(data, rank, world_size):
+        yield Document(text=TEXTS[rank], id=str(rank))
+        if rank == 0:
+            (tmp_path / "pid").write_text(str(os.getpid()))
+        else:
+            while not (tmp_path / "out/00000.parquet").is_file():
+                time.sleep(0.05)
+            time.sleep(0.5)
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+            time.sleep(600)  # it is ended
+
     def runs(data, rank, world_size):
         yield Document(text=TEXTS[rank], id=str(rank))
 
-    for first, expected in ((dies, 0), (runs, 3)):
+    for first, expected in ((dies, 0), (kills_one_that_waits, 1), (runs, 2)):
         pipeline = [first, encoder, LatentWriter(str(tmp_path / "out"), encoder)]
-        executor = LocalLatentExecutor(pipeline, tasks=3, workers=2, logging_dir=str(tmp_path / "logs"), is_quiet=True)
-        if expected:
+        executor = LocalLatentExecutor(pipeline, tasks=2, workers=2, logging_dir=str(tmp_path / "logs"), is_quiet=True)
+        if first is runs:
             executor.run()  # control
         else:
             with pytest.raises(ChildProcessError, match="repeat the command"):

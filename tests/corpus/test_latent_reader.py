@@ -7,6 +7,7 @@ import pytest
 from pyarrow import parquet
 
 from hf_bnvae.corpus import LatentReader
+from hf_bnvae.corpus.latent_decoder import LATENT
 
 
 @pytest.fixture
@@ -22,12 +23,12 @@ def folder(tmp_path):
 
 def rows(reader, tasks=1) -> list[tuple]:
     found = [document for rank in range(tasks) for document in reader.run(None, rank, tasks)]
-    return [(one.id, one.metadata["latent"], one.metadata.get("stars")) for one in found]
+    return [(one.id, one.metadata[LATENT], one.metadata.get("stars")) for one in found]
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 7, 30])
 def test_each_row_is_read_once_and_in_order_by_any_number_of_tasks(folder, tasks):
-    reader = LatentReader(str(folder), columns=["stars"])
+    reader = LatentReader(str(folder), columns={"stars": "stars"})
     assert rows(reader, tasks) == [(f"key-{n}", [float(n), -float(n)], n) for n in range(20)]
     assert reader.num_rows == 20
 
@@ -49,7 +50,7 @@ def test_rows_without_ids_are_numbered(folder):
     ("arguments", "message"),
     [
         ({"column": "mu"}, "has no column 'mu'. Its columns: id, mean, stars, draws"),
-        ({"columns": ["date"]}, "has no column 'date'"),
+        ({"columns": {"date": "date"}}, "has no column 'date'"),
         ({"id_column": "key"}, "has no column 'key'"),
         ({"column": "stars"}, "The column 'stars' of .* holds no latents, but int64"),
         ({"column": "draws"}, "The column 'draws' of .* holds no latents, but list"),
@@ -69,5 +70,5 @@ def test_files_that_do_not_belong_together_are_refused(folder, tmp_path_factory)
     with pytest.raises(ValueError, match=r"00003.parquet of .* is no parquet file"):
         rows(LatentReader(str(folder)))
     parquet.write_table(pyarrow.table({"mean": [[1.0, 2.0]]}), folder / "00003.parquet")
-    with pytest.raises(ValueError, match=r"00003.parquet of .* has other columns than 00000.parquet"):
+    with pytest.raises(ValueError, match=r"00003.parquet of .* differs from 00000.parquet: columns: mean list"):
         rows(LatentReader(str(folder)))

@@ -140,7 +140,7 @@ def test_files_decide_which_tasks_are_done(trained_folder, tmp_path):
 def test_files_of_another_pipeline_are_not_mixed_with_its_own(trained_folder, make_model, processor, tmp_path):
     source = inputs(tmp_path / "in", 2)
     executor(trained_folder, source, tmp_path, 2).run()
-    with pytest.raises(ValueError, match=r"00000.parquet holds latents of another pipeline \(tasks: 2, not 4\)"):
+    with pytest.raises(ValueError, match=r"00000.parquet is of another pipeline \(tasks: 2, not 4\)"):
         executor(trained_folder, source, tmp_path, 4).run()
     other = BNVAEModel.from_pretrained(trained_folder)
     with torch.no_grad():
@@ -171,6 +171,30 @@ def test_a_model_that_changes_while_a_pipeline_waits_is_refused(trained_folder, 
     with pytest.raises(ValueError, match="have changed since the pipeline was built"):
         list(writer(encoder(iter(documents(TEXTS[:2]))), 1, 2))
     assert names(tmp_path / "out") == ["00000.parquet"]
+
+
+def test_two_processes_with_the_same_task_both_end(trained_folder, tmp_path):
+    encoder = LatentEncoder(trained_folder, buffer_size=4)
+    slow = LatentWriter(str(tmp_path), encoder, batch_size=2)(encoder(iter(documents(TEXTS))), 0, 5)
+    next(slow)
+    write(str(tmp_path), encoder, documents(TEXTS))  # the other one is quicker, and deletes what it finds
+    assert names(tmp_path) == ["00000.parquet"]
+    list(slow)
+    assert names(tmp_path) == ["00000.parquet"]
+    lonely = LatentWriter(str(tmp_path), encoder, batch_size=2)(encoder(iter(documents(TEXTS))), 1, 5)
+    next(lonely)
+    next(tmp_path.glob("*.partial")).unlink()
+    with pytest.raises(FileNotFoundError, match="was deleted while it was being written"):
+        list(lonely)
+
+
+def test_an_executor_runs_what_it_depends_on_first(trained_folder, tmp_path):
+    source = inputs(tmp_path / "in", 1)
+    first = executor(trained_folder, source, tmp_path / "first", 1)
+    second = executor(trained_folder, source, tmp_path / "second", 1)
+    second.depends = first
+    second.run()
+    assert names(tmp_path / "first/out") == names(tmp_path / "second/out") == ["00000.parquet"]
 
 
 def test_an_upload_that_breaks_leaves_nothing_under_the_final_name(trained_folder, tmp_path, monkeypatch):

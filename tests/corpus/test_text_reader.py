@@ -115,6 +115,36 @@ def test_other_encodings_and_bad_rows_are_handled_as_in_a_training(tmp_path, cap
     assert "1 of 301 rows of" in caplog.text and "They are left out" in caplog.text
 
 
+def test_a_task_that_reads_something_else_than_was_remembered_fails(tmp_path):
+    file = tmp_path / "a.csv"
+    rows = [f"text {n},{n}" for n in range(20)]
+    file.write_text("\n".join(["text,key", *rows]))
+    reader = TextReader(str(file), text_column="text", id_column="key")
+    loaded, _ = reader.load()
+    first = reader.remember(loaded, 2)
+    assert [len(list(reader.run(None, rank, 2))) for rank in (0, 1)] == [10, 10]  # control
+    assert reader.remember(loaded, 2) == first != reader.remember(loaded, 4)
+    reader.remember(loaded, 2)
+    for changed in ("text 15 .,15", "text 15,mine"):  # a text, and an id
+        file.write_text("\n".join(["text,key", *rows[:15], changed, *rows[16:]]))
+        assert len(list(reader.run(None, 0, 2))) == 10
+        with pytest.raises(ValueError, match=r"a.csv has changed since the command was started"):
+            list(reader.run(None, 1, 2))
+
+
+def test_a_row_without_an_id_is_named_before_tasks_begin(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "a", "key": "1"}\n{"text": "b", "key": null}\n')
+    reader = TextReader(str(file), text_column="text", id_column="key")
+    with pytest.raises(ValueError, match=r"Row 1 of .*a.jsonl has no 'key'"):
+        reader.remember(reader.load()[0], 1)
+
+
+def test_what_is_no_file_has_no_format():
+    with pytest.raises(ValueError, match="are of files"):
+        TextReader(dataset_name="user/name", text_format=TextFormat(encoding="latin-1"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
