@@ -95,7 +95,7 @@ class LatentReader(BaseReader):
         for name, count in zip(names, counts, strict=True):
             part = range(max(own.start - first, 0), min(own.stop - first, count))
             if part:
-                if folder.ukey(name) != self._states[name]:
+                if _state_of(folder, name) != self._states[name]:
                     raise ValueError(f"{name} of {self.place} has changed since the command was started.")
                 number = first + part.start
                 for rows in _slices(folder, name, part, wanted):
@@ -150,7 +150,7 @@ class LatentReader(BaseReader):
             if differences:
                 raise ValueError(f"{name} of {self.place} differs from {names[0]}: {'; '.join(differences)}.")
             counts.append(metadata.num_rows)
-            self._states[name] = folder.ukey(name)
+            self._states[name] = _state_of(folder, name)
         self._found = names, counts, schema
         self._check(pattern.startswith("*."))
         return self._found
@@ -170,6 +170,12 @@ class LatentReader(BaseReader):
                 f"{self.place} holds {len(names)} of the {tasks} files of its encoding. Repeat the command that made "
                 f"them, or name the files: '{self.place.rstrip('/')}/0*{_ENDING}'."
             )
+
+
+def _state_of(folder: DataFolder, name: str) -> str:
+    """What changes when a file does: its size, and a time or a hash, whichever the file system knows."""
+    told = folder.info(name)
+    return " ".join(str(told.get(key)) for key in ("size", "mtime", "blob_id", "ETag", "md5Hash"))
 
 
 def _slices(folder: DataFolder, name: str, part: range, columns: Sequence[str]) -> Iterator[Any]:

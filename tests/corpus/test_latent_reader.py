@@ -72,3 +72,14 @@ def test_files_that_do_not_belong_together_are_refused(folder, tmp_path_factory)
     parquet.write_table(pyarrow.table({"mean": [[1.0, 2.0]]}), folder / "00003.parquet")
     with pytest.raises(ValueError, match=r"00003.parquet of .* differs from 00000.parquet: columns: mean list"):
         rows(LatentReader(str(folder)))
+
+
+def test_a_file_that_changes_after_it_was_found_is_refused(folder):
+    reader = LatentReader(str(folder))
+    before = reader.content
+    assert reader.num_rows == 20 and len(list(reader.run(None, 1, 2))) == 10  # control
+    table = parquet.read_table(folder / "00002.parquet")
+    parquet.write_table(table.take(list(range(8, -1, -1))), folder / "00002.parquet")
+    with pytest.raises(ValueError, match=r"00002.parquet of .* has changed since the command was started"):
+        list(reader.run(None, 1, 2))
+    assert LatentReader(str(folder)).content != before
