@@ -173,7 +173,7 @@ class LatentReader(BaseReader):
 
 
 def _state_of(folder: DataFolder, name: str) -> str:
-    """What changes when a file does: its size, and a time or a hash, whichever the file system knows."""
+    """What changes when a file does: its size, and its time or its hash."""
     told = folder.info(name)
     return " ".join(str(told.get(key)) for key in ("size", "mtime", "blob_id", "ETag", "md5Hash"))
 

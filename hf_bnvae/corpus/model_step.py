@@ -153,7 +153,7 @@ def _pinned(loading: Mapping[str, Any]) -> tuple[str, str]:
 def _device_of(rank: int) -> str | None:
     """One of this machine's GPUs, `None` without any. Processes of a pool take the GPUs in turn. Outside of a pool the
     task's rank chooses."""
-    # datatrove's pools are of the package `multiprocess`, which counts its processes by itself.
+    # datatrove's pools are of the package `multiprocess`, which has its own count of processes.
     places = [package.current_process()._identity for package in (multiprocessing, multiprocess)]
     place, count = next(filter(None, places), (rank,)), torch.cuda.device_count()
     return f"cuda:{place[0] % count}" if count else None
