@@ -72,9 +72,10 @@ def test_the_free_head_collapses_and_is_warned_of_once(job, auxiliary):
 
 def test_noise_in_the_encoder_kills_bn_where_one_token_stands_for_the_sentence(job):
     """The gradients of `bn` have no bound. At the default learning rate they alone make the decoder deaf on some kinds
-    of processors, with a ratio of 0.68. At this one the ratio was 0.36, 0.16, 0.03 and 0.04 for four seeds."""
-    calm = ("--learning_rate", "5e-4", "--seed", "43")
-    figures, warnings = job("--posterior", "bn", "--encoder_dropout", "0.1", "--pooling", "cls", *LOW, *calm)
+    of processors. At this one, with a dropout of 0.1, ratios were 0.03 to 0.36 for four seeds, and two decoders used
+    0.1 and 0.3 nats. With 0.3 none used more than 0.01 nats."""
+    calm = ("--learning_rate", "5e-4", "--seed", "44")
+    figures, warnings = job("--posterior", "bn", "--encoder_dropout", "0.3", "--pooling", "cls", *LOW, *calm)
     assert figures["eval_mean_moment_ratio"] < 0.5 and figures["verdict"] == "noisy"
     assert len(warnings) == 1 and "is noisy" in warnings[0] and "encoder_dropout=0" in warnings[0]
 
