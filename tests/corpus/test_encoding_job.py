@@ -106,6 +106,20 @@ def test_a_folder_of_something_else_is_left_alone(encode, mine, capsys):
     assert [path.name for path in (mine / "latents").iterdir()] == ["thesis.txt"]
 
 
+def test_one_large_file_in_seven_tasks_keeps_ids_order_and_values(mine, trained_folder):
+    texts = [*TEXTS[25:], TEXTS[3], *TEXTS[:25], TEXTS[3]]  # no order of length, and copies
+    (mine / "large.txt").write_text("\n".join(texts))
+    cli.main(["encode", "large.txt", "latents", "--model", trained_folder, "--tasks", "7", "--disable_tqdm"])
+    files = sorted((mine / "latents").glob("*.parquet"))
+    assert [parquet.read_metadata(file).num_rows for file in files] == [7, 7, 8, 7, 8, 7, 8]
+    tables = [parquet.read_table(file) for file in files]
+    assert [name for table in tables for name in table["id"].to_pylist()] == [str(n) for n in range(52)]
+    found = torch.tensor([mean for table in tables for mean in table["mean"].to_pylist()])
+    expected = BNVAEModel.from_pretrained(trained_folder).eval().encode_texts(texts).float()
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert not torch.allclose(found.flip(0), expected, atol=1e-2)  # control
+
+
 def test_a_folder_without_files_can_be_claimed_again(encode, mine, capsys):
     (mine / "latents").mkdir()
     (mine / "latents" / "encoding.json").write_text('{"tasks": "7"}')
