@@ -63,7 +63,17 @@ def test_help_lists_the_commands_with_a_sentence_each(capsys):
     for name, command in cli.COMMANDS.items():
         assert any(line.split(maxsplit=1) == [name, command.__doc__] for line in lines)
         assert command.__doc__.endswith(".")
-    assert list(cli.COMMANDS) == ["train", "evaluate", "generate", "encode", "check", "push", "convert", "export"]
+    assert list(cli.COMMANDS) == [
+        "train",
+        "evaluate",
+        "generate",
+        "encode",
+        "decode",
+        "check",
+        "push",
+        "convert",
+        "export",
+    ]
 
 
 @pytest.mark.parametrize("arguments", [[name] for name in cli.COMMANDS] + [["generate", task] for task in TASKS])
@@ -83,7 +93,7 @@ def test_every_help_has_an_example_that_parses_so_far(arguments, capsys):
         (["evaluate"], "Missing: --model_name_or_path. `hf-bnvae evaluate --help` shows an example."),
         (["train", "--rat", "2"], "There is no option --rat. Did you mean --rate?"),
         (["trian"], "There is no command 'trian'. Did you mean train?"),
-        (["qqq"], "Choose one of train, evaluate, generate, encode, check, push, convert, export."),
+        (["qqq"], "Choose one of train, evaluate, generate, encode, decode, check, push, convert, export."),
         (["train", "--postterior", "bn"], "There is no option --postterior. Did you mean --posterior?"),
         (["train", "--rate", "high"], "argument --rate: invalid float value: 'high'"),
         (["train", "--do_predict"], "do_predict does nothing here. Use do_eval"),
@@ -96,6 +106,7 @@ def test_every_help_has_an_example_that_parses_so_far(arguments, capsys):
         (["generate", "sample", "--model", "x", "--top_k", "3"], "--top_k needs --do_sample"),
         (["generate", "sample", "--model", "x", "--sede", "3"], "There is no option --sede. Did you mean --seed?"),
         (["encode", "mine.txt", "out", "--modle", "x"], "There is no option --modle. Did you mean --model?"),
+        (["decode", "nowhere", "out", "--model", "x"], "there is no .parquet file of latents"),
         (["encode", "out", "--model", "x"], "Give either files to encode, ahead of the folder to write"),
         (["encode", "nowhere.txt", "out", "--model", "nowhere"], "nowhere could not be loaded"),
         (["push", "--repo_id", "user/name"], "Name one folder of a saved model: hf-bnvae push FOLDER"),
