@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from ..model.input_checks_bnvae import require_count
 from ..model.saved_files_bnvae import PARTIAL, write_whole
 from .executors import EXECUTORS, executor_options
-from .task_files import PREFIX, TaskFileWriter
+from .task_files import TaskFileWriter, description_of
 from .text_reader import rows_of_task
 
 # Seconds between two looks at the files, in a folder of this machine and elsewhere.
@@ -132,9 +132,8 @@ class CorpusJob(ABC):
             return self._summary(missing, time.monotonic() - began, executor.logging_dir)
 
     def _settings_of_files(self) -> dict[str, Any]:
-        told = {name.decode(): value.decode() for name, value in self.writer.metadata_of(self.tasks).items()}
-        settings = {name.removeprefix(PREFIX): value for name, value in told.items()}
-        return settings | {"columns": [f"{field.name}: {field.type}" for field in self.writer.schema]}
+        schema = self.writer.schema.with_metadata(self.writer.metadata_of(self.tasks))
+        return description_of(schema) | {"columns": [f"{field.name}: {field.type}" for field in schema]}
 
     def _claim_folder(self) -> None:
         """Write down what the folder holds. Refuse a folder of something else."""

@@ -142,7 +142,7 @@ class LocalLatentExecutor(DoneByOutput, LocalPipelineExecutor):
         if not self.is_quiet:
             return self._run_for_rank(rank, 0 if is_first else 1)
         logger.remove()
-        # The log of a task goes to a file, and errors to stderr, too: whoever started the command sees them in words.
+        # datatrove writes errors to stderr, too. Here the log's file is enough: the command says them in words.
         with redirect_stderr(StringIO()):
             return self._run_for_rank(rank, 1)
 

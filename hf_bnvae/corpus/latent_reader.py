@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from ..model.saved_files_bnvae import sha256_of
 from .latent_decoder import LATENT
-from .task_files import PREFIX, schema_differences
+from .task_files import description_of, schema_differences
 from .text_reader import ROWS, rows_of_task
 
 _ENDING = ".parquet"
@@ -62,9 +62,7 @@ class LatentReader(BaseReader):
     @property
     def description(self) -> dict[str, str]:
         """What the first file says about its latents; empty for files of other programs."""
-        metadata = self._find()[2].metadata or {}
-        told = {name.decode(): value.decode(errors="replace") for name, value in metadata.items()}
-        return {name.removeprefix(PREFIX): value for name, value in told.items() if name.startswith(PREFIX)}
+        return description_of(self._find()[2])
 
     @property
     def content(self) -> str:

@@ -213,7 +213,7 @@ def _upload(folder: DataFolder, path: str, name: str) -> None:
 
 def schema_differences(found: pyarrow.Schema, expected: pyarrow.Schema) -> list[str]:
     """How columns and description of a file differ from those that are expected."""
-    theirs, ours = (_described(schema) for schema in (found, expected))
+    theirs, ours = (description_of(schema) for schema in (found, expected))
     told = [
         f"{name}: {theirs.get(name, '-')}, not {ours.get(name, '-')}"
         for name in sorted({*theirs, *ours})
@@ -223,7 +223,7 @@ def schema_differences(found: pyarrow.Schema, expected: pyarrow.Schema) -> list[
     return told if found.equals(expected) else [*told, f"columns: {columns[0]}; not {columns[1]}"]
 
 
-def _described(schema: pyarrow.Schema) -> dict[str, str]:
+def description_of(schema: pyarrow.Schema) -> dict[str, str]:
     """What a file says about itself."""
     told = {name.decode(errors="replace"): value for name, value in (schema.metadata or {}).items()}
     return {n.removeprefix(PREFIX): v.decode(errors="replace") for n, v in told.items() if n.startswith(PREFIX)}

@@ -130,11 +130,7 @@ class TextReader(BaseReader):
         digest = hashlib.sha256()
         for start, found in _slices(rows, rank, world_size):
             digest.update(_as_bytes(found))
-            size = len(found[text_column])
-            ids = found[self.id_column] if self.id_column else range(start, start + size)
-            for row, name in enumerate(ids):
-                if name is None:
-                    raise self._without_id(start + row)
+            for row, name in enumerate(self._ids(start, found)):
                 metadata = {column: found[column][row] for column in self.columns}
                 document = Document(text=found[text_column][row], id=str(name), metadata=metadata)
                 if isinstance(document.text, str):
@@ -160,19 +156,23 @@ class TextReader(BaseReader):
         Raises:
             ValueError: for a row without an id.
         """
-        if self.id_column is not None and rows.data.column(self.id_column).null_count:
-            ids = rows.data.column(self.id_column)
-            raise self._without_id(next(number for number, name in enumerate(ids) if not name.is_valid))
         self.hashes = []
         for rank in range(world_size):
             digest = hashlib.sha256()
-            for _, found in _slices(rows, rank, world_size):
+            for start, found in _slices(rows, rank, world_size):
+                self._ids(start, found)
                 digest.update(_as_bytes(found))
             self.hashes.append(digest.hexdigest())
         return hashlib.sha256("".join(self.hashes).encode()).hexdigest()
 
-    def _without_id(self, row: int) -> ValueError:
-        return ValueError(f"Row {row} of {self.source} has no {self.id_column!r}.")
+    def _ids(self, start: int, found: Mapping[str, list[Any]]) -> Sequence[Any]:
+        """The ids of rows, of which the first one has the number `start`."""
+        if self.id_column is None:
+            return range(start, start + len(next(iter(found.values()))))
+        ids = found[self.id_column]
+        if None in ids:
+            raise ValueError(f"Row {start + ids.index(None)} of {self.source} has no {self.id_column!r}.")
+        return ids
 
 
 def _slices(rows: Dataset, rank: int, world_size: int) -> Iterator[tuple[int, dict[str, list[Any]]]]:

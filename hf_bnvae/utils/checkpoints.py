@@ -47,8 +47,8 @@ def unmark_checkpoint(checkpoint: str | Path) -> None:
 
 def finish_deletions(folder: str | Path, save_total_limit: int | None) -> None:
     """
-    Delete what a killed process left of checkpoints that it was deleting. Such a checkpoint is older than as many
-    complete ones as are kept. The process that holds the lock of the run makes this call.
+    Delete what a killed process left of checkpoints that it was deleting: checkpoints that are not complete, and older
+    than the complete ones that the run keeps. The process that holds the lock of the run makes this call.
 
     Args:
         folder (`str` or `Path`): The folder of a run.

@@ -172,3 +172,12 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path, argum
         read(TextReader(write(tmp_path, "csv"), **arguments))
     with pytest.raises(ValueError, match="no such file or folder"):
         read(TextReader(str(tmp_path / "gone.csv")))
+
+
+def test_a_row_that_cannot_be_read_is_left_out_also_where_ids_are_wanted(tmp_path):
+    file = tmp_path / "a.csv"
+    rows = [f"text {n},key-{n}" for n in range(300)]
+    file.write_text("\n".join(["text,key", *rows[:150], "one field", *rows[150:]]))
+    reader = TextReader(str(file), text_column="text", id_column="key")
+    reader.remember(reader.load()[0], 2)
+    assert [one.id for rank in (0, 1) for one in reader.run(None, rank, 2)] == [f"key-{n}" for n in range(300)]
