@@ -16,6 +16,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from ._version import __version__
 from .model.batch_statistics_bnvae import population_statistics, posterior_batch_mean
 from .model.configuration_bnvae import BNVAEConfig
+from .model.directions_bnvae import Direction
 from .model.gaussian_bnvae import DiagonalGaussian
 from .model.latent_space_bnvae import Neighbour, interpolate_latents
 from .model.modeling_bnvae import BNVAEModel, BNVAEOutput, BNVAEPreTrainedModel
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .data.collator import BNVAEDataCollator
     from .data.corpora import load_text_set, tokenize_texts
     from .evaluation import evaluate_model, mutual_information, reconstruction_bleu
+    from .evaluation.directions import fit_direction
     from .evaluation.metrics import metric_path
     from .training.calibration import recalibrate_posterior
     from .training.fitted_prior import fit_prior
@@ -54,6 +56,7 @@ _LAZY = {
     "BNVAETrainer": "training.trainer",
     "BNVAETrainingArguments": "training.training_args",
     "evaluate_model": "evaluation",
+    "fit_direction": "evaluation.directions",
     "fit_prior": "training.fitted_prior",
     "load_text_set": "data.corpora",
     "metric_path": "evaluation.metrics",
@@ -80,6 +83,17 @@ def _push_to_hub(model: BNVAEModel, repo_id: str, **kwargs: Any) -> Any:
 
 # Code that was loaded from the Hub has Transformers' own, which knows no cards and leaves the old model's files.
 BNVAEModel.push_to_hub = _push_to_hub
+
+
+def _fit_direction(model: BNVAEModel, texts: Any, labels: Any, **kwargs: Any) -> Direction:
+    """As [`evaluation.directions.fit_direction`]."""
+    from .evaluation.directions import fit_direction
+
+    return fit_direction(model, texts, labels, **kwargs)
+
+
+# Code that was loaded from the Hub has no classifier.
+BNVAEModel.fit_direction = _fit_direction
 for _task, _pipeline in PIPELINES.items():
     PIPELINE_REGISTRY.register_pipeline(_task, pipeline_class=_pipeline, pt_model=AutoModel, type="text")
 
@@ -110,6 +124,7 @@ __all__ = [
     "BatchNormRMSPosterior",
     "DeltaPosterior",
     "DiagonalGaussian",
+    "Direction",
     "DiversityUncertaintyPosterior",
     "GaussianPosterior",
     "GaussianPrior",
@@ -123,6 +138,7 @@ __all__ = [
     "__version__",
     "build_posterior_head",
     "evaluate_model",
+    "fit_direction",
     "fit_prior",
     "interpolate_latents",
     "load_text_set",

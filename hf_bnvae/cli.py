@@ -46,7 +46,7 @@ def evaluate(argv: Sequence[str] | None = None) -> None:
 
 
 def generate(argv: Sequence[str] | None = None) -> None:
-    """Make texts: sample, reconstruct, interpolate, or draw analogies."""
+    """Make texts: sample, reconstruct, interpolate, draw analogies, or edit."""
     with user_errors():
         task, rest = _choose(argv, TASK_HELP, f"{PROGRAM} generate", "Make texts with a trained BN-VAE.", "task")
         args = generation_parser(task).parse_args(rest)

@@ -19,7 +19,8 @@ ALLOWED_IN_INTEROP = {"interop", "evaluation", "data", "utils", "model"}
 SHARED_MODULES = {"_version"}
 
 RUNTIME = sorted((PACKAGE / "model").glob("*_bnvae.py"))
-ALLOWED_IN_RUNTIME = {"torch", "transformers", "huggingface_hub"} | set(sys.stdlib_module_names)
+# Transformers needs safetensors.
+ALLOWED_IN_RUNTIME = {"torch", "transformers", "huggingface_hub", "safetensors"} | set(sys.stdlib_module_names)
 
 
 def imports_of(path: Path) -> list[tuple[int, str]]:

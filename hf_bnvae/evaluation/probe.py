@@ -6,7 +6,7 @@ Needs scikit-learn (extra `probe`).
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 try:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import Pipeline, make_pipeline
     from sklearn.preprocessing import StandardScaler
 except ImportError as error:
     raise ImportError("The probe needs scikit-learn: pip install 'scikit-learn>=1.5'") from error
@@ -302,18 +303,47 @@ def _scores(
     x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, seed: list[int]
 ) -> tuple[float, float]:
     """Accuracy and balanced accuracy on the test set of a classifier trained on `x` and `y`."""
-    scaler = StandardScaler().fit(x)
-    model = LogisticRegression(C=_choose_penalty(x, y, seed), max_iter=MAX_ITERATIONS).fit(scaler.transform(x), y)
-    correct = model.predict(scaler.transform(x_test)) == y_test
-    return float(correct.mean()), float(np.mean([correct[y_test == c].mean() for c in np.unique(y_test)]))
+    correct = fit_classifier(x, y, seed).predict(x_test) == y_test
+    return float(correct.mean()), balanced_accuracy(correct, y_test)
+
+
+def balanced_accuracy(correct: np.ndarray, y: np.ndarray) -> float:
+    """The mean over classes of the share that is classified correctly, in [0, 1].
+
+    Args:
+        correct (`np.ndarray` of shape `(texts,)`): For each text, whether it is.
+        y (`np.ndarray` of shape `(texts,)`): The classes.
+    """
+    return float(np.mean([correct[y == c].mean() for c in np.unique(y)]))
+
+
+def stratified_folds(y: np.ndarray, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Indices to train on and indices that are held out, for each of several folds, each with its share of every
+    class. There are fewer folds if a class has fewer texts."""
+    splitter = StratifiedKFold(min(folds, int(np.bincount(y).min())), shuffle=True, random_state=seed)
+    return splitter.split(y, y)
+
+
+def fit_classifier(x: np.ndarray, y: np.ndarray, seed: list[int]) -> Pipeline:
+    """
+    Logistic regression on standardised features, with the penalty that cross-validation chooses.
+
+    Args:
+        x (`np.ndarray` of shape `(texts, features)`): The features.
+        y (`np.ndarray` of shape `(texts,)`): The index of each text's class; at least two texts of each.
+        seed (`list[int]`): Seed of the folds.
+
+    Returns:
+        `Pipeline`: A `StandardScaler` and a `LogisticRegression`.
+    """
+    penalty = _choose_penalty(x, y, seed)
+    return make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=MAX_ITERATIONS)).fit(x, y)
 
 
 def _choose_penalty(x: np.ndarray, y: np.ndarray, seed: list[int]) -> float:
     """The penalty under which held-out labels are most likely; the strongest of equally good ones."""
-    folds = min(MAX_FOLDS, int(np.bincount(y).min()))
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=int(np.random.default_rng(seed).integers(2**31)))
     likelihoods = np.zeros(len(PENALTIES))
-    for train, held_out in splitter.split(x, y):
+    for train, held_out in stratified_folds(y, MAX_FOLDS, int(np.random.default_rng(seed).integers(2**31))):
         scaler = StandardScaler().fit(x[train])
         x_train, x_held_out = scaler.transform(x[train]), scaler.transform(x[held_out])
         # Each fit starts from the fit before, which had a stronger penalty.

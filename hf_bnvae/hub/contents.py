@@ -18,8 +18,9 @@ from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, SAFE_WEIGHTS_INDEX_N
 
 from ..model.configuration_bnvae import BNVAEConfig
 from ..model.damage_bnvae import SavedFiles, require_generation_config
+from ..model.directions_bnvae import read_directions
 from ..model.processing_bnvae import BNVAEProcessor
-from ..model.saved_files_bnvae import CHECKSUMS_FILE, require_checksums
+from ..model.saved_files_bnvae import CHECKSUMS_FILE, DIRECTIONS_FILE, require_checksums
 from ..reporting.evaluation_report import PICTURES
 from ..reporting.model_card import CARD_JSON
 from ..utils.checkpoints import last_complete_checkpoint
@@ -61,6 +62,7 @@ _NAMED_MODEL_FILES = (
     SAFE_WEIGHTS_NAME,
     SAFE_WEIGHTS_INDEX_NAME,
     CHECKSUMS_FILE,
+    DIRECTIONS_FILE,
     "training_args.json",
     RESULTS_FILE,
 )
@@ -289,6 +291,7 @@ def require_whole_model(contents: FolderContents) -> None:
         )
     _require_weights(folder, documents.get(SAFE_WEIGHTS_INDEX_NAME))
     require_checksums(folder)
+    read_directions(folder / DIRECTIONS_FILE)
     with _as_value_error():
         require_generation_config(SavedFiles(str(folder)))
     _require(folder, [folder / f"{module}.py" for module in _modules(folder)])

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Text from a trained BN-VAE, line by line: samples, reconstructions, interpolations and analogies."""
+"""Text from a trained BN-VAE, line by line: samples, reconstructions, interpolations, analogies and edits."""
 
 import argparse
 import json
@@ -18,18 +18,26 @@ if TYPE_CHECKING:
     from ..model.modeling_bnvae import BNVAEModel
 
 # What a task takes, by the names of its arguments in the library.
-TASKS = {"sample": (), "reconstruct": ("texts",), "interpolate": ("a", "b"), "analogy": ("a", "b", "c")}
+TASKS = {
+    "sample": (),
+    "reconstruct": ("texts",),
+    "interpolate": ("a", "b"),
+    "analogy": ("a", "b", "c"),
+    "edit": ("texts",),
+}
 TASK_HELP = {
     "sample": "Decode draws from the prior.",
     "reconstruct": "Encode texts and decode their latents.",
     "interpolate": "Decode points on the way from one text to another.",
     "analogy": "Apply the change from a first text to a second one to a third text.",
+    "edit": "Move texts along a direction that was saved with the model.",
 }
 _EXAMPLES = {
     "sample": "--model runs/bnvae --num_samples 5",
     "reconstruct": "--model runs/bnvae < sentences.txt",
     "interpolate": '--model runs/bnvae "Return the list." "Raise an error." --steps 9',
     "analogy": '--model runs/bnvae "a list" "two lists" "Return a list."',
+    "edit": "--model runs/reviews --direction sentiment --strength 1 < sentences.txt",
 }
 _SAMPLING_OPTIONS = ("temperature", "top_k", "top_p", "min_p")
 # Options of one task, which its method of the model takes.
@@ -37,6 +45,7 @@ _TASK_OPTIONS = {
     "reconstruct": ("prompt", "sample_posterior"),
     "interpolate": ("steps", "method"),
     "analogy": ("degree",),
+    "edit": ("direction", "strength"),
 }
 
 
@@ -99,6 +108,9 @@ def generation_parser(task: str) -> CommandParser:
         )
     if task == "analogy":
         own.add_argument("--degree", type=float, default=1.0, help="How far to go (default: 1).")
+    if task == "edit":
+        own.add_argument("--direction", required=True, help="The name of one of the model's directions.")
+        own.add_argument("--strength", type=float, default=1.0, help="How far to go; -1 is the way back (default: 1).")
     places = parser.add_argument_group("input and output", "Where texts come from and where they go.")
     if size:
         places.add_argument("--input_file", help=f"A file with {how_many[size]}.")

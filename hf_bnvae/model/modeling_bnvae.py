@@ -33,12 +33,12 @@ from .damage_bnvae import (
     require_generation_config,
     require_known_names,
 )
+from .editing_bnvae import LatentEditingMixin
 from .finite_bnvae import require_finite_weights
 from .gaussian_bnvae import DiagonalGaussian
 from .generation_bnvae import LatentGenerationMixin, positions_of
 from .injection_bnvae import LatentInjection, LatentMap
 from .input_checks_bnvae import require_batch, require_ids, require_mask, require_shape
-from .latent_space_bnvae import LatentSpaceMixin
 from .loss_bnvae import IGNORE_INDEX, sentence_nll, token_nll
 from .packing_bnvae import Packing, pack_for_decoder, pack_for_encoder
 from .posterior_bnvae import (
@@ -435,7 +435,7 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         return (hidden_states * weights).sum(1) / weights.sum(1)
 
 
-class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
+class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentEditingMixin):
     """
     A variational autoencoder for text: a BERT-style encoder, a posterior head, and a causal decoder. The latent enters
     the decoder as a memory slot, as an embedding, or both.
@@ -574,8 +574,9 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
     def save_pretrained(
         self, save_directory: Any, is_main_process: bool = True, push_to_hub: bool = False, **kwargs: Any
     ) -> None:
-        """As [`~BNVAEPreTrainedModel.save_pretrained`]. The folder also gets the model's processor, if it has one, and
-        the code that loads model and pipelines without this package (`trust_remote_code=True`)."""
+        """As [`~BNVAEPreTrainedModel.save_pretrained`]. The folder also gets the model's processor and its
+        directions, if it has any, and the code that loads model and pipelines without this package
+        (`trust_remote_code=True`)."""
         self.require_separate_networks()
         self.refer_to_code()
         # The other processes need not look for a processor beside the weights.
@@ -592,6 +593,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentSpaceMixin):
         # Adapters are saved without the configuration that would refer to the code.
         if is_main_process and not self._hf_peft_config_loaded:
             self.save_code(save_directory)
+            self.save_directions(save_directory)
         if processor is not None and not keeps_processor:
             processor.save_pretrained(save_directory)
         if is_main_process and push_to_hub:

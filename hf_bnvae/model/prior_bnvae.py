@@ -11,6 +11,12 @@ from .gaussian_bnvae import DiagonalGaussian, like, prior_log_prob
 SAME_HEAD = 0.01
 
 
+def is_same_head(recorded: torch.Tensor, fingerprint: torch.Tensor) -> bool:
+    """Whether a head's [`~PosteriorHead.fingerprint`] is the recorded one, up to rounding."""
+    own = recorded.float().cpu()
+    return own.shape == fingerprint.shape and bool((own - fingerprint).norm() <= SAME_HEAD * own.norm())
+
+
 class Prior(nn.Module):
     """
     Base of the priors. A prior is an affine map of N(0, I): `whiten` goes to N(0, I), `unwhiten` comes back.
@@ -144,8 +150,7 @@ class GaussianPrior(Prior):
 
     def fits(self, fingerprint: torch.Tensor) -> bool:
         """Whether the prior was fitted to a head with this fingerprint, or to one that differs by rounding only."""
-        own = self.head_fingerprint.float().cpu()
-        return bool((own - fingerprint).norm() <= SAME_HEAD * own.norm())
+        return is_same_head(self.head_fingerprint, fingerprint)
 
     def log_prob(self, latents: torch.Tensor) -> torch.Tensor:
         return prior_log_prob(self.whiten(latents)) - self._log_volume(latents)

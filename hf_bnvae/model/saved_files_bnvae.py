@@ -12,9 +12,11 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 
 # Holds the hashes of the files that determine what a model computes.
 CHECKSUMS_FILE = "checksums.json"
+# Holds the directions of a model's latent space.
+DIRECTIONS_FILE = "directions.safetensors"
 # The ending of a file that is being written.
 PARTIAL = ".partial"
-# What is hashed. People edit generation_config.json, so this file is not.
+# What is hashed. People edit generation_config.json, so this file is not. The file of directions has its own hash.
 _CHECKED = (CONFIG_NAME, SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "model-*-of-*.safetensors")
 _WAY_OUT = (
     f"Copy or download the model again. If somebody changed its files on purpose, delete {CHECKSUMS_FILE}, or save "

@@ -18,6 +18,8 @@ _CONFIG |= {"latent_size": int, "kl_floor": Number}
 _CONFIG |= {"scale": dict[Literal["bn_tau", "bn_theta_init", "bn_gamma", "rate"], Number]}
 _FIGURES = {name: kind | int | None for name, kind in get_type_hints(EvaluationResult).items()}
 _PROBED = {"num_classes": int, "num_test": int, "majority_accuracy": Number, "rows": list[dict[str, Number | None]]}
+_DIRECTION = {"name": str, "negative": str, "positive": str, "num_negative": int, "num_positive": int}
+_DIRECTION |= {"scale": Number, "held_out_accuracy": Number | None}
 _EXAMPLES = {"reconstructions": list[list[str] | tuple[str, ...]], "samples": list[str], "interpolation": list[str]}
 
 
@@ -37,6 +39,8 @@ def check_card_types(card: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
     _require_parts("config", card["config"], _CONFIG, are_needed=True)
     _require_parts("figures", card["figures"], _FIGURES)
     _require_parts("examples", card["examples"] or {}, _EXAMPLES)
+    for direction in card["directions"]:
+        _require_parts("directions", direction, _DIRECTION, are_needed=True)
     if card["probe"] is not None:
         results = card["probe"].get("results")
         _require("probe: results", results, dict[str, dict[str, Any]])

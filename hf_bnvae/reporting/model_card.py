@@ -18,7 +18,8 @@ from ..evaluation.information import is_near_log_n
 from ..evaluation.result import EvaluationResult
 from ..evaluation.verdict import judge
 from ..model.configuration_bnvae import BNVAEConfig
-from ..model.saved_files_bnvae import sha256_of, write_whole
+from ..model.directions_bnvae import Direction, read_directions
+from ..model.saved_files_bnvae import DIRECTIONS_FILE, sha256_of, write_whole
 from ..utils.file_names import REPORT_JSON, RUN_FILE
 from ..utils.json_files import read_json, write_json
 from ..utils.terminal import visible
@@ -26,7 +27,7 @@ from .card_fields import check_card_fields
 from .card_types import check_card_types
 from .commands import PROGRAM
 from .evaluation_report import PICTURES, probe_table
-from .markdown import fenced, inline, prose
+from .markdown import fenced, inline, markdown_table, prose
 from .provenance import TextSource, is_hub_name, training_texts
 from .report import Examples, figure_lines, loading_lines, prior_lines, render_examples
 from .report_files import TRAINING, is_report, read_report
@@ -85,6 +86,7 @@ class BNVAEModelCard:
         probe (`dict`, *optional*): What a linear classifier read from the latents, as in an evaluation's report.
         examples (`dict`, *optional*): Texts that the model makes, as fields of [`~report.Examples`]. There are no
             reconstructions if the texts come from somebody's own file.
+        directions (`list[dict]`): The directions that are saved with the model: name, sides, scale, accuracy.
         pictures (`list[str]`): File names of pictures in the folder of the card.
         settings (`dict`): Settings of the training.
         command (`str`, *optional*): The command that repeats the training.
@@ -113,6 +115,7 @@ class BNVAEModelCard:
     evaluated_on: str = "held-out texts"
     probe: dict[str, Any] | None = None
     examples: dict[str, Any] | None = None
+    directions: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
@@ -155,6 +158,7 @@ class BNVAEModelCard:
             repo_id=name,
             config=latent_space(BNVAEConfig.from_dict(config)),
             **_networks(config),
+            directions=[shown_direction(d) for d in read_directions(path / DIRECTIONS_FILE).values()],
             weights_sha256=_weights_digest(path),
         )
         run = _read(path / RUN_FILE)
@@ -184,7 +188,7 @@ class BNVAEModelCard:
             return card
         old = cls.from_json_file(stored)
         if old.weights_sha256 == card.weights_sha256:
-            return old
+            return replace(old, directions=card.directions)
         if old.figures:
             logger.warning(
                 f"The weights in {folder} have changed since its card was written, so the new card has no figures. "
@@ -269,6 +273,7 @@ class BNVAEModelCard:
             probe=self._probe(),
             pictures=[(name, *PICTURES[name]) for name in self.pictures],
             examples=self._examples(),
+            directions=self._directions(),
             training=self._training(),
             limits=self._limits(),
         )
@@ -377,6 +382,21 @@ class BNVAEModelCard:
             return ""
         return render_examples(Examples(**self.examples))
 
+    def _directions(self) -> str:
+        if not self.directions:
+            return ""
+        rows = [
+            [
+                inline(row["name"]),
+                f"{inline(row['negative'])} ({row['num_negative']} texts)",
+                f"{inline(row['positive'])} ({row['num_positive']} texts)",
+                f"{row['scale']:.2f}",
+                "" if row["held_out_accuracy"] is None else f"{row['held_out_accuracy']:.2f}",
+            ]
+            for row in self.directions
+        ]
+        return "\n".join(markdown_table(["name", "from", "to", "apart", "held-out accuracy"], rows))
+
     def _training(self) -> str:
         count = "" if self.num_train_texts is None else f"{self.num_train_texts} of "
         lines = [f"- Texts: {count}{inline(self.texts)}"]
@@ -453,7 +473,7 @@ def is_blank(card: str) -> bool:
 
 def _weights_digest(folder: Path) -> str | None:
     """SHA-256 of the weights in a folder; `None` if it has none."""
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(folder.glob("model*.safetensors"))
     digest = hashlib.sha256()
     for file in files:
         digest.update(bytes.fromhex(sha256_of(file)))
@@ -469,6 +489,12 @@ def latent_space(config: BNVAEConfig) -> dict[str, Any]:
     names = ("posterior", "latent_size", "pooling", "normalize_features", "latent_injection", "encoder_dropout")
     scale = {name: getattr(config, name) for name in _SCALES if getattr(config, name) is not None}
     return {name: getattr(config, name) for name in names} | {"scale": scale, "kl_floor": config.kl_floor}
+
+
+def shown_direction(direction: Direction) -> dict[str, Any]:
+    """The parts of a direction that a card shows."""
+    names = ("name", "negative", "positive", "num_negative", "num_positive", "scale", "held_out_accuracy")
+    return {name: getattr(direction, name) for name in names}
 
 
 def known_figures(values: Mapping[str, Any]) -> dict[str, Any]:

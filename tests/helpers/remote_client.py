@@ -50,6 +50,8 @@ def use(model: Any, processor: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         "reconstruct": model.reconstruct(TEXTS, max_new_tokens=12),
         "interpolate": model.interpolate(*TEXTS, steps=3, max_new_tokens=12),
         "analogy": model.analogy(*TEXTS, TEXTS[0], max_new_tokens=12),
+        "edit": model.edit(TEXTS, model.direction(TEXTS[:1], TEXTS[1:]), 0.5, max_new_tokens=12),
+        "traverse": model.traverse(TEXTS[0], 1, [-2, 2], max_new_tokens=12),
         "neighbour": model.neighbours(TEXTS[0], TEXTS, k=1)[0].index,
     }
     return tensors, texts

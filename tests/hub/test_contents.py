@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from pushing import RUNTIME, contents
 from safetensors.torch import load_file, save_file
 
@@ -23,6 +24,18 @@ def test_all_that_the_library_saves_is_uploaded(saved_folder, saved_model, tmp_p
     require_whole_model(sharded)
     assert sharded.left_out == {} and "model.safetensors" not in sharded.uploaded
     assert sum(name.endswith(".safetensors") for name in sharded.uploaded) > 1
+
+
+def test_directions_are_uploaded_and_damaged_ones_refused(folder, saved_model):
+    assert "directions.safetensors" not in list_files(folder).uploaded
+    saved_model.direction(*torch.randn(2, 9, saved_model.config.latent_size)).save(folder)
+    found = list_files(folder)
+    assert "directions.safetensors" in found.uploaded
+    require_whole_model(found)
+    file = folder / "directions.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"directions\.safetensors is damaged"):
+        require_whole_model(list_files(folder))
 
 
 def test_a_dry_run_lists_what_is_uploaded_and_why_the_rest_stays(folder, run, capsys):

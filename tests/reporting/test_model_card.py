@@ -252,6 +252,28 @@ def test_mutual_information_near_its_most_is_said_to_be_a_lower_bound(make_model
     assert said not in replace(card, figures={**figures, "mutual_information": 1.5}).render()
 
 
+def test_directions_stand_in_the_card(saved, trained_model, texts):
+    assert "## Directions" not in BNVAEModelCard.from_folder(saved).render()
+    direction = trained_model.direction(texts[:30], texts[30:60], "a | <b>", positive_name="odd ones")
+    trained_model.directions[direction.name] = direction
+    try:
+        trained_model.save_pretrained(saved)
+    finally:
+        trained_model._directions = None
+    card = BNVAEModelCard.from_folder(saved)
+    assert "odd ones (30 texts)" in card.render() and f"| {direction.held_out_accuracy:.2f} " in card.render()
+    assert "a | <b>" in MarkdownIt("commonmark").enable("table").render(card.render()).replace("&lt;", "<").replace(
+        "&gt;", ">"
+    )
+    # One that was made after the card was written.
+    card.save(saved)
+    trained_model.direction(texts[:9], texts[30:60], "newer").save(saved)
+    again = BNVAEModelCard.of_weights(saved)
+    assert [row["name"] for row in again.directions] == ["a | <b>", "newer"] and again.figures == card.figures
+    with pytest.raises(ValueError, match="directions: scale"):
+        replace(again, directions=[{**again.directions[0], "scale": "far"}])
+
+
 def test_texts_of_a_folder_without_its_run_are_not_shown(saved):
     (saved / "run.json").unlink()
     examples = BNVAEModelCard.from_folder(saved).examples

@@ -3,6 +3,7 @@
 import io
 import json
 import runpy
+import shutil
 import sys
 
 import pytest
@@ -52,6 +53,19 @@ def test_texts_from_arguments_a_file_and_standard_input_are_the_same(run, traine
     records = [json.loads(line) for line in run("reconstruct", *texts[:5], "--output_format", "jsonl")]
     assert records == [{"text": t, "generated": g} for t, g in zip(texts, expected, strict=False)]
     assert len(set(expected)) > 1
+
+
+def test_edits_follow_a_saved_direction(run, trained_model, trained_folder, texts, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(trained_folder, folder)
+    direction = trained_model.direction(texts[:40], texts[40:80], name="mine")
+    direction.save(folder)
+    for strength in (1.0, -2.0):
+        lines = run("edit", "--direction", "mine", "--strength", str(strength), *texts[:4], model=str(folder))
+        assert lines == trained_model.edit(texts[:4], direction, strength, do_sample=False)
+    assert lines != trained_model.reconstruct(texts[:4], do_sample=False)
+    with pytest.raises(SystemExit):
+        run("edit", "--direction", "other", texts[0], model=str(folder))
 
 
 def test_interpolations_and_analogies_of_lines_with_tabs(run, trained_model, texts):
