@@ -144,6 +144,19 @@ def decode(argv: Sequence[str] | None = None) -> None:
     say(f"Written to {args.output}.")
 
 
+def explore(argv: Sequence[str] | None = None) -> None:
+    """Show a saved BN-VAE as a page in the browser."""
+    from .explorer import require_gradio
+    from .explorer.options import exploring_parser
+
+    with user_errors((ValueError, OSError, ImportError)):
+        args = exploring_parser().parse_args(argv)
+        require_gradio()
+        from .explorer.serving import serve
+
+        serve(args)
+
+
 def check(argv: Sequence[str] | None = None) -> None:
     """Check that the files of a saved model and of its checkpoints are as they were saved."""
     parser = _parser(
@@ -228,6 +241,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "generate": generate,
     "encode": encode,
     "decode": decode,
+    "explore": explore,
     "check": check,
     "push": push,
     "convert": convert,
