@@ -78,7 +78,8 @@ def push(argv: Sequence[str] | None = None) -> None:
         "pictures. A repository that holds a BN-VAE is updated. A repository that holds another model is refused.\n"
         "--dry_run needs no token and no network.",
         f"{PROGRAM} push runs/bnvae --repo_id user/name --dry_run\n  "
-        f"{PROGRAM} push runs/bnvae --repo_id user/name --private --tag v1",
+        f"{PROGRAM} push runs/bnvae --repo_id user/name --private --tag v1\n  "
+        f"{PROGRAM} push runs/bnvae --repo_id user/name --space user/page",
     )
     parser.add_argument("folder", nargs="?", help="Folder of a saved model, of a run, or of a checkpoint.")
     parser.add_argument("--model_name_or_path", "--model", help="The folder, as an option.")
@@ -90,14 +91,18 @@ def push(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tag", help="A tag for the commit.")
     parser.add_argument("--commit_message", default="Upload model", help="(default: Upload model)")
     parser.add_argument("--token", help="A token that may write there. Without it: the token of `hf auth login`.")
+    parser.add_argument(
+        "--space", help="Also make a Gradio Space of this name, user/name, with the page of `explore`."
+    )
     parser.add_argument("--dry_run", action="store_true", help="List the files, and upload nothing.")
-    with user_errors():
+    with user_errors((ValueError, OSError, ImportError)):
         args = parser.parse_args(argv)
         if (args.folder is None) == (args.model_name_or_path is None):
             raise ValueError(f"Name one folder of a saved model: {PROGRAM} push FOLDER --repo_id {args.repo_id}")
         folder = args.folder or args.model_name_or_path
         from .hub.contents import list_files, render_contents, require_whole_model
         from .hub.push import push_folder, render_pushed
+        from .hub.space import push_space, render_space, space_files
         from .hub.target import HubTarget
         from .reporting.report import loading_lines
 
@@ -106,12 +111,23 @@ def push(argv: Sequence[str] | None = None) -> None:
         contents = list_files(folder)
         say(render_contents(contents))
         require_whole_model(contents)
+        space = None if args.space is None else HubTarget(args.space, private=args.private or None, token=args.token)
+        title = args.repo_id.rpartition("/")[2]
+        if space is not None:
+            space.require_name()
+            # Made before anything is uploaded, so that what is missing here is said first.
+            say(f"\n{render_space(space_files(args.repo_id, args.branch, title), args.space)}")
         if args.dry_run:
             say("\nA push would write the model card to README.md, unless a card written by hand is there.")
             say(f"\nNothing was uploaded to {args.repo_id} ({args.branch}): this was a dry run.")
             return
         pushed = push_folder(folder, target, args.commit_message, args.tag)
+        shown = None if space is None else push_space(space, pushed.repo_id, pushed.commit, title)
     say(f"\n{render_pushed(pushed)} To load it:\n\n{loading_lines(pushed.repo_id, args.tag or pushed.branch)}")
+    if shown is not None:
+        say(f"\n{render_pushed(shown)} The Hub now builds it; that takes some minutes.")
+        if args.private:
+            say("The model is private, so give the Space a secret HF_TOKEN that may read it (Settings, Secrets).")
 
 
 def encode(argv: Sequence[str] | None = None) -> None:

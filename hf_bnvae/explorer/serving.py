@@ -57,6 +57,23 @@ def serve(args: argparse.Namespace) -> None:
     page.block_thread()
 
 
+def show(name: str, revision: str = "main") -> None:
+    """
+    Serve the page of a model where Gradio's own environment variables say, until the process is interrupted. A Space
+    on the Hub calls this.
+
+    Args:
+        name (`str`): The model's folder, or its name on the Hub.
+        revision (`str`, *optional*, defaults to `"main"`): Branch, tag or commit on the Hub.
+
+    Raises:
+        ValueError: for a model that cannot be loaded.
+    """
+    page = build(load_saved_model(name, revision), name, folder=card_folder(name, revision))
+    start(page, server_name=None)
+    page.block_thread()
+
+
 def build(model: BNVAEModel, name: str, corpus: ShownCorpus | None = None, folder: Path | None = None) -> "Blocks":
     """
     The page of a model.
@@ -88,13 +105,14 @@ def card_folder(name: str, revision: str = "main", token: str | None = None) -> 
     return folder if (folder / CARD_JSON).is_file() else None
 
 
-def start(page: "Blocks", server_name: str = "127.0.0.1", server_port: int | None = None, **kwargs: Any) -> str:
+def start(page: "Blocks", server_name: str | None = "127.0.0.1", server_port: int | None = None, **kwargs: Any) -> str:
     """
     Serve a page in the background.
 
     Args:
         page (`gradio.Blocks`): The page.
-        server_name (`str`, *optional*, defaults to `"127.0.0.1"`): The address to listen at.
+        server_name (`str`, *optional*, defaults to `"127.0.0.1"`): The address to listen at. `None` leaves it to the
+            environment variable `GRADIO_SERVER_NAME`.
         server_port (`int`, *optional*): The port; by default the first free one from 7860 on.
         kwargs: Other arguments of `launch`.
 

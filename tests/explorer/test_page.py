@@ -59,6 +59,8 @@ def test_reconstruct(opened, model, texts):
         kl = next(iter(model.text_posteriors([text])))[1].kl().sum()
         opened.wait_for_words("reconstruct-figures", f"{kl:.1f} nats")
     opened.fill("reconstruct-text", " ")
+    opened.wait_for("reconstruct-result", "")
+    opened.page.click("#reconstruct-measure")
     opened.wait_for_message("Type a text first")
 
 

@@ -26,6 +26,9 @@ ADDRESS = f"http://127.0.0.1:{SOCKET.getsockname()[1]}"
 LFS_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".model", ".png", ".parquet")
 
 
+# How the names of Spaces begin.
+SPACE = "space:"
+
 _OVERTAKEN = "A commit has happened since. Please refresh and try again."
 
 
@@ -249,6 +252,8 @@ class Handler(BaseHTTPRequestHandler):
         return self.rfile.read(size)
 
     def _answer(self, path: str) -> tuple[int, Any, dict[str, str]]:
+        # Spaces are repositories of their own, which here have names of their own.
+        path = re.sub("^(/api)?/spaces/", lambda start: f"{'/api/models' if start[1] else ''}/{SPACE}", path)
         for method, pattern, name in ROUTES:
             found = re.fullmatch(pattern, path)
             if found and self.command in method.split():
@@ -301,8 +306,9 @@ class Handler(BaseHTTPRequestHandler):
         if user is None:
             raise RefusedError(401, "Invalid username or password.")
         owner = asked.get("organization") or user.name
-        repo = f"{owner}/{asked['name']}"
-        url = {"url": f"{ADDRESS}/{repo}", "name": repo}
+        name, is_space = f"{owner}/{asked['name']}", asked.get("type") == "space"
+        repo = f"{SPACE}{name}" if is_space else name
+        url = {"url": f"{ADDRESS}/{'spaces/' if is_space else ''}{name}", "name": name}
         if repo in self.hub.repositories and self.hub.repositories[repo].owner == user.name:
             return 409, {**url, "error": "You already created this model repo"}, {}
         self._require_writer(user, owner)
@@ -452,7 +458,8 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 raise RefusedError(400, f"Unknown operation {key}")
         commit = repository.commit(revision, title, files)
-        answer = {"commitUrl": f"{ADDRESS}/{repo}/commit/{commit.oid}", "commitOid": commit.oid, "success": True}
+        page = repo.replace(SPACE, "spaces/")
+        answer = {"commitUrl": f"{ADDRESS}/{page}/commit/{commit.oid}", "commitOid": commit.oid, "success": True}
         return 200, answer, {}
 
 

@@ -28,6 +28,8 @@ def reconstruct_tab(model: BNVAEModel, text: str, page: gr.Blocks) -> gr.Textbox
 
     @with_messages
     def reconstruct(text: str, draw: bool, *settings: object) -> tuple[str, str]:
+        if not (text or "").strip():
+            return "", ""  # somebody who types anew is told nothing
         found = model.reconstruct(require_text(text), sample_posterior=draw, **decoding_settings(*settings))
         return as_lines(found), ""
 
