@@ -7,9 +7,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..evaluation import plots
-from .records import read_benchmarks, read_embeddings, read_rates, read_recipes, read_runs, read_speed
+from .records import read_benchmarks, read_edits, read_embeddings, read_rates, read_recipes, read_runs, read_speed
 from .tables.blocks import Block
 from .tables.collapse import block_of, render_benchmark, render_summary
+from .tables.edits import EDITS, render_edits
 from .tables.embeddings import EMBEDDINGS, render_embeddings
 from .tables.rates import RATES, render_rates
 from .tables.recipes import DEMONSTRATION, RECIPE, render_demonstration, render_recipe
@@ -58,6 +59,7 @@ def blocks_of_pages(cards: Path) -> dict[Path, Blocks]:
         cards / "collapse_benchmark.md": {block_of(found): render_benchmark(found) for found in benchmarks.values()},
         cards / "speed.md": {SPEED: render_machines(machines)},
         cards / "which_rate.md": {RATES: render_rates(read_rates(cards))},
+        cards / "edits.md": {EDITS: render_edits(read_edits(cards))},
         cards / "embeddings.md": {EMBEDDINGS: render_embeddings(read_embeddings(cards))},
         **{cards / f"{name}.md": {RECIPE: render_recipe(recipe)} for name, recipe in recipes.items()},
     }

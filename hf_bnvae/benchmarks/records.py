@@ -26,6 +26,7 @@ from .tables.speed import file_name
 # The runs of the default job and of its variants.
 DEFAULT_JOB_RECORD = "results.json"
 EMBEDDINGS_RECORD = "embeddings.json"
+EDITS_RECORD = "edits.json"
 # Of the record of a recipe, and of its page. The rest of the name is that of the run.
 RECIPE_PREFIX = "recipe_"
 
@@ -132,6 +133,11 @@ def keep_embeddings(file: Path, cards: Path) -> None:
     shutil.copyfile(file, cards / EMBEDDINGS_RECORD)
 
 
+def keep_edits(file: Path, cards: Path) -> None:
+    """Keep a file that the benchmark of edits wrote."""
+    shutil.copyfile(file, cards / EDITS_RECORD)
+
+
 def keep_speed(file: Path, cards: Path) -> None:
     """Keep a file that the speed benchmark wrote, under a name for its machine."""
     # Not a copy of the file, because it may be the one that is kept.
@@ -170,6 +176,11 @@ def read_rates(cards: Path) -> dict[str, Any]:
 def read_embeddings(cards: Path) -> dict[str, Any]:
     """The results of the benchmark of embeddings."""
     return read_json(cards / EMBEDDINGS_RECORD)
+
+
+def read_edits(cards: Path) -> dict[str, Any]:
+    """The results of the benchmark of edits."""
+    return read_json(cards / EDITS_RECORD)
 
 
 def read_recipes(cards: Path) -> dict[str, dict[str, Any]]:

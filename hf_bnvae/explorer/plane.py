@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+# A neighbourhood needs some neighbours.
+LEAST_FOR_UMAP = 10
+
 
 def pca(latents: np.ndarray) -> tuple[np.ndarray, str]:
     """
@@ -34,12 +37,15 @@ def umap(latents: np.ndarray) -> tuple[np.ndarray, str]:
 
     Raises:
         ImportError: without that package.
+        ValueError: for fewer than `LEAST_FOR_UMAP` latents.
     """
+    if len(latents) < LEAST_FOR_UMAP:
+        raise ValueError(f"UMAP needs at least {LEAST_FOR_UMAP} texts, got {len(latents)}. Take --projection pca.")
     try:
         from umap import UMAP
     except ImportError as error:
         raise ImportError("--projection umap needs the package umap-learn: pip install umap-learn") from error
-    model = UMAP(n_neighbors=min(15, len(latents) - 1), random_state=0)
+    model = UMAP(n_neighbors=min(15, len(latents) - 1), random_state=0, n_jobs=1)
     return model.fit_transform(latents), "UMAP: neighbours are near each other; distances mean little."
 
 

@@ -96,6 +96,10 @@ def change_an_embedding(record):
     record["models"][-1]["figures"]["means"]["stsb: cosine"] += 0.1
 
 
+def change_an_edit(record):
+    record["models"][-1]["edits"][-1]["flipped"][0] += 0.1
+
+
 def change_an_example(runs):
     runs[0]["examples"]["interpolation"][4] += " indeed"
 
@@ -125,6 +129,7 @@ def change_a_time(results):
         ),
         ("rates.json", change_a_rate, {"model_cards/which_rate.md"}),
         ("embeddings.json", change_an_embedding, {"model_cards/embeddings.md"}),
+        ("edits.json", change_an_edit, {"model_cards/edits.md"}),
         ("recipe_yelp.json", change_a_recipe, {"model_cards/recipe_yelp.md"}),
         (
             "recipe_decode_embeddings.json",

@@ -1,5 +1,6 @@
 """What the page is made of, without a browser: the map's texts and places, a sentence's figures, the pictures."""
 
+import importlib.util
 import math
 from html import unescape
 from xml.etree import ElementTree
@@ -11,7 +12,7 @@ import torch
 from hf_bnvae import cli
 from hf_bnvae.evaluation import evaluate_model
 from hf_bnvae.explorer.options import exploring_parser, model_name
-from hf_bnvae.explorer.plane import pca
+from hf_bnvae.explorer.plane import pca, umap
 from hf_bnvae.explorer.sentence import sentence_figures
 from hf_bnvae.explorer.shown_corpus import load_corpus
 from hf_bnvae.explorer.tabs.common import as_lines, decoding_settings, require_text, typed_lines
@@ -92,6 +93,20 @@ def test_the_plane_is_that_of_the_largest_variance():
         pca(np.array([[0.0], [2.0]]))[0], [[1, 0], [-1, 0]]
     )
     assert pca(np.ones((3, 4)))[0].shape == (3, 2)
+
+
+def test_umap_keeps_neighbours_or_names_what_it_lacks():
+    random = np.random.default_rng(0)
+    groups = np.concatenate([random.normal(size=(40, 8)), random.normal(size=(40, 8)) + 9])
+    with pytest.raises(ValueError, match="at least 10 texts, got 9"):
+        umap(groups[:9])
+    if importlib.util.find_spec("umap") is None:
+        with pytest.raises(ImportError, match="pip install umap-learn"):
+            umap(groups)
+        return
+    places, _ = umap(groups)
+    apart = np.linalg.norm(places[:40].mean(0) - places[40:].mean(0))
+    assert apart > 2 * places[:40].std()
 
 
 def test_the_ends_of_a_dimension_are_its_extreme_texts(trained_model, table):

@@ -1,0 +1,53 @@
+# Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
+"""The table of edits along a direction."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...reporting.markdown import inline
+from .blocks import Block, spread, table, versions_of
+
+EDITS = Block("edits")
+
+
+def render_edits(record: Mapping[str, Any]) -> str:
+    """
+    A table in Markdown with a row for each model and strength.
+
+    Args:
+        record (mapping): What [`~benchmarks.edits.judge_edits`] returns.
+    """
+    rows = []
+    for model in record["models"]:
+        for number, edit in enumerate(model["edits"]):
+            # The name and what belongs to the model stand in its first row only.
+            own = (model["name"], spread(model["held_out_accuracy"], 2), str(model["num_models"]))
+            rows.append(
+                (
+                    *(own if number == 0 else ("", "", "")),
+                    f"{edit['strength']:g}",
+                    spread([100 * value for value in edit["flipped"]], 1),
+                    spread(edit["bleu"], 1),
+                    spread(edit["perplexity"], 0),
+                )
+            )
+    texts = record["texts"]
+    note = (
+        f"{record['num_texts']:,} held-out texts, each moved to the other class. The direction comes from the latents "
+        f"of {record['num_direction_texts']:,} labelled training texts; its accuracy is of texts that it was not made "
+        "from. *Flipped* is the share of texts that a classifier of words puts into the other class. It is right on "
+        f"{100 * record['classifier_accuracy']:.1f}% of the texts as they are. BLEU is with the text before the edit. "
+        f"Real texts have a perplexity of {texts['perplexity']:.0f} under the judge. {record['hardware']}; "
+        f"{versions_of(record)}."
+    )
+    header = ("model", "accuracy", "models", "strength", "flipped, %", "BLEU", "perplexity")
+    shown = [f"strength {strength:g}" for strength in record["strengths"]]
+    examples = [
+        f"{inline(text)}\n\n"
+        + table(
+            ("model", *shown),
+            [(model["name"], *(inline(edited) for edited in model["examples"][number])) for model in record["models"]],
+        )
+        for number, text in enumerate(record["examples"])
+    ]
+    return "\n\n".join([table(header, rows), note, "The first texts, which nobody chose:", *examples])
