@@ -85,11 +85,11 @@ def _push_to_hub(model: BNVAEModel, repo_id: str, **kwargs: Any) -> Any:
 BNVAEModel.push_to_hub = _push_to_hub
 
 
-def _fit_direction(model: BNVAEModel, texts: Any, labels: Any, **kwargs: Any) -> Direction:
+def _fit_direction(model: BNVAEModel, texts: Any, labels: Any, *args: Any, **kwargs: Any) -> Direction:
     """As [`evaluation.directions.fit_direction`]."""
     from .evaluation.directions import fit_direction
 
-    return fit_direction(model, texts, labels, **kwargs)
+    return fit_direction(model, texts, labels, *args, **kwargs)
 
 
 # Code that was loaded from the Hub has no classifier.

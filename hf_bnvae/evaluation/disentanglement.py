@@ -19,6 +19,7 @@ try:
 except ImportError as error:
     raise ImportError("Scores of disentanglement need scikit-learn: pip install 'scikit-learn>=1.5'") from error
 
+from ..model.input_checks_bnvae import require_count
 from .probe import require_labels
 
 BINS = 20
@@ -77,8 +78,8 @@ def disentanglement_scores(
         latents (array or tensor of shape `(n, latent_size)`): The latents, such as `model.encode_texts(texts)`.
         factors (mapping of `str` to sequences of `n` labels): For each factor its value in each text, a whole number
             or a string: `{"tense": [...], "number": [...]}`. There must be two factors at least.
-        num_groups (`int`, *optional*, defaults to 1000): Groups of texts from which `z_diff` and `z_min_var` are
-            learnt. As many more test them.
+        num_groups (`int`, *optional*, defaults to 1000): Groups of one half of the texts from which `z_diff` and
+            `z_min_var` are learnt. As many groups of the other half test them.
         seed (`int`, *optional*, defaults to 0): Seed of groups, of forests, and of the texts that forests do not see.
 
     Returns:
@@ -98,11 +99,14 @@ def disentanglement_scores(
     """
     z = latents.detach().cpu().double().numpy() if hasattr(latents, "detach") else np.asarray(latents, dtype=float)
     y = _factor_values(factors, len(z))
-    if z.ndim != 2 or not np.isfinite(z).all():
-        raise ValueError(f"Latents must be finite numbers of shape (n, latent_size), got shape {z.shape}.")
+    if z.ndim != 2:
+        raise ValueError(f"Latents must have the shape (n, latent_size), got {z.shape}.")
+    if not np.isfinite(z).all():
+        raise ValueError("Latents must be finite numbers.")
     if len(z) < LEAST_TEXTS:
         raise ValueError(f"Scores of disentanglement need at least {LEAST_TEXTS} texts, got {len(z)}.")
-    if not z.std(0).max() > 0:
+    require_count("num_groups", num_groups, LEAST_TEXTS)
+    if not z.std(0).max() > LEAST_SPREAD * np.abs(z).max():
         raise ValueError("All latents are the same, so no dimension stands for anything.")
     random = np.random.default_rng(seed)
     information = np.array([[mutual_info_score(v, _binned(column)) for column in z.T] for v in y.T])  # (factors, d)
@@ -122,6 +126,8 @@ def disentanglement_scores(
 
 def _factor_values(factors: Mapping[str, Sequence[Any]], count: int) -> np.ndarray:
     """The index of each text's value of each factor, `(n, factors)`."""
+    if not isinstance(factors, Mapping):
+        raise ValueError(f"factors must map names to labels, {{'tense': [...], ...}}, got {type(factors).__name__}.")
     if len(factors) < 2:
         raise ValueError(f"Scores of disentanglement compare factors, so they need two at least, got {len(factors)}.")
     columns = []
@@ -142,18 +148,28 @@ def _binned(column: np.ndarray) -> np.ndarray:
 
 
 def _groups(y: np.ndarray, count: int, random: np.random.Generator) -> Iterator[tuple[int, np.ndarray]]:
-    """Groups of texts that share the value of one factor: the factor, and indices of the texts."""
-    members = [[np.flatnonzero(column == value) for value in range(column.max() + 1)] for column in y.T]
-    for _ in range(count):
-        factor = random.integers(y.shape[1])
-        same = members[factor][random.integers(len(members[factor]))]
-        yield factor, random.choice(same, GROUP)
+    """Groups of texts that share the value of one factor: the factor, and indices of the texts. The first `count`
+    groups, to learn from, are of one half of the texts, and as many groups to test with of the other half."""
+    order = random.permutation(len(y))
+    for half in (order[: len(y) // 2], order[len(y) // 2 :]):
+        # A value of a single text would be told by the text, and not by the value.
+        members = [
+            [same for value in np.unique(column) if len(same := half[column[half] == value]) > 1] for column in y.T
+        ]
+        if not all(members):
+            raise ValueError(
+                f"A factor has hardly two texts of one value among {len(y)} texts. Give more texts, or a factor with "
+                "fewer values."
+            )
+        for _ in range(count):
+            factor = random.integers(y.shape[1])
+            yield factor, random.choice(members[factor][random.integers(len(members[factor]))], GROUP)
 
 
 def _z_diff(z: np.ndarray, y: np.ndarray, count: int, random: np.random.Generator) -> float:
     scaled = z / np.where(z.std(0) > 0, z.std(0), 1)
     features, factors = [], []
-    for factor, rows in _groups(y, 2 * count, random):
+    for factor, rows in _groups(y, count, random):
         pairs = scaled[rows].reshape(2, GROUP // 2, -1)
         features.append(np.abs(pairs[0] - pairs[1]).mean(0))
         factors.append(factor)
@@ -166,7 +182,7 @@ def _z_min_var(z: np.ndarray, y: np.ndarray, count: int, random: np.random.Gener
     spread = z.std(0)
     used = np.flatnonzero(spread > LEAST_SPREAD * spread.max())
     votes = np.zeros((2, len(used), y.shape[1]))  # to learn from, and to test with
-    for number, (factor, rows) in enumerate(_groups(y, 2 * count, random)):
+    for number, (factor, rows) in enumerate(_groups(y, count, random)):
         steadiest = (z[rows][:, used] / spread[used]).var(0).argmin()
         votes[number // count, steadiest, factor] += 1
     answers = votes[0].argmax(1)

@@ -234,7 +234,12 @@ def require_labels(labels: Sequence[Any], name: str) -> np.ndarray:
     Raises:
         ValueError: for no labels, missing labels (`None`, NaN or empty), numbers with a fraction, or mixed types.
     """
-    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    try:
+        values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    except TypeError:
+        raise ValueError(f"Labels of the {name} set must be a list with one for each text, got {labels!r}.") from None
+    # Numbers and truth values of numpy in a list of Python.
+    values = [value.item() if isinstance(value, np.generic) else value for value in values]
     if not values:
         raise ValueError(f"The {name} set of the probe has no label.")
     missing = [index for index, value in enumerate(values) if _is_missing(value)]

@@ -4,6 +4,7 @@
 import argparse
 import ipaddress
 import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,6 @@ from .shown_corpus import ShownCorpus, load_corpus
 
 if TYPE_CHECKING:
     from gradio import Blocks
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.get_logger(__name__)
 
@@ -118,9 +116,16 @@ def start(page: "Blocks", server_name: str | None = "127.0.0.1", server_port: in
 
     Returns:
         `str`: The address to open.
+
+    Raises:
+        ValueError: for a name or a port that this machine cannot listen at.
     """
     import gradio as gr
 
+    if server_port is not None and not 0 < server_port < 2**16:
+        raise ValueError(f"--server_port must be from 1 to {2**16 - 1}, got {server_port}.")
+    if server_name is not None:
+        _require_free(server_name, server_port)
     _, address, _ = page.launch(
         server_name=server_name,
         server_port=server_port,
@@ -133,6 +138,22 @@ def start(page: "Blocks", server_name: str | None = "127.0.0.1", server_port: in
         **kwargs,
     )
     return address
+
+
+def _require_free(server_name: str, server_port: int | None) -> None:
+    """Refuse an address that cannot be listened at, by its options. Gradio would wait for it."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(server_name, server_port or 0, type=socket.SOCK_STREAM)[
+            0
+        ]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(place)
+    except OSError as error:
+        what = f"--server_name {server_name}" + ("" if server_port is None else f" with --server_port {server_port}")
+        raise ValueError(
+            f"{what} cannot be listened at: {error}. Name another one, or leave the option out."
+        ) from error
 
 
 def _is_loopback(address: str) -> bool:

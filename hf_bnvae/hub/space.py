@@ -8,16 +8,23 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, get_token, hf_hub_download
-from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.constants import REPOCARD_NAME
+from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 from packaging.requirements import Requirement
 from packaging.version import Version
+from transformers.utils import logging
 
+from ..reporting.model_card import is_sealed, seal
 from .push import Pushed
 from .target import HubError, HubTarget, client_of, explained
 from .wheel import package_wheel
 
+logger = logging.get_logger(__name__)
+
 APP_FILE = "app.py"
+# What the Hub puts into a new Space.
+_OF_A_NEW_SPACE = {".gitattributes", REPOCARD_NAME}
 _MARK = "# hf_bnvae wrote this file."
 # What the page needs besides the requirements of the package. The Hub installs Gradio by the card's `sdk_version`.
 _OF_THE_PAGE = ("scikit-learn",)
@@ -68,7 +75,7 @@ def _requirements(wheel: str) -> str:
 
 def _card(model: str, title: str) -> str:
     name = re.sub(r"[^\w .-]", " ", title)
-    return "\n".join(
+    lines = "\n".join(
         [
             "---",
             f'title: "{name}: latent space"',
@@ -83,9 +90,9 @@ def _card(model: str, title: str) -> str:
             f"A page that shows the latent space of [{model}](https://huggingface.co/{model}), made by `hf_bnvae`.",
             "",
             "The page answers one person at a time. Up to 20 wait, and a text may have 1,000 characters.",
-            "",
         ]
     )
+    return seal(lines)
 
 
 def push_space(space: HubTarget, model: str, revision: str, title: str) -> Pushed:
@@ -115,7 +122,10 @@ def push_space(space: HubTarget, model: str, revision: str, title: str) -> Pushe
             info, is_new = api.space_info(repo_id), True
         held = {sibling.rfilename for sibling in info.siblings}
         if not is_new:
-            _require_own_app(repo_id, info.sha, space.token)
+            _require_own_space(repo_id, info.sha, held, space.token)
+            if _is_written_by_hand(repo_id, info.sha, held, space.token):
+                logger.warning(f"The README.md of the Space {repo_id} was changed by hand and is left as it is.")
+                del files[REPOCARD_NAME]
         stale = [name for name in held - files.keys() if name.startswith("hf_bnvae-") and name.endswith(".whl")]
         operations = [
             *(CommitOperationDelete(path_in_repo=name) for name in sorted(stale)),
@@ -127,17 +137,28 @@ def push_space(space: HubTarget, model: str, revision: str, title: str) -> Pushe
     return Pushed(repo_id, "main", commit.oid, info.sha, f"{api.endpoint}/spaces/{repo_id}", is_new)
 
 
-def _require_own_app(repo_id: str, commit: str, token: str | None) -> None:
-    """Refuse a Space that runs another program."""
-    try:
-        app = hf_hub_download(repo_id, APP_FILE, repo_type="space", revision=commit, token=token)
-    except RemoteEntryNotFoundError:
-        return
-    if not Path(app).read_text(encoding="utf-8", errors="replace").startswith(_MARK):
+def _require_own_space(repo_id: str, commit: str, held: set[str], token: str | None) -> None:
+    """Refuse a Space that holds anything but this page, or nothing yet."""
+    if APP_FILE in held:
+        is_own = _read(repo_id, APP_FILE, commit, token).startswith(_MARK)
+    else:
+        is_own = held <= _OF_A_NEW_SPACE
+    if not is_own:
         raise HubError(
             f"The Space {repo_id} is there already and runs another program. Choose another name, or delete that "
-            f"Space's {APP_FILE} first."
+            "Space first."
         )
+
+
+def _is_written_by_hand(repo_id: str, commit: str, held: set[str], token: str | None) -> bool:
+    """Whether somebody changed the card of a Space that has this page."""
+    is_ours = APP_FILE in held and REPOCARD_NAME in held
+    return is_ours and not is_sealed(_read(repo_id, REPOCARD_NAME, commit, token))
+
+
+def _read(repo_id: str, name: str, commit: str, token: str | None) -> str:
+    path = hf_hub_download(repo_id, name, repo_type="space", revision=commit, token=token)
+    return Path(path).read_text(encoding="utf-8", errors="replace")
 
 
 def render_space(files: dict[str, bytes], space: str) -> str:

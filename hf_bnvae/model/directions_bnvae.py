@@ -5,7 +5,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from transformers.utils import CONFIG_NAME
 
-from .input_checks_bnvae import require_finite_number
+from .input_checks_bnvae import require_count, require_finite_number
 from .prior_bnvae import Prior, is_same_head
 from .saved_files_bnvae import DIRECTIONS_FILE, write_whole
 
@@ -65,7 +65,10 @@ class Direction:
     head_fingerprint: torch.Tensor
 
     def __post_init__(self) -> None:
-        require_name(self.name)
+        for text in (self.name, self.negative, self.positive):
+            require_name(text)
+        for part in ("num_negative", "num_positive"):
+            require_count(f"{part} of the direction {self.name!r}", getattr(self, part))
         if self.method not in get_args(DirectionMethod):
             raise ValueError(f"method must be one of {', '.join(get_args(DirectionMethod))}, got {self.method!r}.")
         for part in ("offset", "scale", *(["held_out_accuracy"] if self.held_out_accuracy is not None else [])):
@@ -157,6 +160,13 @@ class Direction:
         folder = Path(folder)
         if not (folder / CONFIG_NAME).is_file():
             raise ValueError(f"{folder} holds no saved model. Save the model first: model.save_pretrained(...).")
+        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        if config.get("model_type") != "bnvae" or config.get("latent_size") != len(self.step):
+            raise ValueError(
+                f"{folder} holds another model: a direction of {len(self.step)} dimensions needs a BN-VAE with "
+                f"latents of that size, got model_type {config.get('model_type')!r} with latent_size "
+                f"{config.get('latent_size')}."
+            )
         saved = read_directions(folder / DIRECTIONS_FILE)
         if self.name in saved and not overwrite:
             raise ValueError(
@@ -175,15 +185,36 @@ class Direction:
         return f"Direction({self})"
 
 
+class Directions(dict[str, Direction]):
+    """The directions of a model by their names. Each has its own name as its key."""
+
+    def __init__(self, saved: Mapping[str, Direction], own: Iterable[str] = ()) -> None:
+        super().__init__(saved)
+        # The names of the directions that were set since, and not read from a file.
+        self.own = set(own)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self), sorted(self.own))
+
+    def __setitem__(self, name: str, direction: Direction) -> None:
+        if not isinstance(direction, Direction) or direction.name != name:
+            raise ValueError(
+                f"model.directions[name] takes the Direction of this name, got {name!r} and {direction!r}. Set "
+                "model.directions[direction.name] = direction."
+            )
+        self.own.add(name)
+        super().__setitem__(name, direction)
+
+
 def require_name(name: Any) -> str:
     """
-    A name that a direction can have.
+    A name that a direction or one of its sides can have.
 
     Raises:
         ValueError: for anything but a line of text that can be printed.
     """
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise ValueError(f"The name of a direction must be a line of text, got {name!r}.")
+        raise ValueError(f"The name of a direction, and of its sides, must be a line of text, got {name!r}.")
     return name
 
 

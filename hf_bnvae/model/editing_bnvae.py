@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers.utils import cached_file, logging
 
-from .directions_bnvae import Direction, read_directions, require_name, write_directions
+from .directions_bnvae import Direction, Directions, read_directions, require_name, write_directions
 from .generation_bnvae import seeded
 from .input_checks_bnvae import require_count, require_finite_number
 from .latent_space_bnvae import LatentSpaceMixin, TextsOrLatents
@@ -22,10 +22,10 @@ class LatentEditingMixin(LatentSpaceMixin):
     """The part of a [`BNVAEModel`]'s latent space that changes texts. Arguments are as in [`LatentSpaceMixin`]."""
 
     # What this process has made, and what lies beside the weights once it was read.
-    _directions: dict[str, Direction] | None = None
+    _directions: Directions | None = None
 
     @property
-    def directions(self) -> dict[str, Direction]:
+    def directions(self) -> Directions:
         """
         The model's directions by their names: those that were saved with it, and those that were added since.
         `model.directions[direction.name] = direction` adds one, and [`~BNVAEModel.save_pretrained`] saves all.
@@ -44,7 +44,7 @@ class LatentEditingMixin(LatentSpaceMixin):
                     _raise_exceptions_for_connection_errors=False,
                     **loading,
                 )
-            self._directions = {} if file is None else read_directions(file)
+            self._directions = Directions({} if file is None else read_directions(file))
         return self._directions
 
     def mean_latent(
@@ -180,7 +180,10 @@ class LatentEditingMixin(LatentSpaceMixin):
                 f"dimension must be from 0 to {self.config.latent_size - 1}, because latents have "
                 f"{self.config.latent_size} dimensions, got {dimension}."
             )
-        numbers = list(values)
+        try:
+            numbers = list(values)
+        except TypeError:
+            raise ValueError(f"values must be several numbers, got {reprlib.repr(values)}.") from None
         for value in numbers:
             require_finite_number("each of values", value)
         if not numbers:
@@ -195,15 +198,20 @@ class LatentEditingMixin(LatentSpaceMixin):
 
     def save_directions(self, folder: str | os.PathLike[str]) -> None:
         """
-        Save the model's directions beside its weights. Directions that are in the folder already stay, unless they
-        have the name of one of the model's. Directions of other weights go, and a warning names them.
-        [`~BNVAEModel.save_pretrained`] calls this.
+        Save the model's directions beside its weights. Directions that are in the folder already stay, unless one of
+        the same name was set in `directions` since the model was loaded. Directions of other weights go, and a warning
+        names them. Damaged ones are left out with a warning. [`~BNVAEModel.save_pretrained`] calls this.
 
         Args:
             folder (`str` or `Path`): The folder of the saved model.
         """
         file = os.path.join(folder, DIRECTIONS_FILE)
-        known = read_directions(file) | self.directions
+        try:
+            own = self.directions
+            known = {**own, **read_directions(file), **{name: own[name] for name in own.own & own.keys()}}
+        except ValueError as error:
+            logger.warning(f"The model is saved without its directions. {error}")
+            return
         if not known:
             return
         # All processes would have to gather the weights of a sharded model. It is being trained, so nothing fits.

@@ -165,7 +165,7 @@ def require_finite_number(name: str, value: Any) -> None:
     """Refuse anything else than a finite number, by a `ValueError`."""
     try:
         is_finite = math.isfinite(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         is_finite = False
     if not is_finite:
         raise ValueError(f"{name} must be a finite number, got {reprlib.repr(value)}.")

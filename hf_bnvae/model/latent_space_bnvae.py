@@ -120,15 +120,16 @@ class LatentSpaceMixin:
     prior: Prior
 
     _processor: Any = None
-    # Where the model was loaded from, and how, until its processor is looked for there.
+    # Where the model was loaded from, and how. What lies beside the weights is loaded when it is first needed.
     _origin: tuple[Any, dict[str, Any]] | None = None
+    _looks_for_processor: bool = True
     _missing_processor: str = ""
     _is_processor_found: bool = False
 
     @property
     def processor(self) -> Any:
         """The [`BNVAEProcessor`] that was attached, or that lies beside the weights; `None` if there is none."""
-        if self._processor is None and self._origin is not None:
+        if self._processor is None and self._origin is not None and self._looks_for_processor:
             place, loading = self._origin
             # Transformers' copier reads this line, too.
             from .processing_bnvae import BNVAEProcessor
@@ -139,7 +140,7 @@ class LatentSpaceMixin:
             except (ImportError, OSError, TypeError, ValueError) as error:
                 self._missing_processor = f" {place} has none that can be loaded: {str(error).partition(chr(10))[0]}"
                 if os.path.isdir(place):
-                    self._origin = None  # the Hub may answer later
+                    self._looks_for_processor = False  # the Hub may answer later
         return self._processor
 
     @processor.setter

@@ -593,9 +593,10 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentEditingMixin):
         # Adapters are saved without the configuration that would refer to the code.
         if is_main_process and not self._hf_peft_config_loaded:
             self.save_code(save_directory)
-            self.save_directions(save_directory)
         if processor is not None and not keeps_processor:
             processor.save_pretrained(save_directory)
+        if is_main_process and not self._hf_peft_config_loaded:
+            self.save_directions(save_directory)
         if is_main_process and push_to_hub:
             # The base class would upload before the code is in the folder.
             pushing |= {name: kwargs[name] for name in ("token", "max_shard_size") if name in kwargs}

@@ -76,6 +76,19 @@ def test_noise_has_the_scores_of_chance(factors):
     assert abs(found.informativeness - np.mean([1 / 2, 1 / 4, 1 / 5])) < 0.05
 
 
+@pytest.mark.parametrize("count", [60, 300])
+def test_few_texts_do_not_flatter(count):
+    random = np.random.default_rng(1)
+    factors = {name: random.integers(3, size=count) for name in ("a", "b")}
+    found = disentanglement_scores(random.normal(size=(count, 32)), factors, num_groups=400)
+    assert found.z_diff < 0.72 and found.z_min_var < 0.72
+
+
+def test_a_factor_with_a_value_for_every_text_is_refused(factors):
+    with pytest.raises(ValueError, match="hardly two texts of one value"):
+        disentanglement_scores(np.random.default_rng(0).normal(size=(50, 3)), {"a": [0, 1] * 25, "b": list(range(50))})
+
+
 def test_a_seed_gives_the_same_scores(factors):
     latents = np.stack([*factors.values()], 1) + np.random.default_rng(2).normal(size=(N, 3))
     first, again, other = (disentanglement_scores(latents, factors, 100, seed=seed) for seed in (0, 0, 1))
@@ -97,7 +110,14 @@ def test_what_is_no_factor_is_refused(factors, change, message):
         disentanglement_scores(np.ones((N, 2)) * np.arange(N)[:, None], change(factors))
 
 
-@pytest.mark.parametrize(("latents", "message"), [(np.ones((N, 2)), "the same"), (np.full((N, 2), np.nan), "finite")])
+@pytest.mark.parametrize(
+    ("latents", "message"),
+    [
+        (np.full((N, 2), 0.1), "the same"),
+        (np.ones((N, 2)), "the same"),
+        (np.full((N, 2), np.nan), "finite"),
+    ],
+)
 def test_latents_that_say_nothing_are_refused(factors, latents, message):
     with pytest.raises(ValueError, match=message):
         disentanglement_scores(latents, factors)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import socket
 from html import unescape
 from xml.etree import ElementTree
 
@@ -12,6 +13,7 @@ import torch
 from hf_bnvae import cli
 from hf_bnvae.evaluation import evaluate_model
 from hf_bnvae.explorer.options import exploring_parser, model_name
+from hf_bnvae.explorer.page import build_page
 from hf_bnvae.explorer.plane import pca, umap
 from hf_bnvae.explorer.sentence import sentence_figures
 from hf_bnvae.explorer.shown_corpus import load_corpus
@@ -195,10 +197,24 @@ def test_the_command_takes_one_model():
             model_name(parser.parse_args(wrong))
 
 
+def test_a_model_with_one_dimension_has_a_page(make_model, processor, texts):
+    model = make_model(latent_size=1, posterior="gaussian").eval().attach_processor(processor)
+    assert build_page(model, "one").config["components"]
+
+
+def test_labels_that_are_missing_have_a_name():
+    drawn = draw_points(np.zeros((3, 2)), ["a", "b", "c"], [1 / 7, None, float("nan")])
+    assert "0.142857:" in drawn and drawn.count("no label: ") == 2
+
+
 def test_the_command_names_what_is_wrong(capsys, tmp_path, explored):
+    taken = socket.create_server(("127.0.0.1", 0))
     for options, message in (
         ([str(tmp_path)], "could not be loaded"),
         ([str(explored), "--texts", "nowhere.txt"], "nowhere.txt"),
+        ([str(explored), "--server_port", "80000"], "--server_port must be from 1 to 65535"),
+        ([str(explored), "--server_name", "999.1.1.1"], "--server_name 999.1.1.1 cannot be used"),
+        ([str(explored), "--server_port", str(taken.getsockname()[1])], "cannot be used"),
     ):
         with pytest.raises(SystemExit) as stopped:
             cli.explore(options)

@@ -12,7 +12,7 @@ from importlib.metadata import version
 import pytest
 from huggingface_hub import SpaceCardData
 from huggingface_hub.repocard import RepoCard
-from loopback_hub import ADDRESS
+from loopback_hub import ADDRESS, File
 from pushing import on_hub
 from remote_client import without_package
 
@@ -68,6 +68,31 @@ def test_somebody_else_s_program_is_not_replaced(folder, hub, target, space):
     with pytest.raises(HubError, match="runs another program"):
         push_space(space, "ada/model", "main", "model")
     assert repository.history()[-1] == "another program"
+
+
+@pytest.mark.parametrize("program", ["main.py", "index.html"])
+def test_a_program_of_another_name_is_not_replaced_either(folder, hub, target, space, program):
+    push_space(space, "ada/model", "main", "model")
+    repository = hub.repositories["space:ada/page"]
+    files = dict(repository.find("main").files)
+    files[program] = files.pop("app.py")
+    repository.commit("main", "another program", files)
+    with pytest.raises(HubError, match="runs another program"):
+        push_space(space, "ada/model", "main", "model")
+    # A Space in which nothing is yet can be taken.
+    repository.commit("main", "empty", {name: files[name] for name in (".gitattributes", "README.md")})
+    assert not push_space(space, "ada/model", "main", "model").is_new
+
+
+def test_a_card_that_somebody_changed_stays(folder, hub, target, space, caplog):
+    push_space(space, "ada/model", "main", "model")
+    repository = hub.repositories["space:ada/page"]
+    files = dict(repository.find("main").files)
+    files["README.md"] = File(files["README.md"].content + b"My own words.\n", False)
+    repository.commit("main", "by hand", files)
+    push_space(space, "ada/model", "b" * 40, "model")
+    held = on_hub(hub, "space:ada/page")
+    assert b"My own words." in held["README.md"] and "b" * 40 in held["app.py"].decode()
 
 
 def test_without_a_token_nothing_is_pushed(hub, monkeypatch):

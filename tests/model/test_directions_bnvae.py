@@ -163,3 +163,12 @@ def test_a_direction_is_added_to_a_model_s_folder_and_never_replaces_one_silentl
     assert same(read_directions(folder / "directions.safetensors")["first"], changed) and not same(first, changed)
     with pytest.raises(ValueError, match="holds no saved model"):
         first.save(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="holds another model"):
+        first.save(tmp_path)
+
+
+@pytest.mark.parametrize("side", [5, None, "two\nlines", "\x1b[31m", "\ud800"])
+def test_sides_are_lines_of_text(sides, side):
+    with pytest.raises(ValueError, match="must be a line of text"):
+        Direction.between(*sides, **{**KNOWN, "positive": side})

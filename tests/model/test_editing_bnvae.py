@@ -139,6 +139,37 @@ def test_directions_of_other_weights_are_neither_followed_nor_saved(model, texts
     assert direction.fits(half.posterior.fingerprint())
 
 
+def test_a_model_whose_processor_is_missing_keeps_its_directions(model, direction, tmp_path):
+    model.directions[direction.name] = direction
+    model.save_pretrained(tmp_path / "whole")
+    (tmp_path / "whole" / "processor_config.json").unlink()
+    loaded = BNVAEModel.from_pretrained(tmp_path / "whole")
+    assert loaded.processor is None and list(loaded.directions) == ["made up"]
+    loaded.save_pretrained(tmp_path / "copy")
+    assert list(BNVAEModel.from_pretrained(tmp_path / "copy").directions) == ["made up"]
+
+
+def test_a_direction_that_was_saved_meanwhile_is_not_replaced_by_the_older_one(model, texts, direction, tmp_path):
+    model.directions[direction.name] = direction
+    model.save_pretrained(tmp_path)
+    loaded = BNVAEModel.from_pretrained(tmp_path)
+    assert loaded.directions[direction.name].num_positive == 60
+    model.direction(texts[:9], texts[9:18], direction.name).save(tmp_path, overwrite=True)
+    loaded.save_pretrained(tmp_path)
+    assert BNVAEModel.from_pretrained(tmp_path).directions[direction.name].num_positive == 9
+    # One that was set on purpose is.
+    loaded.directions[direction.name] = direction
+    copy.deepcopy(loaded).save_pretrained(tmp_path)
+    assert BNVAEModel.from_pretrained(tmp_path).directions[direction.name].num_positive == 60
+
+
+def test_only_directions_under_their_names_can_be_set(model, direction):
+    for name, value in (("other", direction), (direction.name, direction.step)):
+        with pytest.raises(ValueError, match="takes the Direction of this name"):
+            model.directions[name] = value
+    assert model.directions == {}
+
+
 def test_damaged_directions_do_not_keep_a_model_from_loading(model, direction, texts, tmp_path):
     model.directions[direction.name] = direction
     model.save_pretrained(tmp_path)
@@ -148,3 +179,6 @@ def test_damaged_directions_do_not_keep_a_model_from_loading(model, direction, t
     assert loaded.reconstruct(texts[:2], **GREEDY) == model.reconstruct(texts[:2], **GREEDY)
     with pytest.raises(ValueError, match=r"directions\.safetensors is damaged"):
         loaded.edit(texts[0], "made up")
+    loaded.save_pretrained(tmp_path / "copy")
+    copied = BNVAEModel.from_pretrained(tmp_path / "copy")
+    assert copied.directions == {} and copied.processor is not None

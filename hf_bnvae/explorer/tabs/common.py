@@ -12,8 +12,8 @@ from ...model.modeling_bnvae import BNVAEModel
 
 # One computation at a time. The methods of a model seed the random state that all threads share.
 ON_MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
-# What takes no time needs no place in the queue.
-AT_ONCE: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+# What takes no time waits for nobody. (Without a queue Gradio would show no messages.)
+AT_ONCE: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"}
 
 # The longest text, in characters, and the most texts of a list. A public page is used by strangers.
 LONGEST_TEXT = 1000

@@ -22,7 +22,8 @@ def dimensions_tab(model: BNVAEModel, corpus: ShownCorpus | None, text: str) -> 
     look = gr.Button("Look", variant="primary", elem_id="dimensions-start")
     bars = gr.HTML(elem_id="dimensions-bars", js_on_load=None)
     with gr.Row():
-        dimension = gr.Slider(0, size - 1, value=0, step=1, label="Dimension", elem_id="dimensions-number")
+        # A slider needs two values.
+        dimension = gr.Slider(0, max(size - 1, 1), value=0, step=1, label="Dimension", elem_id="dimensions-number")
         value = gr.Slider(-3, 3, value=0, step=0.1, label="Its number", elem_id="dimensions-value")
     own = gr.Markdown(elem_id="dimensions-own")
     here = result_box("The text with this number", elem_id="dimensions-here")

@@ -4,6 +4,7 @@
 from typing import Any
 
 import gradio as gr
+from transformers.utils import logging
 
 from ...model.modeling_bnvae import BNVAEModel
 from .common import (
@@ -18,15 +19,23 @@ from .common import (
     with_messages,
 )
 
-_TYPED = "from the two lists below"
+logger = logging.get_logger(__name__)
+
+# No name of a direction, since names are lines of text.
+_TYPED = "\n"
 
 
 def edit_tab(model: BNVAEModel, text: str) -> gr.Textbox:
     """Build the tab. Returns the box that the map fills."""
     box = text_box("Text", text, elem_id="edit-text")
-    names = [*model.directions, _TYPED]
+    try:
+        saved = model.directions
+    except ValueError as error:  # a damaged file
+        logger.warning(f"The page shows no saved directions. {error}")
+        saved = {}
+    names = [*((name, name) for name in saved), ("from the two lists below", _TYPED)]
     with gr.Row():
-        direction = gr.Dropdown(names, value=names[0], label="Direction", elem_id="edit-direction")
+        direction = gr.Dropdown(names, value=names[0][1], label="Direction", elem_id="edit-direction")
         strength = gr.Slider(
             -4, 4, value=1, step=0.1, label="Strength: 1 leads from one side to the other", elem_id="edit-strength"
         )
@@ -35,7 +44,7 @@ def edit_tab(model: BNVAEModel, text: str) -> gr.Textbox:
         before = result_box("With strength 0", elem_id="edit-before")
         after = result_box("Edited", elem_id="edit-after")
     about = gr.Markdown(elem_id="edit-about")
-    with gr.Accordion("Two lists of texts, one a line", open=not model.directions), gr.Row():
+    with gr.Accordion("Two lists of texts, one a line", open=not saved), gr.Row():
         lists = {"show_label": True, "lines": 4, "max_lines": 12}
         negative = gr.Textbox(label="From texts like these", elem_id="edit-negative", **lists)
         positive = gr.Textbox(label="To texts like these", elem_id="edit-positive", **lists)
@@ -47,13 +56,13 @@ def edit_tab(model: BNVAEModel, text: str) -> gr.Textbox:
             sides = typed_lines(positive, "texts to go to"), typed_lines(negative, "texts to come from")
             found = model.direction(*sides, "typed in", "the second list", "the first list", show_progress=False)
         else:
-            found = model.directions[name]
+            found = saved[name]
         chosen, latent = decoding_settings(*settings), model.encode_texts(require_text(text))
         texts = [as_lines(model.edit(latent, found, factor, **chosen)) for factor in (0.0, float(strength))]
         return *texts, _described(found)
 
     gr.on(
-        [go.click, box.submit, strength.release],
+        [go.click, box.submit, direction.input, strength.release],
         edit,
         [box, direction, strength, negative, positive, *controls],
         [before, after, about],
@@ -64,9 +73,13 @@ def edit_tab(model: BNVAEModel, text: str) -> gr.Textbox:
 
 def _described(direction: Any) -> str:
     accuracy = direction.held_out_accuracy
-    known = "unknown, for want of texts" if accuracy is None else f"{accuracy:.0%} (chance is 50%)"
+    told = (
+        "With one text on a side nobody knows how well the direction tells them apart."
+        if accuracy is None
+        else "Texts that the direction was not made from are told apart with an accuracy of "
+        f"{accuracy:.0%} (chance is 50%)."
+    )
     return (
         f"The two sides are {direction.scale:.2f} standard deviations of the prior apart ({direction.num_negative} "
-        f"and {direction.num_positive} texts). Texts that the direction was not made from are told apart with an "
-        f"accuracy of {known}. A single text may need a larger strength than 1."
+        f"and {direction.num_positive} texts). {told} A single text may need a larger strength than 1."
     )

@@ -57,7 +57,7 @@ def map_tab(corpus: ShownCorpus | None, boxes: Sequence[gr.Textbox], ends: tuple
         elem_id="map-points",
     )
     label = f"Or choose a text by its number, from 1 to {len(corpus.texts)}"
-    number = gr.Number(1, precision=0, minimum=1, maximum=len(corpus.texts), label=label, elem_id="map-number")
+    number = gr.Number(1, precision=0, label=label, elem_id="map-number")
     chosen = result_box("The chosen text. It now stands in the other tabs, too", elem_id="map-chosen")
 
     def choose(index: int, before: str) -> tuple[Any, ...]:
@@ -92,6 +92,7 @@ def draw_points(plane: np.ndarray, texts: Sequence[str], labels: Sequence[Any] |
     extent = np.where(high > low, high - low, 1)
     places = MARGIN + (plane - low) / extent * (np.array([WIDTH, HEIGHT]) - 2 * MARGIN)
     colours = _colours(labels)
+    labels = labels and [_shown_label(label) for label in labels]
     names = [""] * len(texts) if labels is None else [f"{label}: " for label in labels]
     circles = [
         f'<circle cx="{x:.1f}" cy="{HEIGHT - y:.1f}" r="4" fill="{colours.get(str(label), _OTHER)}" '
@@ -107,6 +108,13 @@ def draw_points(plane: np.ndarray, texts: Sequence[str], labels: Sequence[Any] |
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="A map of {len(texts)} texts">'
         f"{''.join(circles)}</svg><div>{legend}</div>"
     )
+
+
+def _shown_label(label: Any) -> str:
+    """A label in few characters."""
+    if label is None or label != label or not str(label).strip():
+        return "no label"
+    return f"{label:g}" if isinstance(label, float) else str(label)
 
 
 def _colours(labels: Sequence[Any] | None) -> dict[str, str]:
