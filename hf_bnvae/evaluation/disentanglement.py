@@ -110,10 +110,11 @@ def disentanglement_scores(
         raise ValueError("All latents are the same, so no dimension stands for anything.")
     random = np.random.default_rng(seed)
     information = np.array([[mutual_info_score(v, _binned(column)) for column in z.T] for v in y.T])  # (factors, d)
+    z_diff, z_min_var = (score(z, y, num_groups, random) for score in (_z_diff, _z_min_var))
     importances, accuracy = _forests(z, y, random)
     return DisentanglementScores(
-        z_diff=_z_diff(z, y, num_groups, random),
-        z_min_var=_z_min_var(z, y, num_groups, random),
+        z_diff=z_diff,
+        z_min_var=z_min_var,
         mig=_mig(information, [mutual_info_score(v, v) for v in y.T]),
         modularity=_modularity(information),
         disentanglement=_concentration(importances.T),

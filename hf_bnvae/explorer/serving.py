@@ -151,9 +151,7 @@ def _require_free(server_name: str, server_port: int | None) -> None:
             tried.bind(place)
     except OSError as error:
         what = f"--server_name {server_name}" + ("" if server_port is None else f" with --server_port {server_port}")
-        raise ValueError(
-            f"{what} cannot be listened at: {error}. Name another one, or leave the option out."
-        ) from error
+        raise ValueError(f"{what} cannot be used: {error}. Name another one, or leave the option out.") from error
 
 
 def _is_loopback(address: str) -> bool:

@@ -139,11 +139,8 @@ def push_space(space: HubTarget, model: str, revision: str, title: str) -> Pushe
 
 def _require_own_space(repo_id: str, commit: str, held: set[str], token: str | None) -> None:
     """Refuse a Space that holds anything but this page, or nothing yet."""
-    if APP_FILE in held:
-        is_own = _read(repo_id, APP_FILE, commit, token).startswith(_MARK)
-    else:
-        is_own = held <= _OF_A_NEW_SPACE
-    if not is_own:
+    is_own = APP_FILE in held and _read(repo_id, APP_FILE, commit, token).startswith(_MARK)
+    if not (is_own or held <= _OF_A_NEW_SPACE):
         raise HubError(
             f"The Space {repo_id} is there already and runs another program. Choose another name, or delete that "
             "Space first."
