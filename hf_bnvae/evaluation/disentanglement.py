@@ -212,7 +212,9 @@ def _forests(z: np.ndarray, y: np.ndarray, random: np.random.Generator) -> tuple
     test, train = order[: len(z) // 5], order[len(z) // 5 :]
     importances, accuracies = [], []
     for values in y.T:
-        forest = RandomForestClassifier(50, random_state=int(random.integers(2**31))).fit(z[train], values[train])
+        # Trees that may not look at all dimensions would give importance to useless ones.
+        forest = RandomForestClassifier(50, max_features=None, random_state=int(random.integers(2**31)))
+        forest.fit(z[train], values[train])
         importances.append(forest.feature_importances_)
         accuracies.append(forest.score(z[test], values[test]))
     return np.array(importances), float(np.mean(accuracies))

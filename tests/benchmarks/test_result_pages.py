@@ -241,7 +241,7 @@ def test_a_benchmark_is_kept_under_the_name_of_its_setting(cards, tmp_path):
     (tmp_path / "results.png").write_bytes(b"a picture")
     keep_benchmark(tmp_path, cards)
     assert read_benchmarks(cards)["large"] == results
-    assert set(read_benchmarks(KEPT)) == {"small", "small_auxiliary", "pretrained_large"}
+    assert set(read_benchmarks(KEPT)) == {"small", "small_auxiliary", "small_auxiliary_long", "pretrained_large"}
     assert (cards / "collapse_large.png").read_bytes() == b"a picture" and (
         cards / "collapse_large_runs.json"
     ).exists()
