@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -52,10 +53,10 @@ def judge_edits(
         num_texts (`int`, *optional*, defaults to 1000): The first test texts are edited.
 
     Returns:
-        `dict`: The record: for each name and strength, of each of its models, `flipped` (share of texts that the
-        classifier puts into the other class), `bleu` (with the texts themselves, 0 to 100) and `perplexity` (per token
-        of the judge); the same figures of the texts as they are; and the first texts with their edits, by the first
-        model of each name.
+        `dict`: The record. For each name and strength it has a list of figures, one for each model: `flipped` (share
+        of texts that the classifier puts into the other class), `bleu` (with the texts themselves, 0 to 100) and
+        `perplexity` (for each token of the judge). It also has these figures of the texts as they are, and the first
+        texts with their edits by the first model of each name.
 
     Raises:
         ValueError: for labels that are not two classes, and for a judge that is a part of a model.
@@ -69,10 +70,10 @@ def judge_edits(
     for name, folder in models:
         model = load_saved_model(folder)
         judge.require_independent(model)
-        direction, edited = _edit(model, texts, num_direction_texts, sources, classes, strengths)
+        accuracy, edited = _edit(model, texts, num_direction_texts, sources, classes, strengths)
         figures = [_figures(one, sources, classes, classifier, judge) for one in edited]
         found.setdefault(name, []).append(figures)
-        accuracies.setdefault(name, []).append(direction)
+        accuracies.setdefault(name, []).append(accuracy)
         examples.setdefault(name, [list(row) for row in zip(*(one[:EXAMPLES] for one in edited), strict=True)])
     return {
         "models": [
@@ -110,15 +111,12 @@ def _edit(
     """The held-out accuracy of the direction, and for each strength the edited texts."""
     direction = model.fit_direction(texts.train[0][:count], texts.train[1][:count], show_progress=False)
     # Texts of the positive side go the other way.
-    signs = np.where(classes.astype(str) == direction.positive, -1.0, 1.0)
     latents = model.encode_texts(list(sources), show_progress=False)
-    edited = []
-    for strength in strengths:
-        moved = latents.clone()
-        for sign in (-1.0, 1.0):
-            rows = np.flatnonzero(signs == sign)
-            moved[rows] = latents[rows] + sign * strength * direction.step.to(latents)
-        edited.append(model.reconstruct(moved, show_progress=False, do_sample=False))
+    signs = torch.from_numpy(np.where(classes.astype(str) == direction.positive, -1.0, 1.0)).to(latents)
+    steps = signs[:, None] * direction.step.to(latents)  # (texts, latent_size)
+    edited = [
+        model.reconstruct(latents + strength * steps, show_progress=False, do_sample=False) for strength in strengths
+    ]
     return direction.held_out_accuracy, edited
 
 

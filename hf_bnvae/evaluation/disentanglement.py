@@ -23,7 +23,7 @@ from ..model.input_checks_bnvae import require_count
 from .probe import require_labels
 
 BINS = 20
-# Texts of one group, which share the value of one factor.
+# The number of texts in a group. They share the value of one factor.
 GROUP = 64
 # A dimension whose standard deviation is a smaller part of the largest one does not vary, except for rounding.
 LEAST_SPREAD = 1e-6
@@ -41,8 +41,9 @@ class DisentanglementScores:
             dimension, which factor the pairs share (Higgins et al., ICLR 2017). Chance is 1 / the number of factors.
         z_min_var (`float`): Accuracy of a majority vote that tells, from the dimension with the smallest variance in a
             group, which factor the group shares (Kim & Mnih, ICML 2018).
-        mig (`float`): Mutual information gap: the information of the best dimension about a factor minus that of the
-            second best, over the factor's entropy; mean over factors (Chen et al., NeurIPS 2018).
+        mig (`float`): Mutual information gap. For a factor this is the information of the best dimension minus the
+            information of the second best one, divided by the factor's entropy. The score is the mean over factors
+            (Chen et al., NeurIPS 2018).
         modularity (`float`): Whether each dimension has information about one factor only; mean over dimensions that
             have any (Ridgeway & Mozer, NeurIPS 2018).
         disentanglement (`float`): Whether each dimension helps to predict one factor only, by the importances of
@@ -86,8 +87,9 @@ def disentanglement_scores(
         [`DisentanglementScores`]
 
     Raises:
-        ValueError: for fewer than ten texts or two factors, a factor with one value, labels that are missing or not
-            as many as latents, and latents that are not finite or do not vary.
+        ValueError: for fewer than ten texts or two factors; for a factor with one value, or with nearly a value for
+            each text; for missing labels, or another number of labels than latents; and for latents that are not
+            finite or do not vary.
 
     Example:
 

@@ -3,7 +3,6 @@
 
 import argparse
 import ipaddress
-import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +37,7 @@ def serve(args: argparse.Namespace) -> None:
         args (`argparse.Namespace`): What [`~explorer.options.exploring_parser`] parsed.
 
     Raises:
-        ValueError: for a model or texts that cannot be loaded.
-        OSError: if the port is taken.
+        ValueError: for a model or texts that cannot be loaded, and for an address that cannot be used.
     """
     name = model_name(args)
     model = load_saved_model(name, args.revision, args.token, args.trust_remote_code, args.device)
@@ -82,8 +80,7 @@ def build(model: BNVAEModel, name: str, corpus: ShownCorpus | None = None, folde
         corpus ([`ShownCorpus`], *optional*): The texts of the map.
         folder (`Path`, *optional*): Where its card and pictures lie.
     """
-    # Before Gradio is imported: no version check, no figures about its use.
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    # Imported here, because Gradio is an extra.
     from .page import build_page
 
     card = None if folder is None else BNVAEModelCard.from_json_file(folder / CARD_JSON)
@@ -143,9 +140,8 @@ def start(page: "Blocks", server_name: str | None = "127.0.0.1", server_port: in
 def _require_free(server_name: str, server_port: int | None) -> None:
     """Refuse an address that cannot be listened at, by its options. Gradio would wait for it."""
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(server_name, server_port or 0, type=socket.SOCK_STREAM)[
-            0
-        ]
+        found = socket.getaddrinfo(server_name, server_port or 0, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, place = found[0]
         with socket.socket(family, kind, protocol) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind(place)

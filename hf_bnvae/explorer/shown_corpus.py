@@ -79,18 +79,16 @@ def load_corpus(
         return None
     if texts is not None:
         loaded = load_text_set(texts, text_column=text_column, label_column=label_column)
-        chosen = _some(len(loaded), max_points)
-        found = [loaded[TEXT][i] for i in chosen]
-        labels = [loaded[LABEL][i] for i in chosen] if label_column else None
+        total, chosen = len(loaded), loaded.select(_some(len(loaded), max_points))
+        found, labels = chosen[TEXT][:], chosen[LABEL][:] if label_column else None
         vectors = model.encode_texts(found)
     else:
-        found, vectors, labels, count = _read_latents(latents, text_column or "text", label_column, max_points)
+        found, vectors, labels, total = _read_latents(latents, text_column or "text", label_column, max_points)
         vectors = _in_own_coordinates(model, latents, found, vectors)
-        loaded = range(count)
     if len(found) < 2:
         raise ValueError(f"A map needs at least two texts, got {len(found)}.")
     plane, words = PROJECTIONS[projection](vectors.double().numpy())
-    shown = "" if len(found) == len(loaded) else f" of {len(loaded):,}, drawn at random"
+    shown = "" if len(found) == total else f" of {total:,}, drawn at random"
     return ShownCorpus(found, vectors, labels, plane, f"{len(found):,} texts{shown}. {words}")
 
 

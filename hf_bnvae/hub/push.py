@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token, hf_hub_download
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 from huggingface_hub.constants import REPOCARD_NAME
 from huggingface_hub.errors import (
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, logging
 
 from ..model.configuration_bnvae import BNVAEConfig
@@ -26,7 +25,7 @@ from ..model.modeling_bnvae import BNVAEModel
 from ..reporting.model_card import CARD_JSON, BNVAEModelCard, is_blank, is_sealed, write_card
 from ..utils.json_files import read_json
 from .contents import MODEL_FILES, PROCESSOR_FILES, FolderContents, list_files, matches, require_whole_model
-from .target import HubError, HubTarget, client_of, explained
+from .target import HubError, HubTarget, client_of, explained, with_whole_name
 
 logger = logging.get_logger(__name__)
 
@@ -296,14 +295,7 @@ def _link_or_copy(source: Path, destination: Path) -> None:
 
 
 def _prepare(api: HfApi, target: HubTarget, tag: str | None) -> tuple[HubTarget, bool]:
-    validate_repo_id(target.repo_id)
-    if not (get_token() if target.token is None else target.token):
-        raise HubError(
-            "There is no token to push with. Make a token with write permission at "
-            "https://huggingface.co/settings/tokens. Log in with `hf auth login`, or pass the token as an argument."
-        )
-    if "/" not in target.repo_id:
-        target = replace(target, repo_id=f"{api.whoami()['name']}/{target.repo_id}")
+    target = with_whole_name(target)
     is_new = False
     try:
         info = api.model_info(target.repo_id)

@@ -7,17 +7,16 @@ from importlib.metadata import distribution, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, get_token, hf_hub_download
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, hf_hub_download
 from huggingface_hub.constants import REPOCARD_NAME
 from huggingface_hub.errors import RepositoryNotFoundError
-from huggingface_hub.utils import validate_repo_id
 from packaging.requirements import Requirement
 from packaging.version import Version
 from transformers.utils import logging
 
 from ..reporting.model_card import is_sealed, seal
 from .push import Pushed
-from .target import HubError, HubTarget, client_of, explained
+from .target import HubError, HubTarget, client_of, explained, with_whole_name
 from .wheel import package_wheel
 
 logger = logging.get_logger(__name__)
@@ -26,8 +25,6 @@ APP_FILE = "app.py"
 # What the Hub puts into a new Space.
 _OF_A_NEW_SPACE = {".gitattributes", REPOCARD_NAME}
 _MARK = "# hf_bnvae wrote this file."
-# What the page needs besides the requirements of the package. The Hub installs Gradio by the card's `sdk_version`.
-_OF_THE_PAGE = ("scikit-learn",)
 
 
 def space_files(model: str, revision: str, title: str) -> dict[str, bytes]:
@@ -68,8 +65,9 @@ def _app(model: str, revision: str) -> str:
 def _requirements(wheel: str) -> str:
     named = [Requirement(line) for line in distribution("hf-bnvae").requires or ()]
     names = [one.name for one in named if one.marker is None or one.marker.evaluate({"extra": ""})]
-    # Without the part that names a build for one kind of machine, as in 2.13.0+cpu.
-    pinned = {name: Version(version(name)).public for name in (*names, *_OF_THE_PAGE)}
+    # The Hub installs Gradio by the card's `sdk_version`. A version is without the part that names a build for one
+    # kind of machine, as in 2.13.0+cpu.
+    pinned = {name: Version(version(name)).public for name in names}
     return "\n".join([f"./{wheel}", *(f"{name}=={number}" for name, number in sorted(pinned.items())), ""])
 
 
@@ -110,10 +108,7 @@ def push_space(space: HubTarget, model: str, revision: str, title: str) -> Pushe
     files = space_files(model, revision, title)
     api = client_of(space)
     with explained(space, "The Space is as it was."):
-        validate_repo_id(space.repo_id)
-        if not (get_token() if space.token is None else space.token):
-            raise HubError("There is no token to push with. Log in with `hf auth login`, or pass the token.")
-        repo_id = space.repo_id if "/" in space.repo_id else f"{api.whoami()['name']}/{space.repo_id}"
+        repo_id = with_whole_name(space).repo_id
         is_new = False
         try:
             info = api.space_info(repo_id)

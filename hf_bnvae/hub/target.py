@@ -3,10 +3,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 from transformers import TrainingArguments
@@ -54,6 +54,25 @@ class HubTarget:
 def client_of(target: HubTarget) -> HfApi:
     """A client of the Hub with the target's token."""
     return HfApi(token=target.token, library_name="hf_bnvae", library_version=__version__)
+
+
+def with_whole_name(target: HubTarget) -> HubTarget:
+    """
+    The target with the whole name of its repository: a name alone is one of the token's user.
+
+    Raises:
+        HubError: without a token.
+        HFValidationError: for a name that is not valid.
+    """
+    validate_repo_id(target.repo_id)
+    if not (get_token() if target.token is None else target.token):
+        raise HubError(
+            "There is no token to push with. Make a token with write permission at "
+            "https://huggingface.co/settings/tokens. Log in with `hf auth login`, or pass the token as an argument."
+        )
+    if "/" in target.repo_id:
+        return target
+    return replace(target, repo_id=f"{client_of(target).whoami()['name']}/{target.repo_id}")
 
 
 @contextmanager

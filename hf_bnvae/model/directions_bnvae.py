@@ -5,7 +5,8 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections import UserDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -31,8 +32,8 @@ _RECORD, _DIGEST = "directions", "sha256"
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Direction:
     """
-    A way through the latent space, from the texts of a negative side to those of a positive side.
-    [`~LatentEditingMixin.direction`] and [`fit_direction`] make one, [`~LatentEditingMixin.edit`] follows it.
+    A way through the latent space, from texts of a negative side to texts of a positive side.
+    [`~LatentEditingMixin.direction`] and [`fit_direction`] make a direction. [`~LatentEditingMixin.edit`] follows it.
 
     Args:
         name (`str`): The name under which the model's folder keeps it.
@@ -95,14 +96,16 @@ class Direction:
         """
         The direction between two sets of latents, in float64.
 
-        The prior says in which coordinates directions are compared: where it is N(0, I). With the difference of the
-        means, the normal there is this difference (Fisher's discriminant, with the prior's covariance for the texts').
-        A probe's normal often points to where texts hardly vary, and no text lies there. So the step is the likeliest
-        one, for a Gaussian with the texts' covariance C, that takes the mean of one side to the plane of the probe's
-        level that holds the mean of the other side: along C times the normal (Haufe et al., NeuroImage 2014).
+        Directions are compared in the coordinates in which the prior is N(0, I). Without a probe, step and normal
+        there are the difference of the means. This is Fisher's discriminant, with the covariance of the prior.
+
+        A probe's normal often points to where texts vary little, and a step along the normal would end where no text
+        lies. So with a probe the step is along C times the normal, with the covariance C of the texts (Haufe et al.,
+        NeuroImage 2014). It gives the mean of one side the probe's score of the other mean. For Gaussian texts no
+        other step that does so is likelier.
 
         Args:
-            negative_latents, positive_latents (`torch.Tensor` of shape `(n, latent_size)`): Those of the two sides.
+            negative_latents, positive_latents (`torch.Tensor` of shape `(n, latent_size)`): The latents of both sides.
             prior ([`Prior`]): The model's prior.
             probe (function, *optional*): Makes normal and offset from the latents of both sides in those coordinates.
                 Without one the direction is the difference of means.
@@ -185,16 +188,14 @@ class Direction:
         return f"Direction({self})"
 
 
-class Directions(dict[str, Direction]):
+class Directions(UserDict[str, Direction]):
     """The directions of a model by their names. Each has its own name as its key."""
 
-    def __init__(self, saved: Mapping[str, Direction], own: Iterable[str] = ()) -> None:
-        super().__init__(saved)
+    def __init__(self, saved: Mapping[str, Direction]) -> None:
         # The names of the directions that were set since, and not read from a file.
-        self.own = set(own)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (dict(self), sorted(self.own))
+        self.set_here: set[str] = set()
+        super().__init__()
+        self.data.update(saved)
 
     def __setitem__(self, name: str, direction: Direction) -> None:
         if not isinstance(direction, Direction) or direction.name != name:
@@ -202,7 +203,7 @@ class Directions(dict[str, Direction]):
                 f"model.directions[name] takes the Direction of this name, got {name!r} and {direction!r}. Set "
                 "model.directions[direction.name] = direction."
             )
-        self.own.add(name)
+        self.set_here.add(name)
         super().__setitem__(name, direction)
 
 

@@ -192,8 +192,7 @@ class LatentEditingMixin(LatentSpaceMixin):
             latents, is_single = self.as_latents(texts, batch_size, show_progress)
             points = latents.unsqueeze(1).repeat(1, len(numbers), 1)  # (n, values, latent_size)
             points[..., dimension] = torch.tensor([float(value) for value in numbers], dtype=latents.dtype)
-            decoded = self._decode_latents(points.flatten(0, 1), None, batch_size, show_progress, generation_kwargs)
-        lines = [decoded[first : first + len(numbers)] for first in range(0, len(decoded), len(numbers))]
+            lines = self._decode_paths(points, batch_size, show_progress, generation_kwargs)
         return lines[0] if is_single else lines
 
     def save_directions(self, folder: str | os.PathLike[str]) -> None:
@@ -208,7 +207,8 @@ class LatentEditingMixin(LatentSpaceMixin):
         file = os.path.join(folder, DIRECTIONS_FILE)
         try:
             own = self.directions
-            known = {**own, **read_directions(file), **{name: own[name] for name in own.own & own.keys()}}
+            # Set on purpose, in the folder, beside the weights that were loaded: the first one of a name counts.
+            known = {**own, **read_directions(file), **{name: own[name] for name in own.set_here & own.keys()}}
         except ValueError as error:
             logger.warning(f"The model is saved without its directions. {error}")
             return

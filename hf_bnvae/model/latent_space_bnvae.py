@@ -451,8 +451,7 @@ class LatentSpaceMixin:
                 raise ValueError(f"a and b must be as many, got {len(start)} and {len(end)}.")
             prior = self.current_prior if method == "spherical" else StandardPrior(self.config.latent_size)
             points = prior.unwhiten(interpolate_latents(prior.whiten(start), prior.whiten(end), steps, method))
-            decoded = self._decode_latents(points.flatten(0, 1), None, batch_size, show_progress, generation_kwargs)
-        lines = [decoded[first : first + steps] for first in range(0, len(decoded), steps)]
+            lines = self._decode_paths(points, batch_size, show_progress, generation_kwargs)
         return lines[0] if is_single_start and is_single_end else lines
 
     def analogy(
@@ -639,6 +638,14 @@ class LatentSpaceMixin:
             each = len(texts) // len(rows)
             decoded += texts if each == 1 else [texts[i : i + each] for i in range(0, len(texts), each)]
         return decoded
+
+    def _decode_paths(
+        self, points: torch.Tensor, batch_size: int, show_progress: bool | None, generation_kwargs: dict[str, Any]
+    ) -> list[list[Any]]:
+        """The texts of points `(n, steps, latent_size)`, a list of `steps` for each of n paths."""
+        decoded = self._decode_latents(points.flatten(0, 1), None, batch_size, show_progress, generation_kwargs)
+        steps = points.shape[1]
+        return [decoded[first : first + steps] for first in range(0, len(decoded), steps)]
 
     def _batches(
         self, indices: Sequence[int], batch_size: int, show_progress: bool | None, description: str

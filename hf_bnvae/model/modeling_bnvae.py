@@ -590,12 +590,11 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentEditingMixin):
         names = ("repo_id", "private", "revision", "commit_message", "commit_description", "create_pr", "tags")
         pushing = {name: kwargs.pop(name) for name in names if name in kwargs}
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if processor is not None and not keeps_processor:
+            processor.save_pretrained(save_directory)
         # Adapters are saved without the configuration that would refer to the code.
         if is_main_process and not self._hf_peft_config_loaded:
             self.save_code(save_directory)
-        if processor is not None and not keeps_processor:
-            processor.save_pretrained(save_directory)
-        if is_main_process and not self._hf_peft_config_loaded:
             self.save_directions(save_directory)
         if is_main_process and push_to_hub:
             # The base class would upload before the code is in the folder.

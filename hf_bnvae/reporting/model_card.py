@@ -248,11 +248,11 @@ class BNVAEModelCard:
     @property
     def is_alive(self) -> bool | None:
         """Whether the latent space is healthy; `None` if nothing was measured."""
-        name, _ = self._judged()
+        name, _ = self.judged()
         return None if name is None else name == "alive"
 
-    def _judged(self) -> tuple[str | None, str | None]:
-        """The verdict and its words. Figures of an older version came without them."""
+    def judged(self) -> tuple[str | None, str | None]:
+        """The verdict and its words; `None` without figures. Figures of an older version came without them."""
         if self.verdict is None and "kl" in self.figures and "kl_floor" in self.figures:
             verdict = judge(self.figures)
             return verdict.name, str(verdict)
@@ -269,7 +269,7 @@ class BNVAEModelCard:
             loading=fenced(loading_lines(self.repo_id), "python"),
             loading_remotely=fenced(remote_loading_lines(self.repo_id), "python"),
             evaluated_on=f"On {inline(self.evaluated_on)}:",
-            figures=self._figures(),
+            figures=self.render_figures(),
             probe=self._probe(),
             pictures=[(name, *PICTURES[name]) for name in self.pictures],
             examples=self._examples(),
@@ -322,7 +322,7 @@ class BNVAEModelCard:
 
     def _verdict(self) -> str:
         figures = self.figures
-        name, text = self._judged()
+        name, text = self.judged()
         if name is None or text is None:
             return (
                 "> **Nobody knows whether this latent space is alive:** no evaluation came with the model. "
@@ -363,7 +363,8 @@ class BNVAEModelCard:
             f"{pooling}; the latent enters the decoder by {way}. {floor}"
         )
 
-    def _figures(self) -> str:
+    def render_figures(self) -> str:
+        """The figures as tables in Markdown, under N(0, I) and under a fitted prior."""
         figures = known_figures({"latent_size": self.config["latent_size"], **self.figures})
         lines = figure_lines(figures)
         return "\n".join([*lines, "", *prior_lines(figures)]).strip("\n")

@@ -205,6 +205,10 @@ def test_a_model_with_one_dimension_has_a_page(make_model, processor, texts):
 def test_labels_that_are_missing_have_a_name():
     drawn = draw_points(np.zeros((3, 2)), ["a", "b", "c"], [1 / 7, None, float("nan")])
     assert "0.142857:" in drawn and drawn.count("no label: ") == 2
+    # Both without a label have the colour that stands beside these words below the points.
+    first, *missing = [circle.get("fill") for circle in svg(drawn)]
+    assert len(set(missing)) == 1 and missing[0] != first
+    assert f'<span style="color:{missing[0]}">&#9679;</span> no label' in drawn
 
 
 def test_the_command_names_what_is_wrong(capsys, tmp_path, explored):

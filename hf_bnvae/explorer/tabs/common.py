@@ -2,7 +2,8 @@
 """What the tabs share: the controls of decoding, limits for strangers, errors as messages of the page."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -26,25 +27,26 @@ _WAYS = [GREEDY, BEAMS, DRAWS]
 def with_messages(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function of an event. What is wrong with the user's input becomes a message of the page; other errors stay
     in the terminal."""
-    if inspect.isgeneratorfunction(function):
-
-        @wraps(function)
-        def generate(*inputs: Any) -> Iterable[Any]:
-            try:
-                yield from function(*inputs)
-            except ValueError as error:
-                raise gr.Error(str(error), print_exception=False) from error
-
-        return generate
 
     @wraps(function)
     def call(*inputs: Any) -> Any:
-        try:
+        with _as_message():
             return function(*inputs)
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
 
-    return call
+    @wraps(function)
+    def generate(*inputs: Any) -> Iterator[Any]:
+        with _as_message():
+            yield from function(*inputs)
+
+    return generate if inspect.isgeneratorfunction(function) else call
+
+
+@contextmanager
+def _as_message() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise gr.Error(str(error), print_exception=False) from error
 
 
 def text_box(label: str, value: str = "", lines: int = 1, **kwargs: Any) -> gr.Textbox:

@@ -19,6 +19,8 @@ _COLOURS = (
     *("#8c6d31", "#6b6ecf", "#637939", "#7f7f7f"),
 )
 _OTHER = "#999999"
+# What all points have in common where there are no labels.
+_NO_LABELS = ""
 
 _CLICK = """
 element.addEventListener('click', (event) => {
@@ -91,18 +93,18 @@ def draw_points(plane: np.ndarray, texts: Sequence[str], labels: Sequence[Any] |
     low, high = plane.min(0), plane.max(0)
     extent = np.where(high > low, high - low, 1)
     places = MARGIN + (plane - low) / extent * (np.array([WIDTH, HEIGHT]) - 2 * MARGIN)
-    colours = _colours(labels)
-    labels = labels and [_shown_label(label) for label in labels]
-    names = [""] * len(texts) if labels is None else [f"{label}: " for label in labels]
+    shown = None if labels is None else [_shown_label(label) for label in labels]
+    colours = _colours(shown)
+    names = [""] * len(texts) if shown is None else [f"{label}: " for label in shown]
     circles = [
-        f'<circle cx="{x:.1f}" cy="{HEIGHT - y:.1f}" r="4" fill="{colours.get(str(label), _OTHER)}" '
+        f'<circle cx="{x:.1f}" cy="{HEIGHT - y:.1f}" r="4" fill="{colours.get(label, _OTHER)}" '
         f'fill-opacity="0.7" data-number="{number}"><title>{escape(name + as_lines(text))}</title></circle>'
         for number, ((x, y), text, name, label) in enumerate(
-            zip(places, texts, names, labels or [None] * len(texts), strict=True)
+            zip(places, texts, names, shown or [_NO_LABELS] * len(texts), strict=True)
         )
     ]
     legend = " ".join(
-        f'<span style="color:{colour}">&#9679;</span> {escape(label)}' for label, colour in colours.items() if labels
+        f'<span style="color:{colour}">&#9679;</span> {escape(label)}' for label, colour in colours.items() if shown
     )
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="A map of {len(texts)} texts">'
@@ -117,10 +119,10 @@ def _shown_label(label: Any) -> str:
     return f"{label:g}" if isinstance(label, float) else str(label)
 
 
-def _colours(labels: Sequence[Any] | None) -> dict[str, str]:
+def _colours(labels: Sequence[str] | None) -> dict[str, str]:
     """The colour of each label that has one."""
     if labels is None:
-        return {"None": _COLOURS[0]}
-    names, counts = np.unique([str(label) for label in labels], return_counts=True)
+        return {_NO_LABELS: _COLOURS[0]}
+    names, counts = np.unique(labels, return_counts=True)
     frequent = sorted(names[np.argsort(-counts, kind="stable")][:_MOST_LABELS].tolist())
     return dict(zip(frequent, _COLOURS, strict=False))

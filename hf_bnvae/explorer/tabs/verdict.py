@@ -9,7 +9,6 @@ from ...reporting.commands import PROGRAM
 from ...reporting.evaluation_report import PICTURES
 from ...reporting.markdown import prose
 from ...reporting.model_card import BNVAEModelCard
-from ...reporting.report import figure_lines, prior_lines
 
 
 def verdict_tab(card: BNVAEModelCard | None, folder: Path | None) -> None:
@@ -20,17 +19,17 @@ def verdict_tab(card: BNVAEModelCard | None, folder: Path | None) -> None:
         card ([`BNVAEModelCard`], *optional*): The model's card.
         folder (`Path`, *optional*): Where its pictures lie.
     """
-    if card is None or card.verdict_text is None:
+    _, text = (None, None) if card is None else card.judged()
+    if text is None:
         gr.Markdown(
             "Nobody has measured this model. "
             f"`{PROGRAM} evaluate --model FOLDER --update_card` does, and then the verdict stands here.",
             elem_id="verdict",
         )
         return
-    figures = {"latent_size": card.config["latent_size"], **card.figures}
-    first, _, rest = prose(card.verdict_text).partition(". ")
+    first, _, rest = prose(text).partition(". ")
     gr.Markdown(f"## {first}.\n\n{rest}", elem_id="verdict")
-    gr.Markdown("\n".join([*figure_lines(figures), "", *prior_lines(figures)]))
+    gr.Markdown(card.render_figures())
     for name in card.pictures:
         if folder is not None and (folder / name).is_file():
             title, caption = PICTURES[name]
