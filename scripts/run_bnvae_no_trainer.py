@@ -244,7 +244,8 @@ class Loop:
             for batch in self.eval_loader:
                 outputs = self.model(**batch)
                 values = {name: getattr(outputs, name) for name in PER_SENTENCE}
-                values["latent_gain"] = batch_latent_gain(self.model, outputs, batch["labels"])
+                conditions = {name: batch[name] for name in ("condition_ids",) if name in batch}
+                values["latent_gain"] = batch_latent_gain(self.model, outputs, batch["labels"], **conditions)
                 shares.append(self.accelerator.gather_for_metrics(values))
         figures = evaluation_figures(**joined(shares), head=self.bare_model.posterior)
         self.warn_of(judge(figures))

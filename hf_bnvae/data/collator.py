@@ -13,7 +13,7 @@ from ..model.processing_bnvae import BNVAEProcessor
 @dataclass
 class BNVAEDataCollator:
     """
-    Pad the texts of a batch: `input_ids` with the encoder's padding token, `labels` with -100.
+    Pad the texts of a batch: `input_ids` with the encoder's padding token, `labels` and `condition_ids` with -100.
 
     Args:
         processor ([`BNVAEProcessor`]): The processor that tokenised the texts.
@@ -26,14 +26,15 @@ class BNVAEDataCollator:
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """
         Args:
-            features (`list[dict]`): One entry per text, with `input_ids`, `labels` and optionally `attention_mask`.
+            features (`list[dict]`): One entry per text, with `input_ids`, `labels` and optionally `attention_mask`; of
+                texts with conditions also `condition_ids`, and for some encoders `token_type_ids`.
 
         Returns:
-            `dict`: `input_ids` and `attention_mask` of shape `(batch, length)`, `labels` of `(batch, target_length)`.
+            `dict`: `input_ids` and `attention_mask` of shape `(batch, length)`, `labels` of `(batch, target_length)`,
+            and the other entries if there are any.
         """
         rows: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": []}
-        if "labels" in features[0]:
-            rows["labels"] = []
+        rows |= {name: [] for name in ("token_type_ids", "labels", "condition_ids") if name in features[0]}
         for feature in features:
             for name in rows:
                 default = [1] * len(feature["input_ids"]) if name == "attention_mask" else None
@@ -44,7 +45,7 @@ class BNVAEDataCollator:
 
 def encoder_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The entries of a batch that the encoder takes; the model's `forward` takes more."""
-    others = ("labels", "noise", "latents")
+    others = ("labels", "condition_ids", "noise", "latents")
     return {
         name: values
         for name, values in batch.items()

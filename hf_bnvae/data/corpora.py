@@ -3,15 +3,18 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from itertools import chain
 from textwrap import shorten
 from typing import Any
 
 import datasets
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Features, LargeList, List, Value, load_dataset
 from transformers.utils import logging
 
+from ..model.condition_bnvae import TURN_SEPARATOR
 from ..model.processing_bnvae import BNVAEProcessor
 from ..utils.folders import require_writable
 from .docstrings import docstring_sentences
@@ -22,6 +25,7 @@ logger = logging.get_logger(__name__)
 
 TEXT = "text"
 LABEL = "label"
+CONDITION = "condition"
 
 Files = str | Sequence[str]
 
@@ -30,6 +34,9 @@ MAX_UNKNOWN, _SHOWN_UNKNOWN = 0.01, 3
 # The halves of a model, and where their token ids stand.
 _HALVES = {"encoder": "input_ids", "decoder": "labels"}
 _COUNTS = [f"{what}_{half}" for what in ("tokens", "unknown") for half in _HALVES]
+
+# A condition of more texts than this is a category, and so are all conditions if they are fewer than that.
+MAX_TEXTS_OF_CONDITION, MIN_CONDITIONS = 100, 20
 
 # Kinds of values, and how they are written. With zeros ahead, as 007, a label is a name.
 _VALUES: dict[Callable[[str], Any], re.Pattern[str]] = {
@@ -49,6 +56,7 @@ def load_texts(
     drop_duplicates: bool = False,
     seed: int = 42,
     text_format: TextFormat | None = None,
+    condition_column: str | None = None,
     **loading_kwargs: str,
 ) -> DatasetDict:
     """
@@ -62,19 +70,21 @@ def load_texts(
             name is a file, a folder or a pattern, as in [`~data.text_files.find_files`]. Without files and without a
             name the function loads the embedded docstring corpus.
         text_column (`str`, *optional*): The column that holds the texts, or a field within a column (`data.body`).
-            Required if there are several columns and none is called "text".
+            Required if there are several columns and none is called "text". A row may hold a list of texts.
         validation_split_percentage (`float`, *optional*, defaults to 10): Percentage of the training texts that is
             held out if there is no validation set. Distinct texts are drawn at random, at least two, and each with all
-            its copies. So no text is in both sets.
+            its copies. So no text is in both sets. With conditions see [`split_texts`].
         drop_duplicates (`bool`, *optional*, defaults to `False`): Whether to keep only the first of equal texts in
             each set.
         seed (`int`, *optional*, defaults to 42): Seed of that draw.
         text_format ([`TextFormat`], *optional*): How the files are written: encoding, delimiter, header.
+        condition_column (`str`, *optional*): The column that holds the condition of each text, for a conditional
+            model: a text, a label, a number, or a list of turns, which `TURN_SEPARATOR` joins. All become texts.
         **loading_kwargs: Passed to `load_dataset`, such as `revision` or `token`.
 
     Returns:
-        `DatasetDict`: `train` and `validation`, each with the one column `text`. The function drops empty texts and
-        logs how many.
+        `DatasetDict`: `train` and `validation`, each with the column `text`, and with `condition` if there are
+        conditions. The function drops empty texts and texts without a condition, and logs how many.
 
     Raises:
         ValueError: for a missing file or column, files that cannot be read, a set without texts, or a cache that
@@ -88,15 +98,22 @@ def load_texts(
         splits = {"train": loaded.get("train"), "validation": loaded.get("validation", loaded.get("test"))}
         if splits["train"] is None:
             raise ValueError(f"{dataset_name!r} has no split 'train'; its splits: {', '.join(loaded)}.")
-        splits = {name: _text_column(split, text_column, name) for name, split in splits.items() if split is not None}
+        splits = {
+            name: _text_column(split, text_column, name, condition_column=condition_column)
+            for name, split in splits.items()
+            if split is not None
+        }
     elif train_file is not None or validation_file is not None:
         if train_file is None:
             raise ValueError("validation_file was given without train_file.")
         for names in filter(None, (train_file, validation_file)):
             find_files(names)  # before any is read
-        splits = {"train": _load_files(train_file, text_column, None, text_format)}
+        columns = (text_column, None, condition_column)
+        splits = {"train": _load_files(train_file, *columns, text_format)}
         if validation_file is not None:
-            splits["validation"] = _load_files(validation_file, text_column, None, text_format)
+            splits["validation"] = _load_files(validation_file, *columns, text_format)
+    elif condition_column is not None:
+        raise ValueError("The embedded docstrings have no conditions. Give condition_column with texts of your own.")
     else:
         splits = {"train": Dataset.from_dict({TEXT: docstring_sentences()})}
 
@@ -117,20 +134,26 @@ def split_texts(dataset: Dataset, validation_split_percentage: float, seed: int)
     """
     Hold texts out, so that no text is in both sets.
 
+    With conditions, no condition is in both sets: all of its texts are on one side. Only a condition that is a
+    category, such as `"negative"`, is on both sides, with different texts. A condition counts as a category if it has
+    more than 100 texts. If there are fewer than 20 conditions, all of them do.
+
     Args:
-        dataset (`Dataset`): The texts, in a column `text`.
-        validation_split_percentage (`float`): Percentage of the distinct texts that is held out, at least two texts.
+        dataset (`Dataset`): The texts, in a column `text`, and conditions, if there are any, in a column `condition`.
+        validation_split_percentage (`float`): Percentage of the distinct texts, or of the conditions, that is held
+            out, at least two.
         seed (`int`): Seed of the draw.
 
     Returns:
         `DatasetDict`: `train` and `validation`.
 
     Raises:
-        ValueError: if fewer than two distinct texts are left for training.
+        ValueError: if fewer than two distinct texts or conditions are left for training.
     """
-    rows: dict[str, list[int]] = {}
-    for row, text in enumerate(dataset[TEXT]):
-        rows.setdefault(text, []).append(row)
+    rows: dict[Hashable, list[int]] = {}
+    key_of = _key_of_split(dataset)
+    for row, key in enumerate(map(key_of, *_text_columns(dataset))):
+        rows.setdefault(key, []).append(row)
     held_out = max(2, round(len(rows) * validation_split_percentage / 100))
     if len(rows) < held_out + 2:
         distinct = "" if len(rows) == len(dataset) else " distinct"
@@ -142,16 +165,35 @@ def split_texts(dataset: Dataset, validation_split_percentage: float, seed: int)
     firsts = dataset.select([copies[0] for copies in rows.values()])
     halves = firsts.train_test_split(test_size=held_out, seed=seed)
     if len(rows) < len(dataset):
-        chosen = {name: [row for text in half[TEXT] for row in rows[text]] for name, half in halves.items()}
+        chosen = {
+            name: [row for key in map(key_of, *_text_columns(half)) for row in rows[key]]
+            for name, half in halves.items()
+        }
         # Copies must not be neighbours: parts of a set are its first texts.
         halves = DatasetDict({name: dataset.select(chosen[name]).shuffle(seed=seed) for name in chosen})
     return DatasetDict(train=halves["train"], validation=halves["test"])
 
 
+def _text_columns(dataset: Dataset) -> list[Any]:
+    """The texts, and their conditions if there are any."""
+    return [dataset[name] for name in (TEXT, CONDITION) if name in dataset.column_names]
+
+
+def _key_of_split(dataset: Dataset) -> Callable[..., Hashable]:
+    """What stays on one side of a split, from a text and its condition: the condition, or the text."""
+    if CONDITION not in dataset.column_names:
+        return lambda text: text
+    counts = Counter(dataset[CONDITION])
+    if len(counts) < MIN_CONDITIONS:
+        return lambda text, condition: text
+    return lambda text, condition: text if counts[condition] > MAX_TEXTS_OF_CONDITION else (condition,)
+
+
 def keep_first_copies(dataset: Dataset) -> Dataset:
-    """Drop the texts of `dataset` that are exact copies of earlier ones, and log how many."""
-    firsts: dict[str, int] = {}
-    for row, text in enumerate(dataset[TEXT]):
+    """Drop the texts of `dataset` that are exact copies of earlier ones, and log how many. A copy has the same
+    condition, if there are any."""
+    firsts: dict[Hashable, int] = {}
+    for row, text in enumerate(zip(*_text_columns(dataset), strict=True)):
         firsts.setdefault(text, row)
     if len(firsts) == len(dataset):
         return dataset
@@ -160,12 +202,12 @@ def keep_first_copies(dataset: Dataset) -> Dataset:
 
 
 def notes_on_copies(texts: Mapping[str, Dataset]) -> list[str]:
-    """Sentences that say how many texts are exact copies of others.
+    """Sentences that say how many texts are exact copies of others. A copy has the same condition, if there are any.
 
     Args:
         texts (mapping): Sets of texts by their names. The texts of `validation` are also looked for in `train`.
     """
-    distinct = {name: set(dataset[TEXT]) for name, dataset in texts.items()}
+    distinct = {name: set(zip(*_text_columns(dataset), strict=True)) for name, dataset in texts.items()}
     notes = [
         f"{len(dataset) - len(distinct[name])} of {len(dataset)} {name} texts are exact copies of others."
         for name, dataset in texts.items()
@@ -173,7 +215,7 @@ def notes_on_copies(texts: Mapping[str, Dataset]) -> list[str]:
     ]
     shared = distinct.get("train", set()) & distinct.get("validation", set())
     if shared:
-        copies = sum(text in shared for text in texts["validation"][TEXT])
+        copies = sum(text in shared for text in zip(*_text_columns(texts["validation"]), strict=True))
         notes.append(
             f"{copies} of {len(texts['validation'])} validation texts are among the training texts too, so the "
             "figures are better than those of new texts would be."
@@ -189,6 +231,7 @@ def load_text_set(
     text_column: str | None = None,
     label_column: str | None = None,
     text_format: TextFormat | None = None,
+    condition_column: str | None = None,
     **loading_kwargs: str,
 ) -> Dataset:
     """
@@ -204,11 +247,12 @@ def load_text_set(
             name of its class. Its value -1, which stands for no label, becomes `None`. In a table whose fields are
             text, labels that all are numbers or truth values become such values.
         text_format ([`TextFormat`], *optional*): How the files are written: encoding, delimiter, header.
+        condition_column (`str`, *optional*): As in [`load_texts`].
         **loading_kwargs: Passed to `load_dataset`, such as `revision` or `token`.
 
     Returns:
-        `Dataset`: The column `text`, and the column `label` if `label_column` is given. The function drops empty texts
-        and logs how many.
+        `Dataset`: The column `text`, and the columns `label` and `condition` if `label_column` and `condition_column`
+        are given. The function drops empty texts and texts without a condition, and logs how many.
 
     Raises:
         ValueError: if both or neither of `file` and `dataset_name` are given; for a missing file, split or column,
@@ -218,18 +262,30 @@ def load_text_set(
         raise ValueError("Give either a file or dataset_name.")
     _require_cache()
     if file is not None:
-        return drop_empty_texts(_load_files(file, text_column, label_column, text_format), name_files(file))
+        found = _load_files(file, text_column, label_column, condition_column, text_format)
+        return drop_empty_texts(found, name_files(file))
     name = f"{dataset_name} ({dataset_split})"
     loaded = load_dataset(dataset_name, dataset_config_name, split=dataset_split, **loading_kwargs)
-    return drop_empty_texts(_text_column(loaded, text_column, name, label_column), name)
+    return drop_empty_texts(_text_column(loaded, text_column, name, label_column, condition_column), name)
 
 
 def drop_empty_texts(dataset: Dataset, name: str) -> Dataset:
-    """Drop the texts of `dataset` that are empty, only whitespace, or missing, and log how many.
+    """Drop the texts of `dataset` that are empty, only whitespace, or missing, and texts whose condition is missing.
+    Log how many.
 
     Raises:
         ValueError: if no text is left.
     """
+    if CONDITION in dataset.column_names:
+        given = dataset.filter(lambda condition: condition is not None, input_columns=CONDITION)
+        if len(given) < len(dataset):
+            logger.warning(
+                f"Dropped {len(dataset) - len(given)} of {len(dataset)} entries of the {name} set: their condition is "
+                "missing. An empty text is a condition, too."
+            )
+        if len(given) == 0:
+            raise ValueError(f"The {name} set holds no condition: all of its {len(dataset)} entries lack one.")
+        dataset = given
     kept = dataset.filter(lambda text: isinstance(text, str) and bool(text.strip()), input_columns=TEXT)
     dropped = len(dataset) - len(kept)
     if len(kept) == 0:
@@ -247,27 +303,34 @@ def tokenize_texts(
     dataset: Dataset, processor: BNVAEProcessor, name: str = "data", num_proc: int | None = None
 ) -> Dataset:
     """
-    Tokenise each text to `input_ids`, `attention_mask` and `labels`; `datasets` caches the result.
+    Tokenise each text to `input_ids`, `attention_mask` and `labels`, and with its condition also to `condition_ids`;
+    `datasets` caches the result.
 
     The function drops empty texts and cuts texts that are too long. It logs how many.
 
     Args:
-        dataset (`Dataset`): A data set with a column `text`.
+        dataset (`Dataset`): A data set with a column `text`, and a column `condition` for a conditional model.
         processor ([`BNVAEProcessor`]): The processor.
         name (`str`, *optional*, defaults to `"data"`): The name of the set in messages.
         num_proc (`int`, *optional*): Number of processes.
     """
     dataset = drop_empty_texts(dataset, name)
     tokenized = dataset.map(
-        lambda batch: _tokenize_batch(batch[TEXT], processor),
+        lambda batch: _tokenize_batch(batch[TEXT], processor, batch.get(CONDITION)),
         batched=True,
         remove_columns=dataset.column_names,
         num_proc=num_proc,
         desc=f"Tokenizing {name} set",
     )
-    counts = {column: tokenized.with_format("numpy")[column][:] for column in ("truncated", *_COUNTS)}
+    has_conditions = CONDITION in dataset.column_names
+    counts = {
+        column: tokenized.with_format("numpy")[column][:]
+        for column in ("truncated", *_COUNTS, *(["condition_truncated"] if has_conditions else []))
+    }
     cut = counts["truncated"]
-    if cut.any():
+    if has_conditions:
+        _warn_of_cut_conditions(counts["condition_truncated"], cut, name)
+    elif cut.any():
         kept = max(counts[f"tokens_{half}"].sum() for half in _HALVES)
         limits = (processor.encoder_tokenizer.model_max_length, processor.tokenizer.model_max_length - 1)
         # The latent takes one of the decoder's positions.
@@ -290,10 +353,24 @@ def tokenize_texts(
     return tokenized.remove_columns(list(counts))
 
 
-def _tokenize_batch(texts: list[str], processor: BNVAEProcessor) -> dict[str, list[Any]]:
+def _warn_of_cut_conditions(conditions: np.ndarray, texts: np.ndarray, name: str) -> None:
+    """Say how many conditions and texts were cut, from the number of tokens that each lost."""
+    if not (conditions.any() or texts.any()):
+        return
+    logger.warning(
+        f"Of {len(texts)} entries of the {name} set, {(conditions > 0).sum()} lost the beginning of their condition "
+        f"({conditions.sum()} tokens in all) and {(texts > 0).sum()} the end of their text ({texts.sum()} tokens). A "
+        "condition has at most half of the model's positions, and its text has the rest. A model from scratch has "
+        "more of them with a larger --max_seq_length."
+    )
+
+
+def _tokenize_batch(
+    texts: list[str], processor: BNVAEProcessor, conditions: list[str] | None = None
+) -> dict[str, list[Any]]:
     """The processor's features, and for each text how many tokens were cut, how many each half has, and how many of
     them it does not know."""
-    features = dict(processor(texts, return_truncated=True))
+    features = dict(processor(texts, return_truncated=True, condition=conditions))
     tokenizers = {"encoder": processor.encoder_tokenizer, "decoder": processor.tokenizer}
     for half, column in _HALVES.items():
         tokenizer = tokenizers[half]
@@ -305,8 +382,9 @@ def _tokenize_batch(texts: list[str], processor: BNVAEProcessor) -> dict[str, li
 
 
 def corpus_hash(dataset: Dataset) -> str:
-    """SHA-256 of the texts in their order. Results carry it, so that a reader knows their corpus."""
-    return texts_hash(dataset[TEXT])
+    """SHA-256 of the texts in their order, each with its condition, if there are any. Results carry it, so that a
+    reader knows their corpus."""
+    return texts_hash(chain.from_iterable(zip(*_text_columns(dataset), strict=True)))
 
 
 def texts_hash(texts: Iterable[str]) -> str:
@@ -322,13 +400,17 @@ def _require_cache() -> None:
 
 
 def _load_files(
-    names: Files, text_column: str | None, label_column: str | None, text_format: TextFormat | None
+    names: Files,
+    text_column: str | None,
+    label_column: str | None,
+    condition_column: str | None,
+    text_format: TextFormat | None,
 ) -> Dataset:
-    dataset = read_files(names, (text_column, label_column), text_format)
-    found = _text_column(dataset, text_column, name_files(names), label_column)
+    dataset = read_files(names, (text_column, label_column, condition_column), text_format)
+    found = _text_column(dataset, text_column, name_files(names), label_column, condition_column)
     if label_column is None or not are_tables(names):
         return found
-    return Dataset.from_dict({TEXT: found[TEXT][:], LABEL: _as_values(found[LABEL][:])})
+    return Dataset.from_dict(found.to_dict() | {LABEL: _as_values(found[LABEL][:])})
 
 
 def find_text_column(
@@ -372,24 +454,76 @@ def find_text_column(
     return dataset, chosen
 
 
-def _text_column(dataset: Dataset, text_column: str | None, name: str, label_column: str | None = None) -> Dataset:
-    """`dataset` with two columns only: its texts as "text", and its labels, if wanted, as "label"."""
-    wanted = [] if label_column is None else [label_column]
-    dataset, chosen = find_text_column(dataset, text_column, name, wanted)
+def _text_column(
+    dataset: Dataset,
+    text_column: str | None,
+    name: str,
+    label_column: str | None = None,
+    condition_column: str | None = None,
+) -> Dataset:
+    """`dataset` with few columns only: its texts as "text", and if wanted its labels as "label" and its conditions as
+    "condition"."""
+    wanted = {LABEL: label_column, CONDITION: condition_column}
+    wanted = {kind: column for kind, column in wanted.items() if column is not None}
+    dataset, chosen = find_text_column(dataset, text_column, name, list(wanted.values()))
     columns = dataset.column_names
-    if label_column is None:
-        dataset = dataset.select_columns([chosen])
+    for kind, column in wanted.items():
+        if column not in columns:
+            raise ValueError(
+                f"{name} has no column {column!r}. Its columns: {', '.join(columns)}. Choose one with {kind}_column."
+            )
+        if column == chosen:
+            raise ValueError(f"The column {chosen!r} of {name} cannot hold both texts and {kind}s.")
+    if condition_column is not None or isinstance(dataset.features[chosen], (List, LargeList)):
+        dataset = _one_text_a_row(dataset, chosen, wanted)
+        chosen, wanted = TEXT, {kind: kind for kind in wanted}
+    if LABEL not in wanted:
+        dataset = dataset.select_columns([chosen, *wanted.values()])
         return dataset if chosen == TEXT else dataset.rename_column(chosen, TEXT)
-    if label_column not in columns:
-        raise ValueError(
-            f"{name} has no column {label_column!r}. Its columns: {', '.join(columns)}. Choose one with label_column."
-        )
-    if label_column == chosen:
-        raise ValueError(f"The column {chosen!r} of {name} cannot hold both texts and labels.")
-    kind, labels = dataset.features[label_column], dataset[label_column][:]
+    kind, labels = dataset.features[wanted[LABEL]], dataset[wanted[LABEL]][:]
     if isinstance(kind, ClassLabel):
-        labels = [None if label is None or label < 0 else kind.int2str(label) for label in labels]
-    return Dataset.from_dict({TEXT: dataset[chosen][:], LABEL: labels})
+        labels = _class_names(kind, labels)
+    conditions = {CONDITION: dataset[CONDITION][:]} if CONDITION in wanted else {}
+    return Dataset.from_dict({TEXT: dataset[chosen][:], LABEL: labels, **conditions})
+
+
+def _class_names(kind: ClassLabel, labels: Iterable[int | None]) -> list[str | None]:
+    """The names of classes; -1 and `None` stand for no label."""
+    return [None if label is None or label < 0 else kind.int2str(label) for label in labels]
+
+
+def _one_text_a_row(dataset: Dataset, text_column: str, wanted: Mapping[str, str]) -> Dataset:
+    """A row for each text, where rows may hold lists of texts: "text" and the `wanted` columns under their new names.
+    Conditions become texts."""
+    kinds = {kind: dataset.features[column] for kind, column in wanted.items()}
+
+    def spread(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        rows = [list(row) if isinstance(row, (list, tuple)) else [row] for row in batch[text_column]]
+        found = {TEXT: [text if isinstance(text, str) else None for row in rows for text in row]}
+        for kind, column in wanted.items():
+            values = _as_conditions(kinds[kind], batch[column]) if kind == CONDITION else batch[column]
+            found[kind] = [value for value, row in zip(values, rows, strict=True) for _ in row]
+        return found
+
+    strings = {TEXT: Value("string"), CONDITION: Value("string")}
+    return dataset.map(
+        spread,
+        batched=True,
+        remove_columns=dataset.column_names,
+        features=Features({TEXT: strings[TEXT], **{kind: strings.get(kind, kinds[kind]) for kind in wanted}}),
+    )
+
+
+def _as_conditions(kind: Any, values: Iterable[Any]) -> list[str | None]:
+    """Conditions as texts: lists of turns joined, names of classes, and numbers as they are written."""
+    if isinstance(kind, ClassLabel):
+        return _class_names(kind, values)
+
+    def as_text(value: Any) -> str | None:
+        turns = value if isinstance(value, (list, tuple)) else [value]
+        return None if None in turns else TURN_SEPARATOR.join(map(str, turns))
+
+    return [as_text(value) for value in values]
 
 
 def _as_values(labels: list[str]) -> list[Any]:

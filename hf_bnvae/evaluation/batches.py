@@ -14,7 +14,7 @@ import torch
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from ..data.collator import BNVAEDataCollator
-from ..data.corpora import TEXT
+from ..data.corpora import CONDITION, TEXT
 from ..model.processing_bnvae import BNVAEProcessor
 
 _NEEDED = ("input_ids", "labels")
@@ -56,6 +56,8 @@ class SentenceBatches:
             tokenised, and all other rows have their texts in `text`.
         batch_size (`int`, *optional*, defaults to 64): Sentences of a batch that is made here.
         num_processes, process_index (`int`, *optional*): The number of processes, and the rank of this one.
+        is_conditional (`bool`, *optional*, defaults to `False`): Whether each text has its condition beside it, in a
+            column `condition`.
 
     Attributes, which are complete when all batches were taken:
         count (`int`): Sentences that this process has read, for itself or for other processes.
@@ -76,6 +78,7 @@ class SentenceBatches:
         batch_size: int = 64,
         num_processes: int = 1,
         process_index: int = 0,
+        is_conditional: bool = False,
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
@@ -90,6 +93,7 @@ class SentenceBatches:
             data = data.with_format(None)  # plain numbers, whatever format the data set has
         self.processor, self.text_column, self.batch_size = processor, text_column, batch_size
         self.num_processes, self.process_index = num_processes, process_index
+        self.is_conditional = is_conditional
         self.count = self.checksum = self.num_empty = self.num_cut = 0
         try:
             size = len(data)
@@ -120,6 +124,11 @@ class SentenceBatches:
             else:
                 kind = "rows"
         elif isinstance(first, str) or first is None:
+            if self.is_conditional:
+                raise ValueError(
+                    "The model was trained with conditions, and data are texts without them. Give rows of a data set "
+                    "with the columns text and condition, or tokenised sentences."
+                )
             kind = "texts"
         else:
             raise ValueError(
@@ -171,8 +180,12 @@ class SentenceBatches:
                 continue
             self._add_to_checksum(batch)
             if is_own:
-                encoded = self.processor(batch, return_truncated=True)
+                conditions = None
+                if self.is_conditional:
+                    batch, conditions = map(list, zip(*batch, strict=True))
+                encoded = self.processor(batch, return_truncated=True, condition=conditions)
                 cut = encoded.pop("truncated")
+                encoded.pop("condition_truncated", None)
                 self.num_cut += sum(map(bool, cut))
                 rows = [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
                 texts = [None if was_cut else text for text, was_cut in zip(batch, cut, strict=True)]
@@ -181,7 +194,8 @@ class SentenceBatches:
     def _collate(self, rows: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         return BNVAEDataCollator(self.processor)(rows)
 
-    def _kept_texts(self) -> Iterator[str]:
+    def _kept_texts(self) -> Iterator[str | tuple[str, str]]:
+        """The texts that are not empty, with their conditions if there are any."""
         for element in self._elements:
             text = element
             if self._kind == "rows":
@@ -193,12 +207,17 @@ class SentenceBatches:
                         "text_column, or give tokenised sentences: input_ids, attention_mask and labels."
                     )
                 text = element[column]
+                if self.is_conditional and not isinstance(element.get(CONDITION), str):
+                    raise ValueError(
+                        "The model was trained with conditions, so each row of data needs a text in its column "
+                        f"{CONDITION!r}, got {reprlib.repr(element.get(CONDITION))}. It may be empty."
+                    )
             if text is not None and not isinstance(text, str):
                 raise ValueError(f"data must hold texts, got {type(text).__name__}: {reprlib.repr(text)}.")
             if text is None or not text.strip():
                 self.num_empty += 1
             else:
-                yield text
+                yield (text, element[CONDITION]) if self.is_conditional else text
 
     def _add_to_checksum(self, content: Any) -> None:
         if self.num_processes > 1:

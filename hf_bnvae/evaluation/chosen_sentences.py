@@ -3,11 +3,14 @@
 
 import hashlib
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from ..model.gaussian_bnvae import DiagonalGaussian
+from ..model.loss_bnvae import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class ChosenSentence:
         labels (`torch.LongTensor` of shape `(length,)`): Its token ids, without padding.
         mean, logvar (`torch.Tensor` of shape `(latent_size,)`): Its posterior.
         num_words (`int`, *optional*): Its words, one more for its end; `None` if its text is not known.
+        condition_ids (`torch.LongTensor` of shape `(condition_length,)`, *optional*): The token ids of its condition,
+            if the model takes one.
     """
 
     place: int
@@ -27,6 +32,12 @@ class ChosenSentence:
     mean: torch.Tensor
     logvar: torch.Tensor
     num_words: int | None
+    condition_ids: torch.LongTensor | None = None
+
+    @property
+    def num_positions(self) -> int:
+        """The decoder's positions that the sentence takes with its condition."""
+        return len(self.labels) + (0 if self.condition_ids is None else len(self.condition_ids))
 
 
 class ChosenSentences:
@@ -71,6 +82,29 @@ def order(place: int) -> int:
     """The number by which the sentence at a place is chosen."""
     digest = hashlib.blake2b(place.to_bytes(8, "little"), digest_size=8, person=b"hf_bnvae").digest()
     return int.from_bytes(digest, "little")
+
+
+def decoder_targets(sentences: Sequence[ChosenSentence], device: torch.device) -> dict[str, torch.LongTensor]:
+    """What a model's decoder is given of sentences, padded with -100: `labels`, and of a conditional model also
+    `condition_ids`."""
+    rows = {"labels": [sentence.labels for sentence in sentences]}
+    if sentences[0].condition_ids is not None:
+        rows["condition_ids"] = [sentence.condition_ids for sentence in sentences]
+    return {
+        name: pad_sequence(ids, batch_first=True, padding_value=IGNORE_INDEX).to(device) for name, ids in rows.items()
+    }
+
+
+def partners_within(sentences: Sequence[ChosenSentence]) -> list[tuple[ChosenSentence, ChosenSentence]]:
+    """For each sentence the next one of the same condition, and for the last one the first. Sentences that share their
+    condition with no other one are left out."""
+    groups: dict[tuple[int, ...], list[ChosenSentence]] = {}
+    for sentence in sentences:
+        if sentence.condition_ids is not None:
+            groups.setdefault(tuple(sentence.condition_ids.tolist()), []).append(sentence)
+    return [
+        pair for group in groups.values() if len(group) > 1 for pair in zip(group, [*group[1:], group[0]], strict=True)
+    ]
 
 
 def posteriors(sentences: list[ChosenSentence], device: torch.device) -> DiagonalGaussian:

@@ -49,9 +49,7 @@ class LikelihoodEstimate:
 
 
 @torch.no_grad()
-def batch_latent_gain(
-    model: nn.Module, outputs: BNVAEOutput, labels: torch.LongTensor, **decoder_kwargs: Any
-) -> torch.Tensor:
+def batch_latent_gain(model: nn.Module, outputs: BNVAEOutput, labels: torch.LongTensor, **others: Any) -> torch.Tensor:
     """
     What each sentence of a batch loses with the latent z' of the next sentence: log p(x|z) - log p(x|z') in nats.
     After the last sentence comes the first one. This takes one pass of the decoder. The loss is exactly 0 if the
@@ -61,15 +59,15 @@ def batch_latent_gain(
         model (`nn.Module`): A [`BNVAEModel`] in evaluation mode, or one that is wrapped for distributed training.
         outputs ([`BNVAEOutput`]): What the model made of the batch.
         labels (`torch.LongTensor` of shape `(batch, target_length)`): The batch's labels.
-        decoder_kwargs: The decoder's other arguments, as the model got them.
+        others: What else the model got for the decoder, such as `condition_ids`.
 
     Returns:
         `torch.Tensor` of shape `(batch,)`: NaN where the next sentence is the same one: a copy, or in a batch of one.
     """
     # Also for one sentence, since the processes of a distributed training must make the same passes.
-    others = model(latents=outputs.latents.roll(1, 0), labels=labels, return_dict=True, **decoder_kwargs)
+    swapped = model(latents=outputs.latents.roll(1, 0), labels=labels, return_dict=True, **others)
     is_same = labels.eq(labels.roll(1, 0)).all(1)
-    return (others.reconstruction_nll - outputs.reconstruction_nll).masked_fill(is_same, math.nan)
+    return (swapped.reconstruction_nll - outputs.reconstruction_nll).masked_fill(is_same, math.nan)
 
 
 def num_draws(num_samples: int) -> list[int]:

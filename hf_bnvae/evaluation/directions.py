@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..model.condition_bnvae import Condition
 from ..model.directions_bnvae import MAX_FOLDS, Direction, require_name
 from ..model.latent_space_bnvae import TextsOrLatents
 from .probe import balanced_accuracy, fit_classifier, require_labels, stratified_folds
@@ -24,6 +25,7 @@ def fit_direction(
     seed: int = 0,
     batch_size: int = 64,
     show_progress: bool | None = None,
+    condition: Condition | None = None,
 ) -> Direction:
     """
     The direction in which a linear classifier tells two classes of texts: the normal of logistic regression. Also a
@@ -41,7 +43,7 @@ def fit_direction(
         positive (*optional*): The class that a positive strength leads to. By default the last one in order: 1 after
             0, `"positive"` after `"negative"`.
         seed (`int`, *optional*, defaults to 0): Seed of the folds.
-        batch_size, show_progress: See [`LatentSpaceMixin`].
+        batch_size, show_progress, condition: See [`LatentSpaceMixin`].
 
     Returns:
         [`Direction`]
@@ -60,7 +62,7 @@ def fit_direction(
     """
     y, names = _two_classes(labels, positive)
     require_name(name := f"{names[0]} to {names[1]}" if name is None else name)
-    latents, _ = model.as_latents(texts, batch_size, show_progress)
+    latents, _ = model.as_latents(texts, batch_size, show_progress, condition=condition)
     if len(latents) != len(y):
         raise ValueError(f"Each text needs a label, got {len(latents)} texts and {len(y)} labels.")
     prior = model.current_prior

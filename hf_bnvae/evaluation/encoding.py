@@ -46,6 +46,7 @@ def encode_corpus(
     texts: Sequence[str],
     batch_size: int = 64,
     show_progress: bool = False,
+    conditions: Sequence[str] | None = None,
 ) -> EncodedTexts:
     """
     Posteriors and encoder features of texts, in evaluation mode. Afterwards the model has its mode of before.
@@ -56,6 +57,7 @@ def encode_corpus(
         texts (sequence of `str`): The texts.
         batch_size (`int`, *optional*, defaults to 64): The number of texts that are encoded at once.
         show_progress (`bool`, *optional*, defaults to `False`): Whether to draw a progress bar.
+        conditions (sequence of `str`, *optional*): For a conditional model, the condition of each text.
 
     Returns:
         [`EncodedTexts`]
@@ -72,7 +74,7 @@ def encode_corpus(
     parts: dict[str, list[torch.Tensor]] = {"features": [], "mean": [], "logvar": []}
     with preserved_modes(model):
         model.eval()
-        for some, features in encode_in_batches(model, processor, texts, batch_size, show_progress):
+        for some, features in encode_in_batches(model, processor, texts, batch_size, show_progress, conditions):
             posterior = model.posterior(features)
             places += some
             for name, values in (("features", features), ("mean", posterior.mean), ("logvar", posterior.logvar)):

@@ -24,7 +24,7 @@ from ..model.processing_bnvae import BNVAEProcessor
 from ..utils.modes import preserved_modes
 from ..utils.random_state import IMPORTANCE, INFORMATION, PRIOR, RECONSTRUCTION, sentence_noise
 from .batches import SentenceBatch, SentenceBatches
-from .chosen_sentences import ChosenSentence, ChosenSentences, posteriors
+from .chosen_sentences import ChosenSentence, ChosenSentences, decoder_targets, partners_within, posteriors
 from .decoder_use import LEAST_DRAWS, LikelihoodEstimate, estimate_likelihood
 from .encoding import EncodedTexts
 from .importance import decoder_nll, importance_weighted_nll, rows_of_a_pass, rows_within
@@ -118,7 +118,15 @@ def evaluate_model(
     model.posterior.require_estimated()
     rows_within(memory_budget_gib, model, 1)  # raises for a bad budget, before the work begins
     attached = getattr(model, "processor", None)
-    batches = SentenceBatches(data, processor or attached, text_column, batch_size, num_processes(), process_index())
+    batches = SentenceBatches(
+        data,
+        processor or attached,
+        text_column,
+        batch_size,
+        num_processes(),
+        process_index(),
+        model.config.conditional,
+    )
     evaluation = _Evaluation(
         model,
         # Ready batches may come from another processor than the attached one.
@@ -153,8 +161,6 @@ class _Share:
     tokens: Counter[int] = field(default_factory=Counter)  # how often each token id is scored
     scores: RunningScores = field(default_factory=RunningScores)
     num_undecodable: int = 0  # sentences whose latents are no numbers
-    samples: dict[int, str] = field(default_factory=dict)  # by their number
-    fitted_samples: dict[int, str] = field(default_factory=dict)  # the same of the fitted prior
     fitted_kl: RunningMoments = field(default_factory=RunningMoments)
     chosen: ChosenSentences = field(default_factory=lambda: ChosenSentences(0))
 
@@ -201,12 +207,16 @@ class _SampleShare:
     """What one process has found out about the chosen sentences; after merging, what all processes have."""
 
     latent_gain: RunningMoments = field(default_factory=RunningMoments)
+    gain_within: RunningMoments = field(default_factory=RunningMoments)  # between texts of one condition
+    samples: dict[int, str] = field(default_factory=dict)  # by their number
+    fitted_samples: dict[int, str] = field(default_factory=dict)  # the same of the fitted prior
     standard: _Likelihoods = field(default_factory=_Likelihoods)
     fitted: _Likelihoods = field(default_factory=_Likelihoods)
 
     def merge(self, other: "_SampleShare") -> None:
         for part in fields(self):
-            getattr(self, part.name).merge(getattr(other, part.name))
+            own, added = getattr(self, part.name), getattr(other, part.name)
+            own.update(added) if isinstance(own, dict) else own.merge(added)
 
 
 @dataclass
@@ -224,7 +234,7 @@ class _Evaluation:
     on_encoded: Callable[[int, EncodedTexts], None] | None
 
     def evaluate_batches(self, batches: SentenceBatches, show_progress: bool) -> _Share:
-        """Evaluate the batches of this process, and decode its samples of the prior."""
+        """Evaluate the batches of this process."""
         share = _Share(chosen=ChosenSentences(max(self.max_importance_sentences, self.max_information_sentences)))
         for batch in tqdm(
             batches, total=batches.num_batches, desc="Evaluating", disable=not show_progress, leave=False
@@ -233,8 +243,6 @@ class _Evaluation:
             self._add_batch(share, batch)
         share.num_read, share.checksum = batches.count, batches.checksum
         share.num_empty, share.num_cut = batches.num_empty, batches.num_cut
-        if self.processor is not None:
-            self._add_samples(share, batches)
         return share
 
     def _add_batch(self, share: _Share, batch: SentenceBatch) -> None:
@@ -243,10 +251,13 @@ class _Evaluation:
         labels = tensors["labels"]
         posterior = self._encode(tensors, batch.first)
         noise = self._noise(RECONSTRUCTION, batch.indices).to(posterior.mean)
+        targets = {name: tensors[name] for name in ("labels", "condition_ids") if name in tensors}
         nll = model(
             latents=posterior.sample(noise),
-            labels=labels,
-            chunk_size=self._rows_of_a_pass(int(real_lengths(labels.ne(IGNORE_INDEX)).max())),
+            **targets,
+            chunk_size=self._rows_of_a_pass(
+                sum(int(real_lengths(ids.ne(IGNORE_INDEX)).max()) for ids in targets.values())
+            ),
             return_dict=True,
         ).reconstruction_nll
         share.corpus.update(nll, posterior.kl(), posterior.mean, posterior.logvar)
@@ -263,15 +274,24 @@ class _Evaluation:
             undecodable = int(latents.isfinite().logical_not().any(1).sum())
             share.num_undecodable += undecodable
             if not undecodable:
-                share.scores.update(self._decode(latents), references)
+                share.scores.update(self._decode(latents, tensors.get("condition_ids")), references)
             # A text that was cut is known by its labels only.
             texts = [known or text for known, text in zip(batch.texts or references, references, strict=True)]
             num_words = [len(text.split()) + 1 for text in texts]
-        mean, logvar, ids = (values.cpu() for values in (posterior.mean, posterior.logvar, labels))
+        mean, logvar = posterior.mean.cpu(), posterior.logvar.cpu()
+        ids = {name: values.cpu() for name, values in targets.items()}
         for row, place in enumerate(batch.indices):
             if share.chosen.wants(place):
-                own = ids[row][ids[row].ne(IGNORE_INDEX)]
-                share.chosen.add(ChosenSentence(place, own, mean[row].clone(), logvar[row].clone(), num_words[row]))
+                own = {name: values[row][values[row].ne(IGNORE_INDEX)] for name, values in ids.items()}
+                share.chosen.add(
+                    ChosenSentence(
+                        place=place,
+                        mean=mean[row].clone(),
+                        logvar=logvar[row].clone(),
+                        num_words=num_words[row],
+                        **own,
+                    )
+                )
 
     def _encode(self, tensors: Mapping[str, torch.Tensor], first: int) -> DiagonalGaussian:
         """The posteriors of a batch. `on_encoded` gets them with the features from which the head made them."""
@@ -289,7 +309,12 @@ class _Evaluation:
         chosen = share.chosen.first(self.max_information_sentences)
         if len(chosen) > 1:
             partners = list(zip(chosen, [*chosen[1:], chosen[0]], strict=True))
-            self._add_latent_gain(sample, partners[batches.process_index :: batches.num_processes], batches.batch_size)
+            own_partners = partners[batches.process_index :: batches.num_processes]
+            self._add_latent_gain(sample.latent_gain, own_partners, batches.batch_size)
+            own_partners = partners_within(chosen)[batches.process_index :: batches.num_processes]
+            self._add_latent_gain(sample.gain_within, own_partners, batches.batch_size)
+        if self.processor is not None:
+            self._add_samples(sample, chosen, batches)
         chosen = share.chosen.first(self.max_importance_sentences)[batches.process_index :: batches.num_processes]
         if chosen:
             with tqdm(total=len(chosen), desc="log p(x)", disable=not show_progress, leave=False) as progress:
@@ -297,24 +322,24 @@ class _Evaluation:
         return sample
 
     def _add_latent_gain(
-        self, sample: _SampleShare, partners: list[tuple[ChosenSentence, ChosenSentence]], batch_size: int
+        self, gain: RunningMoments, partners: list[tuple[ChosenSentence, ChosenSentence]], batch_size: int
     ) -> None:
-        """What sentences lose with the latent of another one. Both passes are of the same shape, so that the
-        difference is exactly 0 if the decoder ignores the latent."""
+        """Add to `gain` what sentences lose with the latent of another one. Both passes are of the same shape, so that
+        the difference is exactly 0 if the decoder ignores the latent."""
         # Copies of one text tell nothing about each other.
         partners = [(own, other) for own, other in partners if not torch.equal(own.labels, other.labels)]
-        partners.sort(key=lambda pair: -len(pair[0].labels))
+        partners.sort(key=lambda pair: -pair[0].num_positions)
         for start in range(0, len(partners), batch_size):
             own, other = zip(*partners[start : start + batch_size], strict=True)
-            labels = self._padded_labels(own)
-            size = self._rows_of_a_pass(labels.shape[1])
+            targets = decoder_targets(own, self._device)
+            size = self._rows_of_a_pass(sum(ids.shape[1] for ids in targets.values()))
             nll, other_nll = (
                 self.model(
-                    latents=self._draw(sentences), labels=labels, chunk_size=size, return_dict=True
+                    latents=self._draw(sentences), **targets, chunk_size=size, return_dict=True
                 ).reconstruction_nll
                 for sentences in (own, other)
             )
-            sample.latent_gain.update(in_float64(other_nll) - in_float64(nll))
+            gain.update(in_float64(other_nll) - in_float64(nll))
 
     def _draw(self, sentences: Sequence[ChosenSentence]) -> torch.Tensor:
         """The latents of the reconstruction."""
@@ -326,7 +351,7 @@ class _Evaluation:
         self, sample: _SampleShare, sentences: list[ChosenSentence], count: Callable[[int], Any]
     ) -> None:
         """log p(x) and what depends on it. Sentences of similar length share a pass, which saves padding."""
-        sentences = sorted(sentences, key=lambda sentence: -len(sentence.labels))
+        sentences = sorted(sentences, key=lambda sentence: -sentence.num_positions)
         posterior = posteriors(sentences, self._device)
 
         def noise(rows: torch.Tensor) -> torch.Tensor:
@@ -335,9 +360,9 @@ class _Evaluation:
             return self._noise(IMPORTANCE, places, self.num_importance_samples)
 
         def rows_per_pass(first: int) -> int:
-            return self._rows_of_a_pass(len(sentences[first].labels))
+            return self._rows_of_a_pass(sentences[first].num_positions)
 
-        nll = decoder_nll(self.model, self._padded_labels(sentences))
+        nll = decoder_nll(self.model, **decoder_targets(sentences, self._device))
         size = self.num_importance_samples
         if size < LEAST_DRAWS:
             sample.standard.iw_nll.update(importance_weighted_nll(nll, posterior, size, rows_per_pass, noise))
@@ -349,27 +374,30 @@ class _Evaluation:
             exact = DiagonalGaussian(in_float64(posterior.mean), in_float64(posterior.logvar))
             sample.fitted.update(estimate.fitted, fitted_prior.kl(exact))
 
-    def _padded_labels(self, sentences: Sequence[ChosenSentence]) -> torch.LongTensor:
-        labels = [sentence.labels for sentence in sentences]
-        return torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE_INDEX).to(self._device)
-
     def _rows_of_a_pass(self, length: int) -> int:
-        """The number of sentences of `length` labels that the decoder scores at once."""
+        """The number of sentences of `length` positions that the decoder scores at once."""
         rows = rows_of_a_pass(self.memory_budget_gib, self.model, length)
         return min(rows, self.model.config.chunk_size or rows)
 
-    def _add_samples(self, share: _Share, batches: SentenceBatches) -> None:
+    def _add_samples(self, sample: _SampleShare, chosen: Sequence[ChosenSentence], batches: SentenceBatches) -> None:
+        """Decode this process' samples of the prior. Conditions are those of the chosen sentences."""
+        if not chosen:
+            return
         numbers = range(self.num_self_bleu_samples)
         parts = [numbers[start : start + batches.batch_size] for start in numbers[:: batches.batch_size]]
         for part in parts[batches.process_index :: batches.num_processes]:
             latents = self._noise(PRIOR, part).to(self._device, self.model.posterior.dtype)
-            share.samples |= zip(part, self._decode(latents), strict=True)
+            sentences = [chosen[number % len(chosen)] for number in part]
+            conditions = decoder_targets(sentences, self._device).get("condition_ids")
+            sample.samples |= zip(part, self._decode(latents, conditions), strict=True)
             if self._fitted_prior is not None:
-                share.fitted_samples |= zip(part, self._decode(self._fitted_prior.unwhiten(latents)), strict=True)
+                latents = self._fitted_prior.unwhiten(latents)
+                sample.fitted_samples |= zip(part, self._decode(latents, conditions), strict=True)
 
-    def _decode(self, latents: torch.Tensor) -> list[str]:
+    def _decode(self, latents: torch.Tensor, condition_ids: torch.Tensor | None) -> list[str]:
         try:
-            return self.processor.decode_texts(self.model.generate(latents=latents, **GREEDY))
+            output = self.model.generate(latents=latents, condition_ids=condition_ids, **GREEDY)
+            return self.processor.decode_texts(output)
         except FloatingPointError:  # a broken decoder has no texts, and the verdict says that it is broken
             return [""] * len(latents)
 
@@ -435,7 +463,7 @@ class _Evaluation:
                 figures |= {"iw_nll_num_words": num_words, **_perplexities(iw_nlls, "word", num_words)}
             if self.num_self_bleu_samples:
                 figures["self_bleu_num_samples"] = self.num_self_bleu_samples
-                for name, samples in (("self_bleu", share.samples), ("fitted_self_bleu", share.fitted_samples)):
+                for name, samples in (("self_bleu", sample.samples), ("fitted_self_bleu", sample.fitted_samples)):
                     if samples:
                         figures[name] = self_bleu([samples[number] for number in sorted(samples)], tokenizer)
         return EvaluationResult(
@@ -446,12 +474,24 @@ class _Evaluation:
             iw_nll_num_tokens=num_tokens,
             latent_gain=sample.latent_gain.mean.item() if sample.latent_gain.count else None,
             latent_gain_error=sample.latent_gain.standard_error,
+            **self._gain_within(sample.gain_within),
             information_num_sentences=len(chosen),
             are_sentences_spread=True,
             latent_size=self.model.config.latent_size,
             **asdict(information),
             **figures,
         )
+
+    @staticmethod
+    def _gain_within(gain: RunningMoments) -> dict[str, float]:
+        """The figures of the latent gain between texts of one condition, if there are such texts."""
+        if not gain.count:
+            return {}
+        return {
+            "latent_gain_within": gain.mean.item(),
+            "latent_gain_within_error": gain.standard_error,
+            "latent_gain_within_num_sentences": gain.count,
+        }
 
     def _frequency_nll(self, tokens: Counter[int], num_sentences: int) -> float:
         """-log p(x) of a sentence in nats, if each of its tokens is predicted by how often it occurs among the others.
@@ -481,8 +521,6 @@ def _merged(shares: list[_Share]) -> _Share:
         whole.tokens.update(share.tokens)
         for name in ("corpus", "scores", "chosen", "fitted_kl"):
             getattr(whole, name).merge(getattr(share, name))
-        whole.samples |= share.samples
-        whole.fitted_samples |= share.fitted_samples
     return whole
 
 

@@ -111,20 +111,25 @@ def _require_positive(name: str, value: int) -> int:
     return value
 
 
-def decoder_nll(model: BNVAEModel, labels: torch.LongTensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def decoder_nll(
+    model: BNVAEModel, labels: torch.LongTensor, condition_ids: torch.LongTensor | None = None
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """
-    -log p(x | z) under a model's decoder, for [`importance_weighted_nll`].
+    -log p(x | z), or of a conditional model -log p(x | z, c), under the decoder, for [`importance_weighted_nll`].
 
     Args:
         model ([`BNVAEModel`]): The model, in evaluation mode.
         labels (`torch.LongTensor` of shape `(batch, target_length)`): The sentences, padded with -100.
+        condition_ids (`torch.LongTensor` of shape `(batch, condition_length)`, *optional*): Their conditions, padded
+            with -100.
     """
     lengths = real_lengths(labels.ne(IGNORE_INDEX)).cpu()
 
     def nll(latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         # Padding after the longest of these sentences costs time and changes nothing.
         chosen = labels[:, : int(lengths[rows].max())][rows.to(labels.device)]
-        return model(latents=latents, labels=chosen, return_dict=True).reconstruction_nll
+        given = {} if condition_ids is None else {"condition_ids": condition_ids[rows.to(labels.device)]}
+        return model(latents=latents, labels=chosen, **given, return_dict=True).reconstruction_nll
 
     return nll
 

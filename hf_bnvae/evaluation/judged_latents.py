@@ -74,6 +74,7 @@ def judge_reconstructions(
     num_texts: int,
     batch_size: int = 64,
     seed: int = 0,
+    conditions: Sequence[str] | None = None,
 ) -> ReconstructionSimilarity:
     """
     Compare texts with what the model decodes, greedily, from the modes of their posteriors.
@@ -85,15 +86,19 @@ def judge_reconstructions(
         num_texts (`int`): How many of the texts to compare, drawn at random; at least two.
         batch_size (`int`, *optional*, defaults to 64): Texts that are decoded at once.
         seed (`int`, *optional*, defaults to 0): Seed of the choice.
+        conditions (sequence of `str`, *optional*): For a conditional model, the condition of each text.
 
     Raises:
         ValueError: for fewer than two texts.
     """
-    chosen = _choose(texts, num_texts, seed)
+    places = _choose(texts, num_texts, seed)
+    chosen, own_conditions = [texts[place] for place in places], _at(conditions, places)
     # The texts are in a random order, so the next one is another one at random.
     following = [*chosen[1:], chosen[0]]
     differs = torch.tensor([text != other for text, other in zip(chosen, following, strict=True)])
-    decoded = model.reconstruct(chosen, batch_size=batch_size, show_progress=False, **_GREEDY)
+    decoded = model.reconstruct(
+        chosen, batch_size=batch_size, show_progress=False, condition=own_conditions, **_GREEDY
+    )
 
     def compare(vectors: torch.Tensor, others: torch.Tensor) -> tuple[float, float | None]:
         crossed = F.cosine_similarity(vectors.roll(-1, 0), others, dim=-1)[differs]
@@ -104,7 +109,10 @@ def judge_reconstructions(
     if encoder is not None:
         vectors = (encoder.embed(part, batch_size).double() for part in (chosen, decoded))
         similarity, random_similarity = compare(*vectors)
-    encoded = (encode_corpus(model, model.processor, part, batch_size) for part in (chosen, decoded))
+    encoded = (
+        encode_corpus(model, model.processor, part, batch_size, conditions=own_conditions)
+        for part in (chosen, decoded)
+    )
     own = compare(*(part.features.double() for part in encoded))
     tokenizer = LetterCounts().update(chosen).tokenizer
     return ReconstructionSimilarity(
@@ -123,6 +131,7 @@ def judge_paths(
     num_paths: int,
     batch_size: int = 64,
     seed: int = 0,
+    conditions: Sequence[str] | None = None,
 ) -> PathQuality:
     """
     Walk from text to text in nine equal steps, and judge what is decoded greedily on the way.
@@ -134,14 +143,22 @@ def judge_paths(
         num_paths (`int`): The largest number of paths, at least one. Each path needs two texts.
         batch_size (`int`, *optional*, defaults to 64): Texts that are decoded at once.
         seed (`int`, *optional*, defaults to 0): Seed of the choice of texts.
+        conditions (sequence of `str`, *optional*): For a conditional model, the condition of each text. The first text
+            of a path gives the condition of the path.
 
     Raises:
         ValueError: for fewer than two texts, or no path.
     """
-    chosen = _choose(texts, 2 * min(num_paths, len(texts) // 2), seed)
-    half = len(chosen) // 2
+    places = _choose(texts, 2 * min(num_paths, len(texts) // 2), seed)
+    chosen, half = [texts[place] for place in places], len(places) // 2
     paths = model.interpolate(
-        chosen[:half], chosen[half:], steps=STEPS, batch_size=batch_size, show_progress=False, **_GREEDY
+        chosen[:half],
+        chosen[half:],
+        steps=STEPS,
+        batch_size=batch_size,
+        show_progress=False,
+        condition=_at(conditions, places[:half]),
+        **_GREEDY,
     )
     perplexities: list[float | None] = [None, None]
     if language_model is not None:
@@ -151,9 +168,14 @@ def judge_paths(
     return PathQuality(sum(len(set(path)) for path in paths) / half, *perplexities, half, STEPS)
 
 
-def _choose(texts: Sequence[str], number: int, seed: int) -> list[str]:
+def _at(conditions: Sequence[str] | None, places: Sequence[int]) -> list[str] | None:
+    return None if conditions is None else [conditions[place] for place in places]
+
+
+def _choose(texts: Sequence[str], number: int, seed: int) -> list[int]:
+    """The places of some texts, in a random order."""
     if min(len(texts), number) < 2:
         raise ValueError(f"At least two texts are needed, to compare one with another, got {min(len(texts), number)}.")
     # A file may be sorted.
     order = torch.randperm(len(texts), generator=seeded_generator(seed, _CHOICE)).tolist()
-    return [texts[place] for place in order[:number]]
+    return order[:number]

@@ -79,6 +79,19 @@ class EvaluationResult:
     latent_gain_error: float | None = _figure(
         "", NATS, "standard error of latent_gain over its sentences", default=None
     )
+    latent_gain_within: float | None = _figure(
+        "latent gain within conditions",
+        NATS,
+        "likelihood lost with the latent of another sentence of the same condition, "
+        "{latent_gain_within_num_sentences} sentences",
+        default=None,
+    )
+    latent_gain_within_error: float | None = _figure(
+        "", NATS, "standard error of latent_gain_within over its sentences", default=None
+    )
+    latent_gain_within_num_sentences: int | None = _figure(
+        "", "count", "sentences of latent_gain_within", default=None
+    )
     decoder_information: float | None = _figure(
         "decoder information",
         NATS,

@@ -144,6 +144,7 @@ def judge_samples(
     batch_size: int = 64,
     seed: int = 0,
     show_progress: bool = True,
+    conditions: Sequence[str] | None = None,
 ) -> dict[str, SampleQuality]:
     """
     How good a model's samples are, from every prior that it has, with greedy and with drawn tokens.
@@ -159,6 +160,8 @@ def judge_samples(
         batch_size (`int`, *optional*, defaults to 64): Texts that are decoded at once.
         seed (`int`, *optional*, defaults to 0): Seed of all samples.
         show_progress (`bool`, *optional*, defaults to `True`): Whether to draw a progress bar.
+        conditions (sequence of `str`, *optional*): For a conditional model, the condition of each text. Samples have
+            the conditions of the references, one each.
 
     Returns:
         `dict`: [`SampleQuality`] by the kinds of texts.
@@ -179,9 +182,17 @@ def judge_samples(
         "greedy": {"do_sample": False, **plain},
         "drawn tokens": {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0, **plain},
     }
+    draw = model.sample
+    if conditions is not None:
+        own = [conditions[place] for place in order[:number]]
+        sampling["n"] = 1
+
+        def draw(**settings: Any) -> list[str]:
+            return [text for (text,) in model.sample(condition=own, **settings)]
+
     priors = ["standard", *([] if model.fitted_prior is None else ["fitted"])]
     kinds: dict[str, Callable[[], Sequence[str]]] = {"held-out texts": lambda: others}
     for (words, decoding), prior in itertools.product(decodings.items(), priors):
-        kinds[f"{prior} prior, {words}"] = partial(model.sample, prior=prior, **decoding, **sampling)
+        kinds[f"{prior} prior, {words}"] = partial(draw, prior=prior, **decoding, **sampling)
     progress = tqdm(kinds.items(), desc="Judging samples", disable=not show_progress, leave=False)
     return {name: judge_texts(make(), references, language_model, encoder, batch_size) for name, make in progress}

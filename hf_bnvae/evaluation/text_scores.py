@@ -126,6 +126,11 @@ def reconstruction_bleu(reconstructions: Sequence[str], texts: Sequence[str], to
     return RunningScores().update(reconstructions, texts).bleu(tokenizer)
 
 
+def tokens_of(text: str, tokenizer: str = WORDS) -> list[str]:
+    """The tokens of a text, by one of sacreBLEU's tokenizers: `13a` or `char`."""
+    return _TOKENIZERS[tokenizer]()(text).split()
+
+
 def token_f1(text: str, reconstruction: str, tokenizer: str = WORDS) -> float:
     """
     F1 of the sets of tokens of a text and of its reconstruction, from 0 to 1; case is kept. Two texts without a token
@@ -135,8 +140,7 @@ def token_f1(text: str, reconstruction: str, tokenizer: str = WORDS) -> float:
         text, reconstruction (`str`): The two texts.
         tokenizer (`str`, *optional*, defaults to `"13a"`): As in [`reconstruction_bleu`].
     """
-    cut = _TOKENIZERS[tokenizer]()
-    tokens, others = (set(cut(part).split()) for part in (text, reconstruction))
+    tokens, others = (set(tokens_of(part, tokenizer)) for part in (text, reconstruction))
     return 2 * len(tokens & others) / (len(tokens) + len(others)) if tokens or others else 1.0
 
 

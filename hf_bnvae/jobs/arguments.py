@@ -102,7 +102,8 @@ class ModelArguments:
     max_seq_length: int | None = field(
         default=None,
         metadata={
-            "help": "Longest text in tokens; from scratch 64. Longer texts are cut. Pretrained networks have limits."
+            "help": "Longest text in tokens; from scratch 64, with conditions 128 for both. "
+            "Longer texts are cut. Pretrained networks have limits."
         },
     )
     hidden_size: int = field(default=128, metadata={"help": "Width of each new network."})
@@ -155,6 +156,10 @@ class DataArguments(TextFormatArguments):
     text_column: str | None = field(
         default=None, metadata={"help": "The column that holds the texts, or a field in it: data.body."}
     )
+    condition_column: str | None = field(
+        default=None,
+        metadata={"help": "The column with the condition of each text: a text, a label or a list of turns."},
+    )
     validation_split_percentage: float = field(
         default=10,
         metadata={"help": "Percentage of the training texts that is held out if there is no validation set."},
@@ -182,11 +187,13 @@ class DataArguments(TextFormatArguments):
         for name in ("max_train_samples", "max_eval_samples", "preprocessing_num_workers"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if self.text_column is not None and not (self.dataset_name or self.train_file or self.validation_file):
-            raise ValueError(
-                f"text_column={self.text_column!r} names a column of your texts, but no texts are given. Add "
-                "train_file or dataset_name."
-            )
+        for name in ("text_column", "condition_column"):
+            column = getattr(self, name)
+            if column is not None and not (self.dataset_name or self.train_file or self.validation_file):
+                raise ValueError(
+                    f"{name}={column!r} names a column of your texts, but no texts are given. Add train_file or "
+                    "dataset_name."
+                )
 
 
 @dataclass

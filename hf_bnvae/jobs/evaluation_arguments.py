@@ -39,6 +39,9 @@ class EvaluationArguments(TextFormatArguments):
     dataset_config_name: str | None = field(default=None, metadata={"help": "The configuration of that data set."})
     dataset_split: str = field(default="test", metadata={"help": "The split of that data set."})
     text_column: str | None = field(default=None, metadata={"help": "The column that holds the texts."})
+    condition_column: str | None = field(
+        default=None, metadata={"help": "The column with the condition of each text, for a conditional model."}
+    )
     max_eval_samples: int = field(
         default=10000,
         metadata={
@@ -191,6 +194,7 @@ EVALUATION_GROUPS = (
             "dataset_config_name",
             "dataset_split",
             "text_column",
+            "condition_column",
             "max_eval_samples",
             *(own.name for own in fields(TextFormatArguments)),
         ),

@@ -9,7 +9,17 @@ import numpy as np
 from datasets import Dataset
 from transformers.utils import logging
 
-from ..data.corpora import LABEL, TEXT, Files, corpus_hash, first_texts, load_text_set, load_texts, notes_on_copies
+from ..data.corpora import (
+    CONDITION,
+    LABEL,
+    TEXT,
+    Files,
+    corpus_hash,
+    first_texts,
+    load_text_set,
+    load_texts,
+    notes_on_copies,
+)
 from ..data.text_format import name_files
 from ..evaluation.encoding import EncodedTexts, encode_corpus
 from ..evaluation.judged_latents import judge_paths, judge_reconstructions
@@ -65,6 +75,7 @@ class ProbeData:
     test: np.ndarray
     description: str
     train_sha256: str | None = None
+    added_conditions: list[str] | None = None
 
 
 class EvaluationJob:
@@ -101,7 +112,10 @@ class EvaluationJob:
         model.eval()
         if model.device.type == "cpu":
             keep_freed_memory()
+        self._require_conditions(model, dataset)
         texts = dataset[TEXT][:]
+        conditions = dataset[CONDITION][:] if model.config.conditional else None
+        own_columns = [name for name in (TEXT, CONDITION) if name in dataset.column_names]
         judges = self._load_judges(model, texts)
         say(
             f"{len(texts)} texts ({source.name}); posterior {model.config.posterior!r}, {model.config.latent_size} "
@@ -110,7 +124,7 @@ class EvaluationJob:
         settings = {name: value for name, value in asdict(args).items() if name not in _UNRECORDED}
         report = evaluate_and_report(
             model,
-            EvaluatedTexts(texts, corpus_hash(dataset), source, dataset.select_columns(TEXT)),
+            EvaluatedTexts(texts, corpus_hash(dataset), source, dataset.select_columns(own_columns), conditions),
             kind=EVALUATION,
             name_or_path=args.model_name_or_path,
             command=args.command(),
@@ -122,7 +136,9 @@ class EvaluationJob:
             seed=args.seed,
             compared_with=others,
             probe=None if probe is None else lambda encoded: self._probe(probe, model, probe_data, encoded),
-            samples=(lambda encoded: self._judge_samples(model, texts, judges, encoded)) if judges else None,
+            samples=(lambda encoded: self._judge_samples(model, texts, conditions, judges, encoded))
+            if judges
+            else None,
             notes=self.notes,
         )
         # Somebody may have written to the folder meanwhile.
@@ -167,6 +183,14 @@ class EvaluationJob:
             raise ValueError(f"An evaluation needs at least two texts, and {source.name} has {len(dataset)}.")
         return dataset, source
 
+    def _require_conditions(self, model: BNVAEModel, dataset: Dataset) -> None:
+        """Refuse texts without conditions for a conditional model, and conditions for another one."""
+        name, has_conditions = self.args.model_name_or_path, CONDITION in dataset.column_names
+        if model.config.conditional and not has_conditions:
+            raise ValueError(f"{name} was trained with conditions. Say which column holds them: --condition_column.")
+        if has_conditions and not model.config.conditional:
+            raise ValueError(f"{name} was trained without conditions. Leave --condition_column out.")
+
     def _load_set(self, file: Files | None, split: str | None) -> Dataset:
         args = self.args
         named = {"file": file, "text_format": args.text_format}
@@ -177,7 +201,12 @@ class EvaluationJob:
                 "dataset_split": split,
                 "token": args.token,
             }
-        return load_text_set(**named, text_column=args.text_column, label_column=args.label_column)
+        return load_text_set(
+            **named,
+            text_column=args.text_column,
+            label_column=args.label_column,
+            condition_column=args.condition_column,
+        )
 
     def _load_probe_data(self, probe: Any, dataset: Dataset) -> ProbeData:
         args = self.args
@@ -198,6 +227,7 @@ class EvaluationJob:
         return ProbeData(
             labels + added[LABEL][:],
             added[TEXT][:],
+            added_conditions=added[CONDITION][:] if CONDITION in added.column_names else None,
             train=rows[len(texts) :],
             test=rows[: len(texts)],
             description=f"trained on {name_files(args.probe_train_file or args.probe_train_split)}, tested on the "
@@ -223,7 +253,14 @@ class EvaluationJob:
     def _probe(self, probe: Any, model: BNVAEModel, data: ProbeData, encoded: EncodedTexts) -> dict[str, Any]:
         args = self.args
         if data.added_texts:
-            added = encode_corpus(model, model.processor, data.added_texts, args.batch_size, show_progress=True)
+            added = encode_corpus(
+                model,
+                model.processor,
+                data.added_texts,
+                args.batch_size,
+                show_progress=True,
+                conditions=data.added_conditions,
+            )
             encoded = joined_encodings([encoded, added])
         labels = np.array(data.labels, dtype=object)
         kinds = {"means": encoded.mean, "draws": encoded.draw(args.seed), "features": encoded.features}
@@ -247,10 +284,15 @@ class EvaluationJob:
         }
 
     def _judge_samples(
-        self, model: BNVAEModel, texts: list[str], judges: dict[str, Judge], encoded: EncodedTexts
+        self,
+        model: BNVAEModel,
+        texts: list[str],
+        conditions: list[str] | None,
+        judges: dict[str, Judge],
+        encoded: EncodedTexts,
     ) -> dict[str, Any]:
         args = self.args
-        settings = {"batch_size": args.batch_size, "seed": args.seed}
+        settings: dict[str, Any] = {"batch_size": args.batch_size, "seed": args.seed, "conditions": conditions}
         kinds = judge_samples(model, texts, **judges, num_samples=args.num_judged_samples, **settings)
         names = {"language_model": args.judge_language_model, "encoder": args.judge_encoder}
         judged: dict[str, Any] = {
@@ -324,7 +366,7 @@ def held_out_texts(model_path: str) -> tuple[Dataset, TextSource]:
             "none. Give --file or --dataset_name."
         )
     settings = read_json(file)["settings"]
-    names = ("dataset_name", "dataset_config_name", "train_file", "validation_file", "text_column")
+    names = ("dataset_name", "dataset_config_name", "train_file", "validation_file", "text_column", "condition_column")
     texts = load_texts(
         **{name: settings.get(name) for name in names},
         text_format=recorded_text_format(settings),

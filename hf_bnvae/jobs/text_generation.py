@@ -111,6 +111,7 @@ def generation_parser(task: str) -> CommandParser:
     if task == "edit":
         own.add_argument("--direction", required=True, help="The name of one of the model's directions.")
         own.add_argument("--strength", type=float, default=1.0, help="How far to go; -1 is the way back (default: 1).")
+    own.add_argument("--condition", help="The context of all texts, for a conditional model.")
     places = parser.add_argument_group("input and output", "Where texts come from and where they go.")
     if size:
         places.add_argument("--input_file", help=f"A file with {how_many[size]}.")
@@ -230,7 +231,7 @@ def _read_groups(task: str, texts: Sequence[str], input_file: str | None) -> Ite
 
 def _records(task: str, model: "BNVAEModel", args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Input and output of each piece of work."""
-    settings = decoding_settings(args) | {"batch_size": args.batch_size}
+    settings = decoding_settings(args) | {"batch_size": args.batch_size, "condition": args.condition}
     if task == "sample":
         for batch in _in_batches(range(args.num_samples), args.batch_size):
             for text in model.sample(len(batch), prompt=args.prompt, prior=args.prior, **settings):

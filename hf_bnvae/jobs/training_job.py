@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModel, AutoProcessor, PretrainedConfig, set_seed
 from transformers.utils import logging
 
-from ..data.corpora import TEXT, corpus_hash, first_texts, load_texts, notes_on_copies, tokenize_texts
+from ..data.corpora import CONDITION, TEXT, corpus_hash, first_texts, load_texts, notes_on_copies, tokenize_texts
 from ..hub.push import prepare_repository, push_folder, render_pushed
 from ..hub.target import HubError, HubTarget
 from ..model.configuration_bnvae import BNVAEConfig
@@ -178,6 +178,7 @@ class TrainingJob:
             train_file=self.data_args.train_file,
             validation_file=self.data_args.validation_file,
             text_column=self.data_args.text_column,
+            condition_column=self.data_args.condition_column,
             text_format=self.data_args.text_format,
             validation_split_percentage=self.data_args.validation_split_percentage,
             drop_duplicates=self.data_args.drop_duplicates,
@@ -196,12 +197,14 @@ class TrainingJob:
             if name is not None:
                 require_checksums(name)
         fields = args.config_fields()
+        is_conditional = self.data_args.condition_column is not None
         loading = {"token": args.token, "trust_remote_code": args.trust_remote_code}
         if args.model_name_or_path is not None:
             loading["revision"] = args.revision or "main"
             with damage_named(find_model_damage, args.model_name_or_path, loading):
                 model = AutoModel.from_pretrained(args.model_name_or_path, **loading)
             self._require_bnvae(model.config, fields)
+            self._require_condition_column(model.config)
             with damage_named(find_processor_damage, args.model_name_or_path, loading):
                 processor = AutoProcessor.from_pretrained(args.model_name_or_path, **loading)
         else:
@@ -211,8 +214,10 @@ class TrainingJob:
                 # A resumed run keeps the tokenizers that it was started with. An encoder that is taken over keeps its
                 # own.
                 source = checkpoint or (args.encoder_side_name_or_path if names == (None, None) else None)
+                conditions = train_texts[CONDITION] if is_conditional else None
+                longest = args.max_seq_length or MAX_LENGTH * (2 if is_conditional else 1)
                 small = (
-                    train_processor(train_texts[TEXT], args.vocab_size, args.max_seq_length or MAX_LENGTH)
+                    train_processor(train_texts[TEXT], args.vocab_size, longest, conditions)
                     if source is None
                     else BNVAEProcessor.from_pretrained(source)
                 )
@@ -220,6 +225,8 @@ class TrainingJob:
                 networks = [name or config for name, config in zip(names, configs, strict=True)]
                 own_tokenizers = (small.encoder_tokenizer, small.tokenizer)
                 tokenizers = [name or own for name, own in zip(names, own_tokenizers, strict=True)]
+            if is_conditional:
+                fields |= {"conditional": True}
             decoder = {} if args.decoder_gguf_file is None else {"gguf_file": args.decoder_gguf_file}
             model = BNVAEModel.from_encoder_decoder_pretrained(*networks, decoder=decoder, **fields, **loading)
             processor = BNVAEProcessor.from_encoder_decoder_pretrained(
@@ -251,6 +258,17 @@ class TrainingJob:
             raise ValueError(
                 f"{self.model_args.model_name_or_path} is trained with its own {', '.join(changed)}, which cannot be "
                 "changed. Leave the option out, or build a new model."
+            )
+
+    def _require_condition_column(self, config: PretrainedConfig) -> None:
+        """Refuse texts with conditions for a model that takes none, and texts without them for a conditional model."""
+        name, column = self.model_args.model_name_or_path, self.data_args.condition_column
+        if config.conditional and column is None:
+            raise ValueError(f"{name} was trained with conditions. Say which column holds them: --condition_column.")
+        if column is not None and not config.conditional:
+            raise ValueError(
+                f"{name} was trained without conditions and cannot take --condition_column {column}. Leave the option "
+                "out, or build a new model."
             )
 
     def _explain_finished(self) -> None:
@@ -313,6 +331,7 @@ class StartedRun:
                 settings[_HASHES["validation"]],
                 TextSource.held_out_by_run(settings),
                 self.eval_dataset,
+                self.texts["validation"][CONDITION][:] if model.config.conditional else None,
             ),
             kind=TRAINING,
             name_or_path=str(job.path),
@@ -352,7 +371,8 @@ class StartedRun:
         if not job.training_args.do_train:
             say(f"The figures are in {job.path}.")
             return
-        say(f"Saved to {job.path}. To load it:\n\n{loading_lines(str(job.path))}\n")
+        lines = loading_lines(str(job.path), is_conditional=self.model.config.conditional)
+        say(f"Saved to {job.path}. To load it:\n\n{lines}\n")
         if self.hub_target is not None:
             try:
                 say(render_pushed(push_folder(job.path, self.hub_target, "End of training")))

@@ -104,6 +104,9 @@ class BNVAEConfig(PreTrainedConfig):
             the model pads. It also pads with `pooling="pooler"`, if padding stands ahead of a token, and in traced
             graphs. A call that asks for logits, hidden states or attentions is padded, too, and so is a call with
             further arguments of a network.
+        conditional (`bool`, *optional*, defaults to `False`):
+            Whether each text has a condition that encoder and decoder both see: p(x | z, c) and q(z | x, c). Every
+            call then needs one. An empty condition adds no token.
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, *optional*):
             Special tokens of the decoder, by default those in its configuration. The model prepends
             `decoder_start_token_id`, by default BOS, or EOS without BOS. `pad_token_id` is EOS if the decoder has no
@@ -158,6 +161,7 @@ class BNVAEConfig(PreTrainedConfig):
     chunk_size: int | None = None
     checkpoint_chunks: bool = False
     pack_sentences: bool = True
+    conditional: bool = False
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers.utils import cached_file, logging
 
+from .condition_bnvae import Condition
 from .directions_bnvae import Direction, Directions, read_directions, require_name, write_directions
 from .generation_bnvae import seeded
 from .input_checks_bnvae import require_count, require_finite_number
@@ -48,14 +49,18 @@ class LatentEditingMixin(LatentSpaceMixin):
         return self._directions
 
     def mean_latent(
-        self, texts: TextsOrLatents, batch_size: int = 64, show_progress: bool | None = None
+        self,
+        texts: TextsOrLatents,
+        batch_size: int = 64,
+        show_progress: bool | None = None,
+        condition: Condition | None = None,
     ) -> torch.FloatTensor:
         """
         The mean of the latents of texts.
 
         Args:
             texts (sequence of `str`, or latents): The texts.
-            batch_size, show_progress: See [`LatentSpaceMixin`].
+            batch_size, show_progress, condition: See [`LatentSpaceMixin`].
 
         Returns:
             `torch.FloatTensor` of shape `(latent_size,)`
@@ -63,7 +68,7 @@ class LatentEditingMixin(LatentSpaceMixin):
         Raises:
             ValueError: for no texts.
         """
-        latents, _ = self.as_latents(texts, batch_size, show_progress)
+        latents, _ = self.as_latents(texts, batch_size, show_progress, condition=condition)
         if len(latents) == 0:
             raise ValueError("A mean needs at least one text, got none.")
         return latents.double().mean(0).to(latents.dtype)
@@ -77,6 +82,7 @@ class LatentEditingMixin(LatentSpaceMixin):
         negative_name: str = "negative",
         batch_size: int = 64,
         show_progress: bool | None = None,
+        condition: Condition | None = None,
     ) -> Direction:
         """
         The direction from one kind of text to another: the difference of the means of their latents. With a fitted
@@ -87,6 +93,8 @@ class LatentEditingMixin(LatentSpaceMixin):
             name (`str`, *optional*, defaults to `"direction"`): The name of the direction.
             positive_name, negative_name (`str`, *optional*): What the two sides are, for people.
             batch_size, show_progress: See [`LatentSpaceMixin`].
+            condition (`str`, *optional*): One condition for all texts. Texts with conditions of their own are encoded
+                first, with [`~LatentSpaceMixin.encode_texts`].
 
         Returns:
             [`Direction`]: It belongs to the model's present weights. The model does not keep it: see
@@ -104,7 +112,8 @@ class LatentEditingMixin(LatentSpaceMixin):
         ```
         """
         require_name(name)
-        latents = [self.as_latents(side, batch_size, show_progress)[0] for side in (negative, positive)]
+        sides = (negative, positive)
+        latents = [self.as_latents(side, batch_size, show_progress, condition=condition)[0] for side in sides]
         return Direction.between(
             *latents,
             self.current_prior,
@@ -122,6 +131,7 @@ class LatentEditingMixin(LatentSpaceMixin):
         batch_size: int = 64,
         show_progress: bool | None = None,
         seed: int | None = None,
+        condition: Condition | None = None,
         **generation_kwargs: Any,
     ) -> str | list[Any]:
         """
@@ -132,7 +142,7 @@ class LatentEditingMixin(LatentSpaceMixin):
             direction ([`Direction`] or `str`): Where to, or the name of one of the model's `directions`.
             strength (`float`, *optional*, defaults to 1): How far. A strength of 1 moves the mean of the negative side
                 to where the positive side is; a negative strength moves the other way; 0 reconstructs.
-            batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`].
+            batch_size, show_progress, seed, condition, **generation_kwargs: See [`LatentSpaceMixin`].
 
         Returns:
             `str` for one text, `list[str]` for several.
@@ -143,9 +153,10 @@ class LatentEditingMixin(LatentSpaceMixin):
         chosen = self._find_direction(direction)
         require_finite_number("strength", strength)
         with seeded(seed):
-            latents, is_single = self.as_latents(texts, batch_size, show_progress)
+            latents, is_single = self.as_latents(texts, batch_size, show_progress, condition=condition)
             moved = latents + float(strength) * chosen.step.to(latents)
-            decoded = self._decode_latents(moved, None, batch_size, show_progress, generation_kwargs)
+            conditions = self.conditions_of(condition, len(moved))
+            decoded = self._decode_latents(moved, None, batch_size, show_progress, generation_kwargs, conditions)
         return decoded[0] if is_single else decoded
 
     def traverse(
@@ -156,6 +167,7 @@ class LatentEditingMixin(LatentSpaceMixin):
         batch_size: int = 64,
         show_progress: bool | None = None,
         seed: int | None = None,
+        condition: Condition | None = None,
         **generation_kwargs: Any,
     ) -> list[Any]:
         """
@@ -166,7 +178,7 @@ class LatentEditingMixin(LatentSpaceMixin):
             dimension (`int`): The dimension, from 0.
             values (sequence of `float`, *optional*, defaults to `(-2, -1, 0, 1, 2)`): The numbers. Under the prior
                 N(0, I) each has mean 0 and standard deviation 1.
-            batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`].
+            batch_size, show_progress, seed, condition, **generation_kwargs: See [`LatentSpaceMixin`].
 
         Returns:
             `list[str]` with a text for each value; a list of such lists for several texts.
@@ -189,10 +201,10 @@ class LatentEditingMixin(LatentSpaceMixin):
         if not numbers:
             raise ValueError("A traversal needs at least one value, got none.")
         with seeded(seed):
-            latents, is_single = self.as_latents(texts, batch_size, show_progress)
+            latents, is_single = self.as_latents(texts, batch_size, show_progress, condition=condition)
             points = latents.unsqueeze(1).repeat(1, len(numbers), 1)  # (n, values, latent_size)
             points[..., dimension] = torch.tensor([float(value) for value in numbers], dtype=latents.dtype)
-            lines = self._decode_paths(points, batch_size, show_progress, generation_kwargs)
+            lines = self._decode_paths(points, batch_size, show_progress, generation_kwargs, condition)
         return lines[0] if is_single else lines
 
     def save_directions(self, folder: str | os.PathLike[str]) -> None:

@@ -7,6 +7,7 @@ the latent for beams and for several returned sequences.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers.cache_utils import DynamicLayer, EncoderDecoderCache, StaticLa
 from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_outputs import BaseModelOutput
 
+from .condition_bnvae import prompts_with_conditions, require_condition, require_condition_ids
 from .finite_bnvae import FiniteLogits
 from .input_checks_bnvae import (
     require_count,
@@ -79,6 +81,7 @@ class LatentGenerationMixin(GenerationMixin):
         latents: torch.FloatTensor | None = None,
         sample_posterior: bool = False,
         seed: int | None = None,
+        condition_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """
@@ -92,12 +95,15 @@ class LatentGenerationMixin(GenerationMixin):
                 sentence's posterior instead of its mode.
             seed (`int`, *optional*): Seed of all draws of this call, from the posterior and by `do_sample`. The global
                 random state then stays as it was.
+            condition_ids (`torch.LongTensor` of shape `(batch, condition_length)`, *optional*): With
+                `config.conditional`, each text's condition in ids of the decoder, padded on the right with -100
+                ([`~BNVAEProcessor.encode_conditions`]). The result does not repeat it.
             **kwargs: Generation arguments (`max_new_tokens`, `do_sample`, `num_beams`, `streamer`, ...). A prompt to
                 continue is given as `decoder_input_ids`. If prompts are padded, on the left, they need
                 `decoder_attention_mask`. Both have the shape `(batch, prompt_length)`, and
                 [`~BNVAEProcessor.encode_prompts`] makes them. Each prompt that does not begin with
                 `decoder_start_token_id` gets this token. The default length is 256 tokens, or less if the decoder has
-                fewer positions.
+                fewer positions. Conditions count in `max_length`, but not in `max_new_tokens`.
 
         Returns:
             `torch.LongTensor` of shape `(batch * num_return_sequences, length)`: decoder token ids, from
@@ -109,6 +115,7 @@ class LatentGenerationMixin(GenerationMixin):
             FloatingPointError: if the decoder's logits are not finite.
         """
         self.require_evaluation_mode()
+        require_condition(self.config.conditional, condition_ids is not None, "condition_ids")
         for name, advice in _REFUSED_ARGUMENTS.items():
             if kwargs.get(name) is not None:
                 raise ValueError(f"{name} cannot be given: {advice}.")
@@ -129,7 +136,11 @@ class LatentGenerationMixin(GenerationMixin):
             kwargs["encoder_outputs"] = BaseModelOutput(last_hidden_state=latents.unsqueeze(1))
             # A latent has no padding. Without a mask the base class would look for padding, and warn.
             kwargs["attention_mask"] = torch.ones(len(latents), 1, dtype=torch.long, device=latents.device)
-            return super().generate(**kwargs)
+            if condition_ids is None:
+                return super().generate(**kwargs)
+            require_condition_ids(condition_ids, self.decoder, len(latents))
+            conditions = _Conditions(condition_ids)
+            return conditions.cut_from(super().generate(condition_ids=conditions, **kwargs))
 
     def require_evaluation_mode(self) -> None:
         """Refuse to make texts or their latents in training mode, by a `ValueError`."""
@@ -212,6 +223,9 @@ class LatentGenerationMixin(GenerationMixin):
                 "decoder_attention_mask has a 0 behind a 1. processor.encode_prompts pads on the left."
             )
         prompts, mask = _with_start_tokens(prompts, mask, decoder_start_token_id.to(prompts))
+        conditions = model_kwargs.pop("condition_ids", None)
+        if conditions is not None:
+            prompts, mask = conditions.put_ahead(prompts, mask)
         if not mask.all():
             model_kwargs["decoder_attention_mask"] = mask
         if self.takes_position_ids:
@@ -284,6 +298,34 @@ class LatentGenerationMixin(GenerationMixin):
     def create_masks_for_generate(self, **kwargs: Any) -> Any:
         """The masks of a static cache. Generation makes them before each pass, so that the pass can be compiled."""
         return create_masks_for_generate(**kwargs, or_mask_function=self.injection.slots_stay_visible)
+
+
+@dataclass
+class _Conditions:
+    """The conditions of one call of `generate`. Between, the base class takes them for parts of the prompts."""
+
+    condition_ids: torch.LongTensor
+    prompts: torch.LongTensor | None = None
+    length: int = 0  # of condition and prompt
+
+    def put_ahead(
+        self, prompts: torch.LongTensor, mask: torch.LongTensor
+    ) -> tuple[torch.LongTensor, torch.LongTensor]:
+        """Ids and mask, each `(batch, length)`, of conditions and prompts."""
+        self.prompts = prompts
+        prompts, mask = prompts_with_conditions(self.condition_ids.to(prompts), prompts, mask)
+        self.length = prompts.shape[1]
+        return prompts, mask
+
+    def cut_from(self, output: Any) -> Any:
+        """What `generate` returned, without the conditions."""
+        sequences = getattr(output, "sequences", output)
+        prompts = self.prompts.repeat_interleave(len(sequences) // len(self.prompts), 0).to(sequences)
+        sequences = torch.cat([prompts, sequences[:, self.length :]], 1)
+        if not hasattr(output, "sequences"):
+            return sequences
+        output.sequences = sequences
+        return output
 
 
 def _check_numbers(arguments: Mapping[str, Any]) -> None:

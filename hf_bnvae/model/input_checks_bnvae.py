@@ -28,7 +28,7 @@ def require_ids(
     Refuse what are no token ids.
 
     Args:
-        name (`str`): The argument's name, for messages. The argument `labels` may also hold -100.
+        name (`str`): The argument's name, for messages. The arguments `labels` and `condition_ids` may also hold -100.
         ids (`torch.LongTensor` of shape `(batch, length)`): The argument.
         network (`str`): Whose ids they are, for messages.
         size (`nn.Module` or `int`, *optional*): The network, or the number of ids that it knows.
@@ -61,13 +61,14 @@ def require_ids(
         size = vocabulary_size(size)
     if size is None or ids.numel() == 0 or not _may_look_at(ids):
         return
-    if name == "labels":
+    may_be_padded = name in ("labels", "condition_ids")
+    if may_be_padded:
         ids = ids.masked_fill(ids.eq(IGNORE_INDEX), 0)
     least, greatest = (value.item() for value in ids.aminmax())
     if least < 0 or greatest >= size:
         raise ValueError(
             f"{name} hold the id {least if least < 0 else greatest}, but the {network} knows the ids 0 to {size - 1}"
-            f"{', and -100 for padding' if name == 'labels' else ''}. Use the processor that was saved with the model."
+            f"{', and -100 for padding' if may_be_padded else ''}. Use the processor that was saved with the model."
         )
 
 

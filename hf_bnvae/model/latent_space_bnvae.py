@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 from transformers.utils import logging
 
+from .condition_bnvae import Condition, conditions_of_texts, require_condition
 from .gaussian_bnvae import DiagonalGaussian, in_float64
 from .generation_bnvae import seeded
 from .input_checks_bnvae import require_count
@@ -112,9 +113,13 @@ class LatentSpaceMixin:
         batch_size (`int`, *optional*, defaults to 64): Sentences that are encoded or decoded at once.
         show_progress (`bool`, *optional*): Whether to draw progress bars; by default for many batches.
         seed (`int`, *optional*): Seed of every draw of the call. The global random state then stays as it was.
+        condition (`str` or list, *optional*): What a conditional model (`config.conditional`) is given beside a text:
+            one condition for all texts, or a list with one for each. A condition is a text, or a list of turns. `""`
+            is an empty one. Such a model needs a condition, and no other model takes one.
         **generation_kwargs: Arguments of [`~BNVAEModel.generate`] (`max_new_tokens`, `do_sample`, `num_beams`, ...).
 
-    All methods raise `ValueError` in training mode, for an empty text, and for latents that the model cannot decode.
+    All methods raise `ValueError` in training mode, for an empty text, for latents that the model cannot decode, and
+    for a condition that is missing or that the model does not take.
     """
 
     prior: Prior
@@ -223,6 +228,7 @@ class LatentSpaceMixin:
         batch_size: int = 64,
         show_progress: bool | None = None,
         seed: int | None = None,
+        condition: Condition | None = None,
     ) -> torch.FloatTensor:
         """
         The latents of texts.
@@ -231,7 +237,7 @@ class LatentSpaceMixin:
             texts (`str` or sequence of `str`): One text or several.
             sample_posterior (`bool`, *optional*, defaults to `False`): Draw from each text's posterior instead of
                 taking its mode.
-            batch_size, show_progress, seed: See [`LatentSpaceMixin`].
+            batch_size, show_progress, seed, condition: See [`LatentSpaceMixin`].
 
         Returns:
             `torch.FloatTensor` of shape `(latent_size,)` for one text, `(n, latent_size)` for several, on the CPU.
@@ -242,7 +248,7 @@ class LatentSpaceMixin:
         with seeded(seed):
             # Drawn at once and on the CPU, so that batches of any size and all devices get the same draws.
             noise = torch.randn(latents.shape) if sample_posterior else None
-            for places, posterior in self.text_posteriors(items, batch_size, show_progress):
+            for places, posterior in self.text_posteriors(items, batch_size, show_progress, condition):
                 drawn = posterior.mode() if noise is None else posterior.sample(noise[places])
                 latents[places] = drawn.to(latents)
         return latents[0] if isinstance(texts, str) else latents
@@ -316,14 +322,18 @@ class LatentSpaceMixin:
 
     @torch.no_grad()
     def text_posteriors(
-        self, texts: Sequence[str], batch_size: int = 64, show_progress: bool | None = None
+        self,
+        texts: Sequence[str],
+        batch_size: int = 64,
+        show_progress: bool | None = None,
+        condition: Condition | None = None,
     ) -> Iterator[tuple[list[int], DiagonalGaussian]]:
         """
         The posteriors of texts, in batches of texts of similar length.
 
         Args:
             texts (sequence of `str`): The texts.
-            batch_size, show_progress: See [`LatentSpaceMixin`].
+            batch_size, show_progress, condition: See [`LatentSpaceMixin`].
 
         Yields:
             `tuple`: the places of some texts, and their posteriors, `(places, latent_size)`, on the model's device.
@@ -338,8 +348,24 @@ class LatentSpaceMixin:
                 raise ValueError(f"The text at index {index} is no valid Unicode: {reprlib.repr(item)}.")
         self.require_evaluation_mode()
         batch_size = require_count("batch_size", batch_size)
-        for places, features in encode_in_batches(self, processor, texts, batch_size, show_progress):
+        conditions = self.conditions_of(condition, len(texts))
+        for places, features in encode_in_batches(self, processor, texts, batch_size, show_progress, conditions):
             yield places, self.posterior(features)
+
+    def conditions_of(self, condition: Condition | None, count: int) -> list[str] | None:
+        """
+        The condition of each of `count` texts, or `None` for a model that takes none.
+
+        Raises:
+            ValueError: for a condition that is missing, that the model does not take, or that is no text; and for
+                another number of conditions than of texts.
+        """
+        require_condition(self.config.conditional, condition is not None, "condition")
+        conditions = conditions_of_texts(condition, count)
+        for index, own in enumerate(conditions or ()):
+            if _SURROGATES.search(own):
+                raise ValueError(f"The condition at index {index} is no valid Unicode: {reprlib.repr(own)}.")
+        return conditions
 
     def reconstruct(
         self,
@@ -350,6 +376,8 @@ class LatentSpaceMixin:
         show_progress: bool | None = None,
         seed: int | None = None,
         embeddings: Any = None,
+        condition: Condition | None = None,
+        text_condition: Condition | None = None,
         **generation_kwargs: Any,
     ) -> str | list[Any]:
         """
@@ -362,7 +390,9 @@ class LatentSpaceMixin:
             prompt (`str`, *optional*): The beginning of every text, which the decoder continues under each latent.
             embeddings (tensor, array or list, *optional*): Sentence embeddings instead of texts, as
                 [`~LatentSpaceMixin.encode_embeddings`] takes them.
-            batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`].
+            text_condition (`str` or list, *optional*): The condition under which texts are encoded, if it is another
+                one than `condition`, under which they are decoded. So a text is transferred to another condition.
+            batch_size, show_progress, seed, condition, **generation_kwargs: See [`LatentSpaceMixin`].
 
         Returns:
             `str` for one text, latent or embedding, `list[str]` for several. With `num_return_sequences` above one, a
@@ -377,13 +407,19 @@ class LatentSpaceMixin:
         """
         if texts is not None and embeddings is not None:
             raise ValueError("Give what to decode either as texts or latents, or as embeddings, not both.")
+        if text_condition is not None:
+            require_condition(self.config.conditional, True, "text_condition")
+            if texts is None or isinstance(texts := _materialize(texts), torch.Tensor):
+                raise ValueError("text_condition needs texts: latents and embeddings were encoded before.")
         with seeded(seed):
             if embeddings is None:
-                latents, is_single = self.as_latents(texts, batch_size, show_progress, sample_posterior)
+                encoded_under = condition if text_condition is None else text_condition
+                latents, is_single = self.as_latents(texts, batch_size, show_progress, sample_posterior, encoded_under)
             else:
                 latents = self.encode_embeddings(embeddings, sample_posterior)
                 latents, is_single = torch.atleast_2d(latents), latents.dim() == 1
-            decoded = self._decode_latents(latents, prompt, batch_size, show_progress, generation_kwargs)
+            conditions = self.conditions_of(condition, len(latents))
+            decoded = self._decode_latents(latents, prompt, batch_size, show_progress, generation_kwargs, conditions)
         return decoded[0] if is_single else decoded
 
     def sample(
@@ -394,21 +430,28 @@ class LatentSpaceMixin:
         show_progress: bool | None = None,
         seed: int | None = None,
         prior: PriorChoice | None = None,
+        condition: Condition | None = None,
         **generation_kwargs: Any,
     ) -> list[Any]:
         """
         Texts from draws of the prior.
 
         Args:
-            n (`int`, *optional*, defaults to 1): Number of texts.
+            n (`int`, *optional*, defaults to 1): Number of texts, for each condition if there are several.
             prompt (`str`, *optional*): The beginning of every text.
             prior (`str`, *optional*): `"fitted"` draws from the prior that [`fit_prior`] has fitted, from where texts
                 are encoded. `"standard"` draws from N(0, I). By default the fitted prior, if the model has one.
-            batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`]. By default each draw is
-                decoded greedily.
+            batch_size, show_progress, seed, condition, **generation_kwargs: See [`LatentSpaceMixin`]. By default each
+                draw is decoded greedily.
 
         Returns:
-            `list[str]` of length `n`.
+            `list[str]` of length `n`. For a list of conditions, such a list for each of them.
+
+        Example:
+
+        ```python
+        >>> model.sample(3, condition="Are you going out, Jack?")  # of a conditional model: three answers
+        ```
         """
         n = require_count("n", n)
         if prior not in (None, "fitted", "standard"):
@@ -416,9 +459,15 @@ class LatentSpaceMixin:
         if prior == "fitted":
             self.require_fitted_prior()
         source = StandardPrior(self.config.latent_size) if prior == "standard" else self.current_prior
+        is_single = not hasattr(condition, "__len__") or isinstance(condition, str)
+        number = 1 if is_single else len(condition)
+        conditions = self.conditions_of(condition, number)
+        if conditions is not None:
+            conditions = [own for own in conditions for _ in range(n)]
         with seeded(seed):
-            latents = source.sample(n)
-            return self._decode_latents(latents, prompt, batch_size, show_progress, generation_kwargs)
+            latents = source.sample(n * number)
+            texts = self._decode_latents(latents, prompt, batch_size, show_progress, generation_kwargs, conditions)
+        return texts if is_single else [texts[first : first + n] for first in range(0, n * number, n)]
 
     def interpolate(
         self,
@@ -429,6 +478,7 @@ class LatentSpaceMixin:
         batch_size: int = 64,
         show_progress: bool | None = None,
         seed: int | None = None,
+        condition: Condition | None = None,
         **generation_kwargs: Any,
     ) -> list[Any]:
         """
@@ -439,19 +489,20 @@ class LatentSpaceMixin:
             steps (`int`, *optional*, defaults to 9): Number of texts, at least 2.
             method (`str`, *optional*, defaults to `"linear"`): `"linear"` or `"spherical"`; see
                 [`interpolate_latents`]. With a fitted prior, the arc is drawn where this prior is N(0, I).
-            batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`].
+            batch_size, show_progress, seed, condition, **generation_kwargs: See [`LatentSpaceMixin`]. Both ends of a
+                pair and all texts between have the same condition.
 
         Returns:
             `list[str]` of length `steps` for one pair, a list of such lists for several.
         """
         with seeded(seed):
-            start, is_single_start = self.as_latents(a, batch_size, show_progress)
-            end, is_single_end = self.as_latents(b, batch_size, show_progress)
+            start, is_single_start = self.as_latents(a, batch_size, show_progress, condition=condition)
+            end, is_single_end = self.as_latents(b, batch_size, show_progress, condition=condition)
             if len(start) != len(end):
                 raise ValueError(f"a and b must be as many, got {len(start)} and {len(end)}.")
             prior = self.current_prior if method == "spherical" else StandardPrior(self.config.latent_size)
             points = prior.unwhiten(interpolate_latents(prior.whiten(start), prior.whiten(end), steps, method))
-            lines = self._decode_paths(points, batch_size, show_progress, generation_kwargs)
+            lines = self._decode_paths(points, batch_size, show_progress, generation_kwargs, condition)
         return lines[0] if is_single_start and is_single_end else lines
 
     def analogy(
@@ -463,6 +514,7 @@ class LatentSpaceMixin:
         batch_size: int = 64,
         show_progress: bool | None = None,
         seed: int | None = None,
+        condition: Condition | None = None,
         **generation_kwargs: Any,
     ) -> str | list[Any]:
         """
@@ -474,15 +526,16 @@ class LatentSpaceMixin:
             c (`str`, sequence of `str`, or latents): What to change.
             degree (`float`, *optional*, defaults to 1): How far to go; 0 gives the reconstruction of `c`.
             batch_size, show_progress, seed, **generation_kwargs: See [`LatentSpaceMixin`].
+            condition (`str`, *optional*): One condition for all texts.
 
         Returns:
             `str` for one `c`, `list[str]` for several.
         """
         with seeded(seed):
-            latents_c, is_single = self.as_latents(c, batch_size, show_progress)
+            latents_c, is_single = self.as_latents(c, batch_size, show_progress, condition=condition)
             pair = []
             for name, ends in (("a", a), ("b", b)):
-                latents, _ = self.as_latents(ends, batch_size, show_progress)
+                latents, _ = self.as_latents(ends, batch_size, show_progress, condition=condition)
                 if len(latents) not in (1, len(latents_c)):
                     raise ValueError(f"{name} must be one or as many as c, {len(latents_c)}, got {len(latents)}.")
                 pair.append(latents)
@@ -490,7 +543,8 @@ class LatentSpaceMixin:
             if not degree.isfinite():
                 raise ValueError(f"degree must be a finite number, got {degree.item()}.")
             latents = latents_c + degree * (pair[1] - pair[0])
-            decoded = self._decode_latents(latents, None, batch_size, show_progress, generation_kwargs)
+            conditions = self.conditions_of(condition, len(latents))
+            decoded = self._decode_latents(latents, None, batch_size, show_progress, generation_kwargs, conditions)
         return decoded[0] if is_single else decoded
 
     def neighbours(
@@ -502,6 +556,7 @@ class LatentSpaceMixin:
         batch_size: int = 64,
         show_progress: bool | None = None,
         whitened: bool = False,
+        condition: Condition | None = None,
     ) -> list[Any]:
         """
         The nearest latents of a corpus.
@@ -516,15 +571,16 @@ class LatentSpaceMixin:
             batch_size, show_progress: See [`LatentSpaceMixin`].
             whitened (`bool`, *optional*, defaults to `False`): Measure where the fitted prior is N(0, I). All
                 directions then count alike, also one in which all texts differ much.
+            condition (`str`, *optional*): One condition for all texts, queries and corpus.
 
         Returns:
             `list[Neighbour]` for one query, nearest first; a list of such lists for several.
         """
-        latents, is_single = self.as_latents(queries, batch_size, show_progress)
+        latents, is_single = self.as_latents(queries, batch_size, show_progress, condition=condition)
         corpus = _materialize(corpus)
         corpus = [corpus] if isinstance(corpus, str) else corpus
         texts = None if isinstance(corpus, torch.Tensor) else corpus
-        corpus_latents, _ = self.as_latents(corpus, batch_size, show_progress)
+        corpus_latents, _ = self.as_latents(corpus, batch_size, show_progress, condition=condition)
         if len(corpus_latents) == 0:
             raise ValueError("The corpus is empty.")
         # PyTorch has no kernel for distances in half precision.
@@ -561,6 +617,7 @@ class LatentSpaceMixin:
         batch_size: int = 64,
         show_progress: bool | None = None,
         sample_posterior: bool = False,
+        condition: Condition | None = None,
     ) -> tuple[torch.FloatTensor, bool]:
         """
         The latents of texts, or given latents after a check. All methods of this class take their inputs through it.
@@ -568,7 +625,7 @@ class LatentSpaceMixin:
         Args:
             items (`str`, sequence of `str`, or latents): One or several.
             sample_posterior (`bool`, *optional*, defaults to `False`): Draw from each text's posterior.
-            batch_size, show_progress: See [`LatentSpaceMixin`].
+            batch_size, show_progress, condition: See [`LatentSpaceMixin`]. Latents need no condition here.
 
         Returns:
             `tuple`: latents of shape `(n, latent_size)` on the CPU, and whether `items` is one text or latent, and not
@@ -576,10 +633,12 @@ class LatentSpaceMixin:
         """
         items = _materialize(items)
         if not isinstance(items, torch.Tensor):
-            latents = self.encode_texts(items, sample_posterior, batch_size, show_progress)
+            latents = self.encode_texts(items, sample_posterior, batch_size, show_progress, condition=condition)
             return latents.reshape(-1, self.config.latent_size), isinstance(items, str)
         if sample_posterior:
             raise ValueError("sample_posterior=True needs texts: given latents are decoded as they are.")
+        if condition is not None:
+            require_condition(self.config.conditional, True, "condition")
         is_single = items.dim() == 1
         return self.prepare_latents(items[None] if is_single else items).cpu(), is_single
 
@@ -621,10 +680,11 @@ class LatentSpaceMixin:
         batch_size: int,
         show_progress: bool | None,
         generation_kwargs: dict[str, Any],
+        conditions: list[str] | None,
     ) -> list[Any]:
         """The text of each latent of `(n, latent_size)`; a list of texts for each, with several returned sequences."""
         processor = self._require_processor()
-        for name in ("input_ids", "latents", "decoder_input_ids", "return_dict_in_generate"):
+        for name in ("input_ids", "latents", "decoder_input_ids", "condition_ids", "return_dict_in_generate"):
             if name in generation_kwargs:
                 raise ValueError(f"{name} has no place here: texts go in and come out. Call model.generate instead.")
         if prompt is not None and not isinstance(prompt, str):
@@ -632,6 +692,9 @@ class LatentSpaceMixin:
         decoded: list[Any] = []
         for rows in self._batches(range(len(latents)), batch_size, show_progress, "Decoding"):
             prompts = {} if prompt is None else processor.encode_prompts([prompt] * len(rows)).to(self.device)
+            if conditions is not None:
+                own = [conditions[row] for row in rows]
+                prompts |= processor.encode_conditions(own, len(rows)).to(self.device)
             output = self.generate(latents=latents[rows], **prompts, **generation_kwargs)
             # With some generation configurations the output is an object that holds the tokens.
             texts = processor.decode_texts(getattr(output, "sequences", output))
@@ -640,11 +703,20 @@ class LatentSpaceMixin:
         return decoded
 
     def _decode_paths(
-        self, points: torch.Tensor, batch_size: int, show_progress: bool | None, generation_kwargs: dict[str, Any]
+        self,
+        points: torch.Tensor,
+        batch_size: int,
+        show_progress: bool | None,
+        generation_kwargs: dict[str, Any],
+        condition: Condition | None,
     ) -> list[list[Any]]:
         """The texts of points `(n, steps, latent_size)`, a list of `steps` for each of n paths."""
-        decoded = self._decode_latents(points.flatten(0, 1), None, batch_size, show_progress, generation_kwargs)
-        steps = points.shape[1]
+        number, steps = points.shape[:2]
+        conditions = self.conditions_of(condition, number)
+        if conditions is not None:
+            conditions = [own for own in conditions for _ in range(steps)]
+        points = points.flatten(0, 1)
+        decoded = self._decode_latents(points, None, batch_size, show_progress, generation_kwargs, conditions)
         return [decoded[first : first + steps] for first in range(0, len(decoded), steps)]
 
     def _batches(

@@ -25,6 +25,7 @@ from transformers.utils.generic import can_return_tuple, is_flash_attention_requ
 
 from .batch_statistics_bnvae import BatchRootMeanSquare, BatchStandardization, posterior_batch_mean
 from .chunking_bnvae import BatchPlan, plan_chunks
+from .condition_bnvae import DecoderRows, require_condition, require_condition_ids, rows_with_conditions
 from .configuration_bnvae import BNVAEConfig
 from .damage_bnvae import (
     SavedFiles,
@@ -96,6 +97,8 @@ class BNVAEOutput(ModelOutput):
         decoder_hidden_states (`tuple` of `torch.FloatTensor` of shape `(batch, target_length, hidden_size)`,
             *optional*, returned with `output_hidden_states=True`):
             The decoder's input, and the output of each layer. The last one at position t gives the logits of label t.
+            With `condition_ids`, the positions of a sentence's condition stand ahead of its text, and the length is
+            that of the longest row.
         decoder_attentions (`tuple` of `torch.FloatTensor` of shape `(batch, heads, target_length, slots +
             target_length)`, *optional*, returned with `output_attentions=True`):
             The attention weights of each layer of the decoder. The first key is the latent's memory slot. With
@@ -368,7 +371,8 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
             torch.ones_like(input_ids) if attention_mask is None else attention_mask,
             chunk_size,
         )
-        if self._may_pack and attention_mask is not None and not kwargs and self.config.pooling != "pooler":
+        can_pack = attention_mask is not None and kwargs.keys() <= {"token_type_ids"}
+        if self._may_pack and can_pack and self.config.pooling != "pooler":
             packings = pack_for_encoder(self.encoder, [part["attention_mask"] for part in plan.parts])
             for part, packing in zip(plan.parts, packings, strict=True):
                 part["packing"] = packing
@@ -414,7 +418,7 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
             outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
             states = _padded_states(outputs, kwargs, padded_length - input_ids.shape[1])
             return self._pool(outputs, attention_mask), *states
-        outputs = self.encoder(**packing.encoder_inputs(self.encoder, input_ids), return_dict=True)
+        outputs = self.encoder(**packing.encoder_inputs(self.encoder, input_ids, **kwargs), return_dict=True)
         outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)
         return self._pool(outputs, attention_mask[:, : packing.length]), None, None
 
@@ -692,7 +696,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentEditingMixin):
         """
         if not isinstance(source, BNVAEModel):
             raise ValueError(f"source must be a BNVAEModel, got {type(source).__name__}.")
-        for name in ("posterior", "pooling", "normalize_features", "latent_size", "bn_tau", "bn_gamma", "rate"):
+        fields = ("posterior", "pooling", "normalize_features", "latent_size", "bn_tau", "bn_gamma", "rate")
+        for name in (*fields, "conditional"):
             own, other = getattr(self.config, name), getattr(source.config, name)
             if own != other:
                 raise ValueError(
@@ -790,6 +795,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentEditingMixin):
         checkpoint_chunks: bool | None = None,
         output_hidden_states: bool | list[int] | None = None,
         output_attentions: bool | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        condition_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> BNVAEOutput | tuple[Any, ...]:
         r"""
@@ -822,6 +829,11 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentEditingMixin):
                 Return the hidden states of both networks, or those with these numbers.
             output_attentions (`bool`, *optional*, defaults to `config.output_attentions`):
                 Return the attention weights of both networks. Only eager attention has them.
+            token_type_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
+                With `input_ids`: which tokens belong to the text (0) and which to its condition (1).
+            condition_ids (`torch.LongTensor` of shape `(batch, condition_length)`, *optional*):
+                With `config.conditional`: token ids of the decoder's vocabulary for each sentence's condition, padded
+                on the right with -100. The decoder reads them ahead of the start token, and is not scored on them.
             return_dict (`bool`, *optional*, defaults to `config.return_dict`):
                 `False` for a tuple of the outputs that are not `None`.
             **kwargs: Further arguments of the encoder, or of the decoder with the prefix `decoder_`.
@@ -842,6 +854,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentEditingMixin):
         kwargs = {k: v for k, v in kwargs.items() if v is not None}
         decoder_kwargs = {k.removeprefix("decoder_"): v for k, v in kwargs.items() if k.startswith("decoder_")}
         encoder_kwargs = {k: v for k, v in kwargs.items() if not k.startswith("decoder_")}
+        encoder_kwargs["token_type_ids"] = token_type_ids
         for network_kwargs in (decoder_kwargs, encoder_kwargs):
             network_kwargs.update(states)
         posterior = encoder_hidden_states = encoder_attentions = None
@@ -860,11 +873,16 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentEditingMixin):
         if latents is None:
             raise ValueError("Pass the sentences as input_ids, or the latents to decode as latents.")
 
+        if condition_ids is not None and labels is None:
+            raise ValueError(
+                "condition_ids were given without labels. Ids that the decoder is to read stand in decoder_input_ids, "
+                "conditions ahead of start tokens; generate(condition_ids=...) puts them there."
+            )
         kl = None if posterior is None else posterior.kl()
         loss = reconstruction_nll = logits = cache = decoder_hidden_states = decoder_attentions = None
         if labels is not None:
             reconstruction_nll, logits, decoder_hidden_states, decoder_attentions = self._reconstruct(
-                latents, labels, output_logits, chunk_size, checkpoint_chunks, decoder_kwargs
+                latents, labels, condition_ids, output_logits, chunk_size, checkpoint_chunks, decoder_kwargs
             )
             if kl is not None:
                 # Only in training do the processes of a distributed training make the same calls.
@@ -900,6 +918,7 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentEditingMixin):
         self,
         latents: torch.FloatTensor,
         labels: torch.LongTensor,
+        condition_ids: torch.LongTensor | None,
         output_logits: bool,
         chunk_size: int | None,
         checkpoint_chunks: bool | None,
@@ -907,22 +926,38 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentEditingMixin):
     ) -> tuple[torch.Tensor, torch.Tensor | None, States, States]:
         """What `_score_labels` returns, for the whole batch."""
         self._check_latents(latents, labels.shape[0])
-        plan = self._plan_batch(
-            {"labels": labels, **decoder_kwargs}, labels.ne(IGNORE_INDEX), chunk_size, latents=latents
-        )
+        rows = self._decoder_rows(labels, condition_ids)
+        inputs = {"labels": rows.labels, "input_ids": rows.input_ids, "is_real": rows.is_real}
+        plan = self._plan_batch({**inputs, **decoder_kwargs}, rows.is_real, chunk_size, latents=latents)
         self._add_decoder_inputs(plan.parts, self._may_pack and not (output_logits or decoder_kwargs))
-        function = partial(self._score_labels, padded_length=labels.shape[1], output_logits=output_logits)
-        return self._run_batch(function, plan, checkpoint_chunks)
+        function = partial(self._score_labels, padded_length=rows.labels.shape[1], output_logits=output_logits)
+        nll, logits, *states = self._run_batch(function, plan, checkpoint_chunks)
+        if logits is not None and condition_ids is not None:
+            # Each label has its logits where it stands in `labels`, which knows no conditions.
+            scored = labels.ne(IGNORE_INDEX).unsqueeze(-1)
+            own = logits.new_zeros(*labels.shape, logits.shape[-1])
+            logits = own.masked_scatter(scored, logits[rows.labels.ne(IGNORE_INDEX)])
+        return nll, logits, *states
+
+    def _decoder_rows(self, labels: torch.LongTensor, condition_ids: torch.LongTensor | None) -> DecoderRows:
+        """What the decoder reads, and what it is scored on."""
+        require_condition(self.config.conditional, condition_ids is not None, "condition_ids")
+        input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        if condition_ids is None:
+            return DecoderRows(input_ids, labels, labels.ne(IGNORE_INDEX))
+        require_condition_ids(condition_ids, self.decoder, len(labels))
+        return rows_with_conditions(condition_ids, input_ids, labels, self.config.decoder_start_token_id)
 
     def _add_decoder_inputs(self, parts: list[dict[str, Any]], may_pack: bool) -> None:
-        """Add the embeddings of the decoder's tokens to each part, and its packing if its sentences share rows. All
-        embeddings come from one lookup, since the gradient of a lookup is as large as the vocabulary."""
+        """Replace the decoder's token ids in each part by their embeddings, and add its packing if its sentences share
+        rows. All embeddings come from one lookup, since the gradient of a lookup is as large as the vocabulary."""
         packings: list[Packing | None] = [None] * len(parts)
+        masks = [part.pop("is_real") for part in parts]
         if may_pack:
-            packings = pack_for_decoder(self.decoder, [part["labels"].ne(IGNORE_INDEX) for part in parts])
+            packings = pack_for_decoder(self.decoder, masks)
         all_ids = []
         for part, packing in zip(parts, packings, strict=True):
-            ids = self.prepare_decoder_input_ids_from_labels(part["labels"])
+            ids = part.pop("input_ids")
             if packing is not None:
                 start_token_id = self.config.decoder_start_token_id
                 ids, part["labels"] = packing.decoder_inputs(ids, part["labels"], start_token_id)

@@ -76,12 +76,15 @@ class Packing:
         """For each row the vectors of its sentences, `(rows, most, size)`, from `(batch, size)`."""
         return F.embedding(self.members.clamp_min(0), values)
 
-    def encoder_inputs(self, encoder: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The arguments of `encoder` for the padded batch `input_ids`, `(batch, length)`."""
+    def encoder_inputs(
+        self, encoder: PreTrainedModel, input_ids: torch.Tensor, **kinds: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The arguments of `encoder` for the padded batch `input_ids`, `(batch, length)`, and its `token_type_ids`."""
         return {
             "input_ids": self.pack(input_ids, fill=encoder.config.pad_token_id or 0),
             "attention_mask": self.attention_mask(),
             "position_ids": self._encoder_positions(encoder, input_ids),
+            **{name: self.pack(values) for name, values in kinds.items()},
         }
 
     def decoder_inputs(

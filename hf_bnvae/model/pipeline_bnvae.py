@@ -2,10 +2,13 @@
 """Pipelines: `"text-latent"`, from texts to the means of their posteriors, and `"latent-text"`, from texts or latents
 to texts."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from transformers import Pipeline
+
+from .condition_bnvae import condition_text
 
 
 class _LatentSpacePipeline(Pipeline):
@@ -46,13 +49,15 @@ class LatentTextPipeline(_LatentSpacePipeline):
     Texts from latents, or from texts through their latents.
 
     Inputs are texts (`str`), latents (tensors or arrays of shape `(latent_size,)`), lists, generators or data sets of
-    them, or one tensor `(n, latent_size)`.
+    them, or one tensor `(n, latent_size)`. For a conditional model an input may also be a dict with a condition:
+    `{"text": ..., "condition": ...}` or `{"latents": ..., "condition": ...}`.
 
     Args of a call, or of `pipeline("latent-text", ...)` for all calls:
         sample_posterior (`bool`, *optional*, defaults to `False`): Decode a draw from each text's posterior.
         whitened (`bool`, *optional*, defaults to `False`): Take latents as the pipeline `"text-latent"` returns them
             with `whitened=True`.
         prompt (`str`, *optional*): The beginning of every text.
+        condition (`str`, *optional*): The condition of all inputs, for a conditional model.
         seed (`int`, *optional*): Seed of all draws. Each batch begins with it.
         batch_size (`int`, *optional*, defaults to 1): The number of inputs that are decoded at once.
         **generation_kwargs: Arguments of [`~BNVAEModel.generate`] (`max_new_tokens`, `do_sample`, ...).
@@ -74,6 +79,9 @@ class LatentTextPipeline(_LatentSpacePipeline):
         return {}, kwargs, {}
 
     def preprocess(self, input_: Any) -> dict[str, Any]:
+        if isinstance(input_, Mapping):
+            input_, condition = _with_condition(input_, ("text", "latents"))
+            return {**self.preprocess(input_), "condition": condition}
         if isinstance(input_, str):
             return {"text": input_}
         latents, is_single = self.model.as_latents(input_, batch_size=1)
@@ -82,7 +90,9 @@ class LatentTextPipeline(_LatentSpacePipeline):
         return {"latents": latents}
 
     def _forward(self, model_inputs: dict[str, Any], whitened: bool = False, **kwargs: Any) -> dict[str, Any]:
-        (items,) = model_inputs.values()
+        items, *conditions = model_inputs.values()
+        if conditions:
+            kwargs["condition"] = conditions[0] if isinstance(conditions[0], list) else conditions
         if whitened and isinstance(items, torch.Tensor):
             items = self.model.require_fitted_prior().unwhiten(items)
         items = [items] if isinstance(items, str) else items
@@ -98,10 +108,12 @@ class LatentTextPipeline(_LatentSpacePipeline):
 
 class TextLatentPipeline(_LatentSpacePipeline):
     """
-    The means of texts' posteriors, as features of the texts.
+    The means of texts' posteriors, as features of the texts. For a conditional model an input may also be a dict with
+    a condition: `{"text": ..., "condition": ...}`.
 
     Args of a call, or of `pipeline("text-latent", ...)` for all calls:
         return_tensors (`bool`, *optional*, defaults to `False`): Return tensors instead of lists.
+        condition (`str`, *optional*): The condition of all texts, for a conditional model.
         whitened (`bool`, *optional*, defaults to `False`): Return the means where the model's fitted prior is N(0, I).
         batch_size (`int`, *optional*, defaults to 1): The number of texts that are encoded at once.
 
@@ -110,25 +122,47 @@ class TextLatentPipeline(_LatentSpacePipeline):
     """
 
     def _sanitize_parameters(
-        self, return_tensors: bool | None = None, whitened: bool | None = None, **kwargs: Any
+        self,
+        return_tensors: bool | None = None,
+        whitened: bool | None = None,
+        condition: str | None = None,
+        **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if kwargs:
             raise ValueError(f"Unknown arguments of {type(self).__name__}: {', '.join(sorted(kwargs))}.")
-        forward = {} if whitened is None else {"whitened": whitened}
+        forward: dict[str, Any] = {} if whitened is None else {"whitened": whitened}
+        if condition is not None:
+            forward["condition"] = condition
         return {}, forward, {} if return_tensors is None else {"return_tensors": return_tensors}
 
-    def preprocess(self, input_: str) -> dict[str, Any]:
+    def preprocess(self, input_: Any) -> dict[str, Any]:
+        if isinstance(input_, Mapping):
+            return dict(zip(("text", "condition"), _with_condition(input_, ("text",)), strict=True))
         return {"text": input_}
 
-    def _forward(self, model_inputs: dict[str, Any], whitened: bool = False) -> dict[str, torch.Tensor]:
-        texts = model_inputs["text"]
-        texts = texts if isinstance(texts, list) else [texts]
-        latents = self.model.encode_texts(texts, batch_size=len(texts), show_progress=False)
+    def _forward(
+        self, model_inputs: dict[str, Any], whitened: bool = False, condition: Any = None
+    ) -> dict[str, torch.Tensor]:
+        texts, condition = model_inputs["text"], model_inputs.get("condition", condition)
+        if not isinstance(texts, list):
+            texts, condition = [texts], None if condition is None else [condition]
+        latents = self.model.encode_texts(texts, batch_size=len(texts), show_progress=False, condition=condition)
         return {"latents": self.model.require_fitted_prior().whiten(latents) if whitened else latents}
 
     def postprocess(self, model_outputs: dict[str, torch.Tensor], return_tensors: bool = False) -> Any:
         latent = model_outputs["latents"][0]
         return latent if return_tensors else latent.tolist()
+
+
+def _with_condition(input_: Mapping[str, Any], names: tuple[str, ...]) -> tuple[Any, Any]:
+    """The text or the latents of an input, and its condition."""
+    found = [name for name in names if name in input_]
+    if len(found) != 1 or set(input_) != {*found, "condition"}:
+        raise ValueError(
+            f"An input that is a dict must have the keys {' or '.join(names)}, and condition, got "
+            f"{', '.join(map(str, input_))}."
+        )
+    return input_[found[0]], condition_text(input_["condition"])
 
 
 # By the names of their tasks.

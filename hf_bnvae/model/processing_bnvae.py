@@ -16,6 +16,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from .condition_bnvae import Condition, conditions_of_texts
 from .configuration_bnvae import BNVAEConfig
 from .damage_bnvae import damage_named, find_processor_damage
 from .fingerprint_bnvae import fingerprint_of
@@ -193,6 +194,7 @@ class BNVAEProcessor(ProcessorMixin):
         truncation: bool | str = True,
         max_length: int | None = None,
         text_kwargs: Mapping[str, Any] | None = None,
+        condition: Condition | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """
@@ -202,21 +204,28 @@ class BNVAEProcessor(ProcessorMixin):
             return_tensors (`str`, *optional*): `"pt"` for padded tensors, which are a batch even for one text. Without
                 it the result holds lists.
             return_truncated (`bool`, *optional*, defaults to `False`): Add `truncated`, how many tokens of a text were
-                cut: the larger number of the two halves, 0 for a whole text.
+                cut: the larger number of the two halves, 0 for a whole text. With conditions also
+                `condition_truncated`, the same of them.
             return_labels (`bool`, *optional*, defaults to `True`): Add `labels`. The encoder alone needs none.
             padding (`bool` or `str`, *optional*): Whether to pad to the longest text (`True`, `"longest"`), or to
                 `max_length` (`"max_length"`). Tensors are always padded.
             truncation (`bool` or `str`, *optional*, defaults to `True`): Whether to cut longer texts. The networks
                 cannot take more tokens than they have positions.
             max_length (`int`, *optional*): The largest number of the encoder's tokens, and of the decoder's labels,
-                instead of what the networks allow.
+                instead of what the networks allow. Conditions count, too.
             text_kwargs (`dict`, *optional*): Any of these arguments in a dict, as other processors of Transformers
                 take them. An argument in this dict overrides the argument of the same name.
+            condition (`str` or list, *optional*): For a conditional model: one condition for all texts, or a list with
+                one for each. A condition is a text, or a list of turns, which `TURN_SEPARATOR` joins. An empty one
+                adds no token.
 
         Returns:
             [`BatchFeature`]: `input_ids` and `attention_mask` for the encoder, padded with its padding token, and
             `labels` for the decoder: ending in EOS, without BOS, padded with -100. The processor cuts longer texts to
-            the tokenizers' `model_max_length`, and logs a warning the first time.
+            the tokenizers' `model_max_length`, and logs a warning the first time. With conditions `input_ids` hold
+            pairs of text and condition, which `token_type_ids` tell apart for encoders that know them, and
+            `condition_ids` hold the decoder's ids of the conditions, padded with -100. A condition has at most half of
+            the positions. A longer one loses its beginning.
         """
         if text_kwargs:
             given = {
@@ -226,6 +235,7 @@ class BNVAEProcessor(ProcessorMixin):
                 "padding": padding,
                 "truncation": truncation,
                 "max_length": max_length,
+                "condition": condition,
             }
             return self(text, **{**given, **kwargs, **text_kwargs})
         if kwargs:
@@ -246,21 +256,37 @@ class BNVAEProcessor(ProcessorMixin):
         if padding == "max_length" and max(limits.values()) > MOST_TOKENS:
             raise ValueError("The tokenizers know no longest text. Give max_length to pad to it.")
 
-        encoded = self.encoder_tokenizer(
-            texts,
-            truncation=does_cut,
-            max_length=limits["encoder"] if does_cut and max_length is not None else None,
-            verbose=False,
-            **_spelling_out(self.encoder_tokenizer),
-        )
-        features = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
-        truncated = self._cut_from_encoder(encoded, limits["encoder"]) if does_cut else [0] * len(texts)
+        conditions = conditions_of_texts(condition, len(texts))
+        condition_truncated = [0] * len(texts)
+        if conditions is not None:
+            features, truncated, condition_truncated = self._encode_pairs(
+                texts, conditions, limits["encoder"] if does_cut else MOST_TOKENS
+            )
+        else:
+            encoded = self.encoder_tokenizer(
+                texts,
+                truncation=does_cut,
+                max_length=limits["encoder"] if does_cut and max_length is not None else None,
+                verbose=False,
+                **_spelling_out(self.encoder_tokenizer),
+            )
+            features = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+            truncated = self._cut_from_encoder(encoded, limits["encoder"]) if does_cut else [0] * len(texts)
         if return_labels:
-            targets = self._decoder_ids(texts)
-            longest = limits["decoder"] - 1 if does_cut else None
-            features["labels"] = [[*ids[:longest], self.tokenizer.eos_token_id] for ids in targets]
-            if does_cut:
-                truncated = [max(cut, len(ids) - longest) for cut, ids in zip(truncated, targets, strict=True)]
+            targets, longest = self._decoder_ids(texts), [limits["decoder"] - 1] * len(texts)
+            if conditions is not None:
+                limit = limits["decoder"] // 2 if does_cut else MOST_TOKENS
+                features["condition_ids"], cuts = self._condition_ids(conditions, limit)
+                longest = [most - len(ids) for most, ids in zip(longest, features["condition_ids"], strict=True)]
+                condition_truncated = list(map(max, condition_truncated, cuts))
+            if not does_cut:
+                longest = [MOST_TOKENS] * len(texts)
+            features["labels"] = [
+                [*ids[:most], self.tokenizer.eos_token_id] for ids, most in zip(targets, longest, strict=True)
+            ]
+            truncated = [max(cut, len(ids) - most) for cut, ids, most in zip(truncated, targets, longest, strict=True)]
+        if any(condition_truncated) and not return_truncated:
+            _warn_of_cut_conditions(condition_truncated)
         if any(truncated) and not return_truncated:
             positions = ", ".join(f"{name}: {limit}" for name, limit in limits.items())
             logger.warning_once(
@@ -269,13 +295,15 @@ class BNVAEProcessor(ProcessorMixin):
             )
         if return_tensors is not None or padding not in (None, False, "do_not_pad"):
             widths = {} if padding != "max_length" else {**dict.fromkeys(features, limits["encoder"])}
-            if "labels" in widths:
-                widths["labels"] = limits["decoder"]
+            for name in widths.keys() & {"labels", "condition_ids"}:
+                widths[name] = limits["decoder"] // (2 if name == "condition_ids" else 1)
             features = self.pad(features, widths=widths)
         if return_tensors is not None:
             return BatchFeature(features, tensor_type=return_tensors)
         if return_truncated:
             features["truncated"] = truncated
+            if conditions is not None:
+                features["condition_truncated"] = condition_truncated
         if isinstance(text, str):
             features = {name: values[0] for name, values in features.items()}
         return BatchFeature(features)
@@ -286,13 +314,21 @@ class BNVAEProcessor(ProcessorMixin):
         pad_to_multiple_of: int | None = None,
         widths: Mapping[str, int] | None = None,
     ) -> dict[str, list[list[int]]]:
-        """Pad `input_ids`, `attention_mask` and, if given, `labels` of several texts on the right, to the longest
-        text, or to `widths` of each. They are padded with the encoder's padding token, 0 and -100."""
-        padding = {"input_ids": self.encoder_tokenizer.pad_token_id, "attention_mask": 0, "labels": IGNORE_INDEX}
+        """Pad `input_ids`, `attention_mask` and, if given, `token_type_ids`, `labels` and `condition_ids` of several
+        texts on the right, to the longest text, or to `widths` of each. They are padded with the encoder's padding
+        token, 0, 0, -100 and -100."""
+        padding = {
+            "input_ids": self.encoder_tokenizer.pad_token_id,
+            "attention_mask": 0,
+            "token_type_ids": 0,
+            "labels": IGNORE_INDEX,
+            "condition_ids": IGNORE_INDEX,
+        }
         padded = {}
         for name, value in padding.items():
             if name in features:
-                longest = max([(widths or {}).get(name, 0), *map(len, features[name])])
+                # Without a column, a tensor would not be one of whole numbers.
+                longest = max([(widths or {}).get(name, 1), *map(len, features[name])])
                 if pad_to_multiple_of:
                     longest = -(-longest // pad_to_multiple_of) * pad_to_multiple_of
                 padded[name] = [list(row) + [value] * (longest - len(row)) for row in features[name]]
@@ -319,6 +355,23 @@ class BNVAEProcessor(ProcessorMixin):
         rows = {"decoder_input_ids": ids, "decoder_attention_mask": mask}
         return BatchFeature({name: torch.tensor(values, dtype=torch.long) for name, values in rows.items()})
 
+    def encode_conditions(self, condition: Condition, count: int) -> BatchFeature:
+        """
+        Conditions for [`~BNVAEModel.generate`].
+
+        Args:
+            condition (`str` or list): As in a call of the processor.
+            count (`int`): The number of texts.
+
+        Returns:
+            [`BatchFeature`]: `condition_ids`, a tensor of shape `(count, longest)`, padded on the right with -100.
+        """
+        limit = (self.tokenizer.model_max_length - 1) // 2
+        ids, cuts = self._condition_ids(conditions_of_texts(condition, count), limit)
+        if any(cuts):
+            _warn_of_cut_conditions(cuts)
+        return BatchFeature(self.pad({"condition_ids": ids}), tensor_type="pt")
+
     def decode_texts(self, ids: Any) -> list[str]:
         """
         Texts of the decoder's token ids, without special tokens. Whitespace at both ends is removed, since some
@@ -335,6 +388,62 @@ class BNVAEProcessor(ProcessorMixin):
         spelling_out = _spelling_out(self.tokenizer)
         return self.tokenizer(texts, add_special_tokens=False, verbose=False, **spelling_out)["input_ids"]
 
+    def _condition_ids(self, conditions: list[str], limit: int) -> tuple[list[list[int]], list[int]]:
+        """The decoder's ids of each condition, the last `limit` of them, and how many were cut."""
+        rows = [ids if text else [] for ids, text in zip(self._decoder_ids(conditions), conditions, strict=True)]
+        return [ids[max(0, len(ids) - limit) :] for ids in rows], [max(0, len(ids) - limit) for ids in rows]
+
+    def _encode_pairs(
+        self, texts: list[str], conditions: list[str], limit: int
+    ) -> tuple[dict[str, list[list[int]]], list[int], list[int]]:
+        """The encoder's inputs for pairs of a text and its condition, and how many tokens of each were cut. An empty
+        condition leaves the text alone. Otherwise the condition has at most half of the `limit`, and the text has the
+        rest."""
+        tokenizer = self.encoder_tokenizer
+        options = {"return_special_tokens_mask": True, "verbose": False, **_spelling_out(tokenizer)}
+        alone = tokenizer(texts, **options)
+        given = [row for row, condition in enumerate(conditions) if condition]
+        pairs = alone
+        if given:
+            pairs = tokenizer([texts[row] for row in given], [conditions[row] for row in given], **options)
+        place_of = {row: place for place, row in enumerate(given)}
+        names = ["input_ids", *(["token_type_ids"] if "token_type_ids" in alone else [])]
+        features: dict[str, list[list[int]]] = {name: [] for name in names}
+        text_cuts, condition_cuts = [], []
+        for row in range(len(texts)):
+            num_text = alone["special_tokens_mask"][row].count(0)
+            source, place = (pairs, place_of[row]) if row in place_of else (alone, row)
+            is_special = source["special_tokens_mask"][place]
+            words = [i for i, special in enumerate(is_special) if not special]
+            num_condition = len(words) - num_text
+            # A tokenizer that puts nothing between the two gets a separator.
+            lacks_separator = num_condition > 0 and num_text > 0 and words[num_text] == words[num_text - 1] + 1
+            room = max(0, limit - is_special.count(1) - lacks_separator)
+            kept_condition = min(num_condition, room // 2)
+            kept_text = min(num_text, room - kept_condition)
+            text_cuts.append(num_text - kept_text)
+            condition_cuts.append(num_condition - kept_condition)
+            dropped = {*words[kept_text:num_text], *words[num_text : len(words) - kept_condition]}
+            for name in names:
+                values = [value for i, value in enumerate(source[name][place]) if i not in dropped]
+                if lacks_separator:
+                    end = words[0] + kept_text
+                    values.insert(end, self._separator_id if name == "input_ids" else 0)
+                features[name].append(values)
+        features["attention_mask"] = [[1] * len(ids) for ids in features["input_ids"]]
+        return features, text_cuts, condition_cuts
+
+    @property
+    def _separator_id(self) -> int:
+        """What stands between text and condition where the encoder's tokenizer puts nothing."""
+        for token_id in (self.encoder_tokenizer.sep_token_id, self.encoder_tokenizer.eos_token_id):
+            if token_id is not None:
+                return token_id
+        raise ValueError(
+            "The encoder's tokenizer has neither a separator nor an EOS token to put between text and condition. Set "
+            "encoder_tokenizer.sep_token."
+        )
+
     def _cut_from_encoder(self, encoded: Any, limit: int) -> list[int]:
         """How many tokens of each text the encoder's tokenizer has cut."""
         if encoded.encodings is not None:
@@ -342,6 +451,13 @@ class BNVAEProcessor(ProcessorMixin):
             return [sum(part.special_tokens_mask.count(0) for part in overflowing) for overflowing in parts]
         # A tokenizer in Python does not say whether it cut a text. So one that just fits counts as cut by one token.
         return [int(len(ids) >= limit) for ids in encoded["input_ids"]]
+
+
+def _warn_of_cut_conditions(cuts: list[int]) -> None:
+    logger.warning_once(
+        f"{sum(map(bool, cuts))} of {len(cuts)} conditions were longer than half of the model's positions, and lost "
+        "their beginnings."
+    )
 
 
 def _spelling_out(tokenizer: PreTrainedTokenizerBase) -> dict[str, bool]:

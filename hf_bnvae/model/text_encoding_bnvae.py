@@ -18,7 +18,12 @@ _ENOUGH_OF_ONE_LENGTH = 16
 
 
 def encode_in_batches(
-    model: Any, processor: Any, texts: Sequence[str], batch_size: int, show_progress: bool | None = None
+    model: Any,
+    processor: Any,
+    texts: Sequence[str],
+    batch_size: int,
+    show_progress: bool | None = None,
+    conditions: Sequence[str] | None = None,
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
     """
     The encoder's features of texts. Every way from texts to latents goes through this function.
@@ -29,12 +34,13 @@ def encode_in_batches(
         texts (sequence of `str`): The texts.
         batch_size (`int`): The largest number of texts that are encoded at once.
         show_progress (`bool`, *optional*): Whether to draw a progress bar; by default for 8 batches or more.
+        conditions (sequence of `str`, *optional*): For a conditional model, the condition of each text.
 
     Yields:
         `tuple`: the places of some texts, and their features as [`~BNVAEEncoderSide.features`] returns them, `(places,
         hidden_size)`. Each text comes once, and the order is by length.
     """
-    batches = batches_of_similar_length(texts, processor, batch_size)
+    batches = batches_of_similar_length(texts, processor, batch_size, conditions)
     for parts in with_progress(batches, len(texts), batch_size, show_progress, "Encoding"):
         for places, inputs in parts:
             tensors = {name: torch.tensor(rows, device=model.device) for name, rows in inputs.items()}
@@ -42,15 +48,19 @@ def encode_in_batches(
 
 
 def batches_of_similar_length(
-    texts: Sequence[str], processor: Any, batch_size: int
+    texts: Sequence[str], processor: Any, batch_size: int, conditions: Sequence[str] | None = None
 ) -> Iterator[list[tuple[list[int], dict[str, list[list[int]]]]]]:
     """The places of texts and the encoder's inputs for them, batch by batch. A batch holds texts of similar length, so
     that it has little padding. Enough texts of one length in a batch are a part of their own, without padding."""
     # All texts are sorted by their characters, and the texts of some batches by their tokens.
-    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    sizes = [len(text) for text in texts]
+    if conditions is not None:
+        sizes = [size + len(condition) for size, condition in zip(sizes, conditions, strict=True)]
+    order = sorted(range(len(texts)), key=sizes.__getitem__)
     for start in range(0, len(order), batch_size * TOKENIZED_BATCHES):
         places = order[start : start + batch_size * TOKENIZED_BATCHES]
-        tokens = processor([texts[place] for place in places], return_labels=False)
+        given = {} if conditions is None else {"condition": [conditions[place] for place in places]}
+        tokens = processor([texts[place] for place in places], return_labels=False, **given)
         lengths = [len(ids) for ids in tokens["input_ids"]]
         by_tokens = sorted(range(len(places)), key=lengths.__getitem__)
         for first in range(0, len(places), batch_size):

@@ -41,12 +41,14 @@ class EvaluatedTexts:
         source ([`TextSource`]): Where they come from.
         dataset (`Dataset`): The same texts in the same order as [`evaluate_model`] reads them: with a column `text`,
             or tokenised.
+        conditions (`Sequence[str]`, *optional*): Their conditions, if the model takes them.
     """
 
     texts: Sequence[str]
     sha256: str
     source: TextSource
     dataset: Dataset
+    conditions: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,14 @@ def evaluate_and_report(
     }
     report["compared_with"] = [_rate_and_distortion(other, report) for other in compared_with or ()]
     shown = max(2, num_examples)
-    examples = make_examples(model, evaluated.texts[:shown], encoded.mean[:shown], num_examples, seed=seed)
+    examples = make_examples(
+        model,
+        evaluated.texts[:shown],
+        encoded.mean[:shown],
+        num_examples,
+        seed=seed,
+        conditions=None if evaluated.conditions is None else evaluated.conditions[:shown],
+    )
     log_history, log_notes = read_log_history(name_or_path)
     points = [] if compared_with is None else [_rate_and_distortion(report, report), *report["compared_with"]]
     drawn = [point for point in map(_point, points) if None not in point]

@@ -266,7 +266,7 @@ class BNVAEModelCard:
             title=inline(self.model_name),
             verdict=self._verdict(),
             description=self._description(),
-            loading=fenced(loading_lines(self.repo_id), "python"),
+            loading=fenced(loading_lines(self.repo_id, is_conditional=bool(self.config.get("conditional"))), "python"),
             loading_remotely=fenced(remote_loading_lines(self.repo_id), "python"),
             evaluated_on=f"On {inline(self.evaluated_on)}:",
             figures=self.render_figures(),
@@ -355,10 +355,12 @@ class BNVAEModelCard:
             else f"The mean KL of a batch of different training texts is at least {config['kl_floor']:.2f} nats per "
             "sentence."
         )
+        given = "Both networks are given the text's condition, too. " if config.get("conditional") else ""
         pooling = f"pooling `{config['pooling']}`{', normalised' if config.get('normalize_features') else ''}"
         return (
             f"A variational autoencoder for text{size}: a sentence is encoded to a Gaussian over "
-            f"{config['latent_size']} dimensions, and decoded from a point of them. Encoder: {inline(self.encoder)}. "
+            f"{config['latent_size']} dimensions, and decoded from a point of them. {given}Encoder: "
+            f"{inline(self.encoder)}. "
             f"Decoder: {inline(self.decoder)}. Posterior: `{config['posterior']}`{f' ({scale})' if scale else ''}, "
             f"{pooling}; the latent enters the decoder by {way}. {floor}"
         )
@@ -489,7 +491,8 @@ def latent_space(config: BNVAEConfig) -> dict[str, Any]:
     """The part of a configuration that a card shows."""
     names = ("posterior", "latent_size", "pooling", "normalize_features", "latent_injection", "encoder_dropout")
     scale = {name: getattr(config, name) for name in _SCALES if getattr(config, name) is not None}
-    return {name: getattr(config, name) for name in names} | {"scale": scale, "kl_floor": config.kl_floor}
+    shown = {name: getattr(config, name) for name in names} | {"scale": scale, "kl_floor": config.kl_floor}
+    return shown | ({"conditional": True} if config.conditional else {})
 
 
 def shown_direction(direction: Direction) -> dict[str, Any]:

@@ -22,16 +22,24 @@ class Examples:
         samples (`list[str]`): Decoded from draws of the prior.
         interpolation (`list[str]`): Decoded along the line between the first two texts' means, both ends included.
         prior (`str`, *optional*, defaults to `"standard"`): The prior of the samples: `"standard"` or `"fitted"`.
+        conditions (`list[str]`, *optional*): Of a conditional model, the condition of each reconstruction. Samples and
+            interpolation have the first one.
     """
 
     reconstructions: list[tuple[str, str]]
     samples: list[str]
     interpolation: list[str]
     prior: str = "standard"
+    conditions: list[str] | None = None
 
 
 def make_examples(
-    model: BNVAEModel, texts: Sequence[str], means: torch.Tensor, num_samples: int = 5, seed: int = 0
+    model: BNVAEModel,
+    texts: Sequence[str],
+    means: torch.Tensor,
+    num_samples: int = 5,
+    seed: int = 0,
+    conditions: Sequence[str] | None = None,
 ) -> Examples:
     """
     Reconstructions of `texts`, samples of the prior, and an interpolation in nine steps between the first two texts.
@@ -44,17 +52,21 @@ def make_examples(
             there are samples only. If the decoder's logits are no numbers, there is nothing.
         num_samples (`int`, *optional*, defaults to 5): The number of draws of the prior.
         seed (`int`, *optional*, defaults to 0): Seed of the draws.
+        conditions (`Sequence[str]`, *optional*): For a conditional model, the condition of each text.
     """
     greedy = {"show_progress": False, "do_sample": False}
     prior = "standard" if model.fitted_prior is None else "fitted"
+    own = None if conditions is None else list(conditions)
+    first = {} if own is None else {"condition": own[0]}
     try:
-        samples = model.sample(num_samples, seed=seed, prior=prior, **greedy)
+        samples = model.sample(num_samples, seed=seed, prior=prior, **first, **greedy)
     except FloatingPointError:
-        return Examples([], [], [], prior)
+        return Examples([], [], [], prior, own)
     if not means.isfinite().all():
-        return Examples([], samples, [], prior)
-    reconstructions = list(zip(texts, model.reconstruct(means, **greedy), strict=True))
-    return Examples(reconstructions, samples, model.interpolate(means[0], means[1], steps=9, **greedy), prior)
+        return Examples([], samples, [], prior, own)
+    reconstructions = list(zip(texts, model.reconstruct(means, condition=own, **greedy), strict=True))
+    interpolation = model.interpolate(means[0], means[1], steps=9, **first, **greedy)
+    return Examples(reconstructions, samples, interpolation, prior, own)
 
 
 def render_figures(result: EvaluationResult) -> str:
@@ -92,15 +104,21 @@ def prior_lines(figures: Mapping[str, Any]) -> list[str]:
 
 def render_examples(examples: Examples) -> str:
     """The texts, each on its line, as a block of code that a page shows as it is."""
-    both = ((_joined(text), _joined(decoded)) for text, decoded in examples.reconstructions)
-    pairs = [line for text, decoded in both for line in (f"- {text}", f"  {decoded}")]
+    conditions = examples.conditions
+    shown = [()] * len(examples.reconstructions) if conditions is None else [(own,) for own in conditions]
+    pairs = []
+    for lines in zip(shown, examples.reconstructions, strict=False):
+        first, *others = (_joined(text) for part in lines for text in part)
+        pairs += [f"- {first}", *(f"  {other}" for other in others)]
     steps = [f"{number}. {_joined(text)}" for number, text in enumerate(examples.interpolation, 1)]
+    under = f", under the condition: {_joined(conditions[0])}" if conditions else ""
+    samples = "Samples of the fitted prior" if examples.prior == "fitted" else "Samples of the prior"
+    way = "From the first text to the second" if pairs else "From one text to another"
+    what = "text" if conditions is None else "condition, text"
     parts = {
-        "Reconstructions (text, then what is decoded from its mean)": pairs,
-        "Samples of the fitted prior" if examples.prior == "fitted" else "Samples of the prior": [
-            f"- {_joined(text)}" for text in examples.samples
-        ],
-        "From the first text to the second" if pairs else "From one text to another": steps,
+        f"Reconstructions ({what}, then what is decoded from its mean)": pairs,
+        f"{samples}{under}": [f"- {_joined(text)}" for text in examples.samples],
+        f"{way}{under}": steps,
     }
     return fenced("\n\n".join("\n".join([title, "", *lines]) for title, lines in parts.items() if lines))
 
@@ -110,13 +128,14 @@ def _joined(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def loading_lines(path: str, revision: str = "main") -> str:
+def loading_lines(path: str, revision: str = "main", is_conditional: bool = False) -> str:
     """
     Python that loads a saved model.
 
     Args:
         path (`str`): A folder, or a name on the Hub.
         revision (`str`, *optional*, defaults to `"main"`): The branch, tag or commit on the Hub.
+        is_conditional (`bool`, *optional*, defaults to `False`): Whether the model takes a condition.
     """
     place = repr(path) if revision == "main" else f"{path!r}, revision={revision!r}"
     return "\n".join(
@@ -124,6 +143,8 @@ def loading_lines(path: str, revision: str = "main") -> str:
             "from hf_bnvae import BNVAEModel, BNVAEProcessor",
             f"model = BNVAEModel.from_pretrained({place})",
             f"model.attach_processor(BNVAEProcessor.from_pretrained({place}))",
-            'model.reconstruct("A text of your own .")',
+            'model.sample(3, condition="A context of your own .")'
+            if is_conditional
+            else 'model.reconstruct("A text of your own .")',
         ]
     )

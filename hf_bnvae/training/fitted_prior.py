@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from ..evaluation.processes import process_index
 from ..model.batch_statistics_bnvae import num_processes
+from ..model.condition_bnvae import Condition
 from ..model.gaussian_bnvae import DiagonalGaussian, float64_device
 from ..model.modeling_bnvae import has_adapters
 from ..model.prior_bnvae import GaussianPrior, Prior, StandardPrior
@@ -28,6 +29,7 @@ def fit_prior(
     data: Iterable[Mapping[str, torch.Tensor]] | Iterable[str],
     batch_size: int = 64,
     show_progress: bool | None = None,
+    condition: Condition | None = None,
 ) -> Prior:
     """
     Give a model the Gaussian prior with mean and covariance of its aggregated posterior, the mean of the posteriors of
@@ -53,6 +55,8 @@ def fit_prior(
             the arguments of the model's `forward`, of which `input_ids` is required.
         batch_size (`int`, *optional*, defaults to 64): The number of texts that are encoded at once.
         show_progress (`bool`, *optional*): Whether to draw a progress bar for texts; by default for many batches.
+        condition (`str` or list, *optional*): With texts, for a conditional model: one condition for all of them, or a
+            list with one for each.
 
     Returns:
         [`GaussianPrior`]: The model's new prior, also `model.prior`.
@@ -80,7 +84,7 @@ def fit_prior(
     moments = AggregatedMoments(model.config.latent_size, float64_device(model.posterior.device))
     with preserved_modes(model), torch.no_grad():
         model.eval()
-        for posterior in _posteriors(model, data, batch_size, show_progress):
+        for posterior in _posteriors(model, data, batch_size, show_progress, condition):
             moments.update(posterior)
         count, mean, covariance = moments.across_processes()
     if count < 2:
@@ -166,6 +170,7 @@ def _posteriors(
     data: Iterable[Mapping[str, torch.Tensor]] | Iterable[str],
     batch_size: int,
     show_progress: bool | None,
+    condition: Condition | None,
 ) -> Iterable[DiagonalGaussian]:
     first = data
     if not isinstance(data, (str, Mapping)):
@@ -174,7 +179,9 @@ def _posteriors(
         if first is None:
             return ()
         if isinstance(first, str) and not isinstance(model, FSDPModule):
-            return (posterior for _, posterior in model.text_posteriors([first, *items], batch_size, show_progress))
+            texts = [first, *items]
+            found = model.text_posteriors(texts, batch_size, show_progress, condition)
+            return (posterior for _, posterior in found)
         if isinstance(first, Mapping) and isinstance(first.get("input_ids"), torch.Tensor):
             return encoded_batches(model, chain((first,), items))
     raise ValueError(

@@ -13,9 +13,14 @@ ENCODER_SPECIALS = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[S
 DECODER_SPECIALS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
 
 
-def train_processor(texts: Iterable[str], vocab_size: int = 4096, max_length: int = MAX_LENGTH) -> BNVAEProcessor:
+def train_processor(
+    texts: Iterable[str],
+    vocab_size: int = 4096,
+    max_length: int = MAX_LENGTH,
+    conditions: Iterable[str] | None = None,
+) -> BNVAEProcessor:
     """
-    A processor whose tokenizers are trained on `texts`.
+    A processor whose tokenizers are trained on `texts`, and on their conditions if there are any.
 
     Both tokenizers are byte-level BPE (Radford et al. 2019), which can spell any text. The encoder's tokenizer puts
     [CLS] and [SEP] around a text, as BERT's does.
@@ -23,9 +28,16 @@ def train_processor(texts: Iterable[str], vocab_size: int = 4096, max_length: in
     Args:
         texts (iterable of `str`): The texts.
         vocab_size (`int`, *optional*, defaults to 4096): Largest number of entries of each vocabulary.
-        max_length (`int`, *optional*, defaults to 64): Longest text in tokens.
+        max_length (`int`, *optional*, defaults to 64): Longest text in tokens, together with its condition.
+        conditions (iterable of `str`, *optional*): The conditions of the texts, for a conditional model. The encoder's
+            tokenizer then marks which tokens are of a text and which of its condition.
     """
     texts = list(texts)
+    kinds = {}
+    if conditions is not None:
+        # Contexts that several texts share count once.
+        texts += dict.fromkeys(conditions)
+        kinds["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     # Not WordPiece: its training numbers the pieces in another order each time, so nobody could repeat a run.
     encoder_bpe = _train_bpe(texts, vocab_size, list(ENCODER_SPECIALS.values()))
     encoder_bpe.post_processor = processors.BertProcessing(
@@ -37,7 +49,7 @@ def train_processor(texts: Iterable[str], vocab_size: int = 4096, max_length: in
             tokenizer_object=decoder_bpe, model_max_length=max_length, **DECODER_SPECIALS
         ),
         encoder_tokenizer=PreTrainedTokenizerFast(
-            tokenizer_object=encoder_bpe, model_max_length=max_length, **ENCODER_SPECIALS
+            tokenizer_object=encoder_bpe, model_max_length=max_length, **kinds, **ENCODER_SPECIALS
         ),
     )
 

@@ -239,9 +239,11 @@ def join_batches(batches: Sequence[Mapping[str, torch.Tensor]], pad_token_id: in
     Args:
         batches (sequence of mappings): Batches with the same entries, each with one row per sentence. If they have no
             `attention_mask` and their lengths differ, the function makes one.
-        pad_token_id (`int`, *optional*, defaults to 0): Pads `input_ids`; -100 pads `labels`, 0 pads all others.
+        pad_token_id (`int`, *optional*, defaults to 0): Pads `input_ids`; -100 pads `labels` and `condition_ids`, 0
+            pads all others.
     """
-    batches, padding = [dict(batch) for batch in batches], {"input_ids": pad_token_id, "labels": IGNORE_INDEX}
+    batches = [dict(batch) for batch in batches]
+    padding = {"input_ids": pad_token_id, "labels": IGNORE_INDEX, "condition_ids": IGNORE_INDEX}
     if len({batch["input_ids"].shape[1] for batch in batches}) > 1:
         for batch in batches:
             batch.setdefault("attention_mask", torch.ones_like(batch["input_ids"]))

@@ -358,7 +358,7 @@ class BNVAETrainer(Trainer):
         if not model.training:
             outputs = model(**inputs, return_dict=True)
             values = {name: getattr(outputs, name).detach() for name in PER_SENTENCE}
-            others = {name: value for name, value in inputs.items() if name.startswith("decoder_")}
+            others = {name: value for name, value in inputs.items() if name.startswith(("decoder_", "condition_"))}
             values["latent_gain"] = batch_latent_gain(model, outputs, inputs["labels"], **others)
             gathered = self.accelerator.gather_for_metrics(values)
             self._evaluated.append({name: value.cpu() for name, value in gathered.items()})

@@ -20,13 +20,14 @@ AUXILIARY = {"auxiliary": "bag_of_words", "auxiliary_steps": 10}
 class Setting:
     """Sentences with their noise, and a model. Every process builds the same."""
 
-    def __init__(self, dtype: torch.dtype = torch.float64) -> None:
-        self.dtype = dtype
+    def __init__(self, dtype: torch.dtype = torch.float64, is_conditional: bool = False) -> None:
+        self.dtype, self.is_conditional = dtype, is_conditional
         texts = tiny.make_texts(400)
-        self.processor = tiny.make_processor(texts)
+        conditions = tiny.make_conditions(BATCH * STEPS) if is_conditional else None
+        self.processor = tiny.make_processor(texts, conditions)
         self.configs = tiny.make_configs(self.processor)
         noise = torch.randn(BATCH * STEPS, LATENTS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        columns = dict(self.processor(texts[: BATCH * STEPS]))
+        columns = dict(self.processor(texts[: BATCH * STEPS], condition=conditions))
         self.dataset = Dataset.from_dict({**columns, "noise": noise.tolist()})
 
     def collate(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -46,6 +47,7 @@ class Setting:
             posterior=posterior,
             latent_injection="both",
             latent_size=LATENTS,
+            conditional=self.is_conditional,
         )
         with torch.no_grad():  # features that vary as a trained encoder's do
             model.posterior.mean_projection.weight.mul_(10)

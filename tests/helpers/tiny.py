@@ -34,8 +34,13 @@ def make_texts(count: int, seed: int = 0) -> list[str]:
     return texts[:count]
 
 
-def make_processor(texts: list[str]) -> BNVAEProcessor:
-    return train_processor(texts, vocab_size=400, max_length=32)
+def make_conditions(count: int) -> list[str]:
+    """Conditions of different lengths. Every fourth one is empty."""
+    return ["" if place % 4 == 3 else "and so on " * (place % 3) + f"where ? {place} ." for place in range(count)]
+
+
+def make_processor(texts: list[str], conditions: list[str] | None = None) -> BNVAEProcessor:
+    return train_processor(texts, vocab_size=400, max_length=32, conditions=conditions)
 
 
 def make_configs(processor: BNVAEProcessor) -> tuple[BertConfig, GPT2Config]:

@@ -61,6 +61,12 @@ def test_processes_and_other_cuts_at_once(alone, processes, case):
     assert deviation(found, alone("bn")) < 1
 
 
+@pytest.mark.parametrize("first", [16, 20], ids=["even", "uneven"])
+def test_two_processes_share_a_batch_with_conditions(processes, first):
+    whole = train_by_hand(Setting(is_conditional=True), "bn")
+    assert deviation(processes[f"ddp conditional {first}"], whole) < 1
+
+
 def test_statistics_of_each_process_by_itself_are_another_training(alone, processes):
     assert gradient_error(processes["ddp unsynchronised"], alone("bn")) > 1e-2
 

@@ -196,6 +196,41 @@ def test_reentrant_checkpointing_is_refused(setting, tmp_path):
         )
 
 
+# --- conditions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def conditional() -> Setting:
+    return Setting(is_conditional=True)
+
+
+CONDITIONAL_CUTS = {
+    "chunks": {"chunk_size": 5},
+    "one by one": {"chunk_size": 1},
+    "checkpointed chunks": {"chunk_size": 8, "checkpoint_chunks": True},
+    "accumulated": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 8},
+}
+
+
+@pytest.mark.parametrize("cut", CONDITIONAL_CUTS)
+def test_batches_with_conditions_are_one_batch_too(conditional, tmp_path, cut):
+    arguments = CONDITIONAL_CUTS[cut]
+    if "chunk_size" in arguments:
+        found = train_by_hand(conditional, "bn_rms", **arguments)
+    else:
+        found = train_with_trainer(conditional, "bn_rms", str(tmp_path), **arguments)
+    assert deviation(found, train_by_hand(conditional, "bn_rms")) < 1
+
+
+def test_another_condition_is_another_training(conditional):
+    """Control, for the encoder and for the decoder."""
+    whole = train_by_hand(conditional, "bn_rms")
+    for name in ("token_type_ids", "condition_ids"):
+        other = Setting(is_conditional=True)
+        other.dataset = other.dataset.map(lambda row, name=name: {name: row[name][::-1]})
+        assert gradient_error(train_by_hand(other, "bn_rms"), whole) > 1e-3, name
+
+
 # --- gradient accumulation -------------------------------------------------------------------------------------------
 
 

@@ -154,6 +154,10 @@ def main(folder: str) -> None:
     PartialState(cpu=True)
     setting = Setting()
     found = {f"ddp {name}": run() for name, run in ddp_cases(setting, folder).items()}
+    conditional = Setting(is_conditional=True)
+    for first in (EVEN, UNEVEN):
+        cut = {"share": share(first), "wrap": DistributedDataParallel, "chunk_size": 8}
+        found[f"ddp conditional {first}"] = train_by_hand(conditional, "bn", **cut)
     found["population"] = population(setting)
     found["fitted prior"] = prior_of_shares(setting)
     found["noise"] = noise_of_all()

@@ -1,0 +1,365 @@
+"""Conditions: what both networks are given of them, and that nothing but the condition changes a result."""
+
+import copy
+
+import pytest
+import tiny
+import torch
+from families import DECODERS
+from hypothesis import given
+from hypothesis import strategies as st
+from test_families import assert_same, build, make_batch
+
+from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor, fit_prior, recalibrate_posterior
+from hf_bnvae.model.condition_bnvae import prompts_with_conditions, rows_with_conditions
+from hf_bnvae.training.from_scratch import train_processor
+
+START, PAD = 99, -100
+CONDITION_LENGTHS = [2, 0, 5, 1, 0, 7, 3, 4]
+PAIRS = [
+    ("bert", "gpt2"),
+    ("roberta", "llama"),
+    ("distilbert", "opt"),
+    ("modernbert", "gemma3"),
+    ("electra", "mistral"),
+]
+
+
+def padded(rows: list[list[int]], width: int, fill: int = PAD) -> torch.Tensor:
+    return torch.tensor([row + [fill] * (width - len(row)) for row in rows]).reshape(len(rows), width)
+
+
+def conditions_of_batch(seed: int = 3, least: int = 3) -> torch.Tensor:
+    """Random conditions of different lengths for the sentences of `make_batch`."""
+    ids = torch.randint(least, 60, (8, max(CONDITION_LENGTHS)), generator=torch.Generator().manual_seed(seed))
+    return ids.masked_fill(torch.arange(7) >= torch.tensor(CONDITION_LENGTHS).unsqueeze(1), PAD)
+
+
+ROWS = st.lists(
+    st.tuples(st.lists(st.integers(1, 50), max_size=6), st.lists(st.integers(1, 50), min_size=1, max_size=6)),
+    min_size=1,
+    max_size=7,
+)
+
+
+@given(ROWS, st.integers(0, 3), st.integers(0, 3))
+def test_a_row_is_the_condition_the_start_token_and_the_text(rows, extra_condition, extra_text):
+    width = max(len(condition) for condition, _ in rows) + extra_condition
+    length = max(len(text) for _, text in rows) + extra_text
+    labels = padded([text for _, text in rows], length)
+    inputs = padded([[START, *text[:-1]] for _, text in rows], length, fill=7)
+    found = rows_with_conditions(padded([own for own, _ in rows], width), inputs, labels, START)
+    longest = max(len(condition) + len(text) for condition, text in rows)
+    expected = [
+        (
+            [*condition, START, *text[:-1]],
+            [PAD] * len(condition) + text,
+        )
+        for condition, text in rows
+    ]
+    assert found.input_ids.equal(padded([ids for ids, _ in expected], longest, fill=START))
+    assert found.labels.equal(padded([targets for _, targets in expected], longest))
+    assert found.is_real.sum(1).tolist() == [len(ids) for ids, _ in expected]
+
+
+@given(ROWS)
+def test_a_prompt_stands_behind_its_condition_and_where_it_stood(rows):
+    width, length = max(len(own) for own, _ in rows), max(len(prompt) for _, prompt in rows)
+    prompts = torch.tensor([[0] * (length - len(prompt)) + prompt for _, prompt in rows])
+    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for _, prompt in rows])
+    ids, real = prompts_with_conditions(padded([own for own, _ in rows], width), prompts, mask)
+    for row, (condition, prompt) in enumerate(rows):
+        assert ids[row][real[row].bool()].tolist() == condition + prompt
+        assert real[row].tolist() == sorted(real[row].tolist())
+    assert ids[:, -length:].masked_fill(mask == 0, 0).equal(prompts)
+
+
+# -- the model --------------------------------------------------------------------------------------------------------
+
+
+def loss_and_gradients(model: BNVAEModel, condition_ids: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    noise = torch.randn(8, 8, generator=torch.Generator().manual_seed(2))
+    output = model(**make_batch(), noise=noise, condition_ids=condition_ids, **kwargs)
+    output.loss.backward()
+    return output.reconstruction_nll.detach(), torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("injection", ["memory", "embedding", "both"])
+@pytest.mark.parametrize(("encoder", "decoder"), PAIRS)
+def test_padding_packing_and_chunks_change_nothing(encoder, decoder, injection):
+    fields = {"conditional": True, "latent_injection": injection}
+    nll, gradient = loss_and_gradients(build(encoder, decoder, **fields), conditions_of_batch())
+    wider = torch.nn.functional.pad(conditions_of_batch(), (0, 4), value=PAD)
+    for condition_ids, packs, cut in (
+        (wider, True, {}),
+        (conditions_of_batch(), False, {}),
+        (conditions_of_batch(), True, {"chunk_size": 3}),
+        (conditions_of_batch(), False, {"chunk_size": 1, "checkpoint_chunks": True}),
+    ):
+        found = loss_and_gradients(build(encoder, decoder, pack_sentences=packs, **fields), condition_ids, **cut)
+        assert_same(found[0], nll)
+        assert_same(found[1], gradient)
+    other = loss_and_gradients(build(encoder, decoder, **fields), conditions_of_batch(seed=4))[0]
+    changed = (other - nll).abs() > 1e-6 * nll
+    assert changed.tolist() == [length > 0 for length in CONDITION_LENGTHS]
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_the_text_is_scored_after_its_condition_and_the_condition_is_not(decoder):
+    """Compared with the decoder's own log-probabilities, one sentence at a time."""
+    model = build("bert", decoder, conditional=True).eval()
+    batch, conditions = make_batch(), conditions_of_batch()
+    latents = torch.randn(8, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    with torch.no_grad():
+        found = model(latents=latents, labels=batch["labels"], condition_ids=conditions, output_logits=True)
+        for row in range(8):
+            text = batch["labels"][row][batch["labels"][row] != PAD]
+            condition = conditions[row][conditions[row] != PAD]
+            start = torch.tensor([model.config.decoder_start_token_id])
+            logits, _ = model.decode(latents[row : row + 1], torch.cat([condition, start, text[:-1]]).unsqueeze(0))
+            own = logits[0, len(condition) :].log_softmax(-1)
+            assert_same(found.reconstruction_nll[row], -own.gather(1, text.unsqueeze(1)).sum())
+            assert_same(found.logits[row, : len(text)].log_softmax(-1), own)
+            assert (found.logits[row, len(text) :] == 0).all()
+
+
+def test_an_empty_condition_is_the_unconditional_model_to_the_bit(processor, texts, make_model):
+    plain, conditional = make_model().train(), make_model(conditional=True).train()
+    noise = torch.randn(16, 8, generator=torch.Generator().manual_seed(2))
+    losses, gradients = [], []
+    for model, options in ((plain, {}), (conditional, {"condition": ""}), (conditional, {"condition": "where ?"})):
+        torch.manual_seed(0)  # dropout
+        model.zero_grad()
+        loss = model(**processor(texts[:16], return_tensors="pt", **options), noise=noise).loss
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert losses[0] == losses[1] != losses[2]
+    assert gradients[0].equal(gradients[1]) and not gradients[0].equal(gradients[2])
+
+
+def test_conditions_are_asked_for_where_there_are_any_and_refused_elsewhere(processor, texts, make_model):
+    plain, conditional = make_model().eval(), make_model(conditional=True).eval()
+    for model in (plain, conditional):
+        model.attach_processor(processor)
+    with_conditions = processor(texts[:2], condition="where ?", return_tensors="pt")
+    without = processor(texts[:2], return_tensors="pt")
+    latents = torch.zeros(2, 8)
+    for call in (
+        lambda: conditional(**without),
+        lambda: conditional.generate(latents=latents),
+        lambda: conditional.sample(2),
+        lambda: conditional.reconstruct(texts[:2]),
+        lambda: conditional.reconstruct(latents),
+        lambda: conditional.encode_texts(texts[:2]),
+        lambda: conditional.interpolate(latents[0], latents[1]),
+        lambda: conditional.traverse(latents, 0),
+    ):
+        with pytest.raises(ValueError, match=r"trained with conditions, and condition(_ids)? is missing"):
+            call()
+    for call in (
+        lambda: plain(**with_conditions),
+        lambda: plain.generate(latents=latents, condition_ids=with_conditions["condition_ids"]),
+        lambda: plain.sample(2, condition=""),
+        lambda: plain.reconstruct(latents, condition="where ?"),
+        lambda: plain.encode_texts(texts[:2], condition="where ?"),
+        lambda: plain.neighbours(latents, latents, condition="where ?"),
+        lambda: plain.reconstruct(texts[:2], text_condition="where ?"),
+    ):
+        with pytest.raises(ValueError, match=r"was given, but this model was trained without conditions"):
+            call()
+    for condition, words in (
+        (["a", "b", "c"], r"one condition for each of 2 texts, got 3"),
+        ([None, "b"], r"must be a text, or a list of turns that are texts, got None"),
+        ([["a", 3], "b"], r"must be a text, or a list of turns"),
+        (3, r"one text, or a list of conditions, got 3"),
+        ({"a": "b"}, r"one text, or a list of conditions"),
+        ("\ud800", r"The condition at index 0 is no valid Unicode"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            conditional.reconstruct(texts[:2], condition=condition)
+    with pytest.raises(ValueError, match="needs texts"):
+        conditional.reconstruct(latents, condition="a", text_condition="b")
+    with pytest.raises(ValueError, match="without labels"):
+        conditional(latents=latents, condition_ids=with_conditions["condition_ids"])
+    with pytest.raises(ValueError, match="do not fit 2 texts"):
+        conditional(latents=latents, labels=without["labels"], condition_ids=torch.zeros(3, 1, dtype=torch.long))
+
+
+def test_a_conditional_model_is_saved_and_loaded_as_one(make_model, tmp_path):
+    assert not BNVAEConfig.from_dict({"model_type": "bnvae"}).conditional
+    make_model(conditional=True).save_pretrained(tmp_path)
+    assert BNVAEModel.from_pretrained(tmp_path).config.conditional
+    with pytest.raises(ValueError, match=r"its conditional is False, this one's True"):
+        make_model(conditional=True).load_encoder_side(make_model())
+
+
+# -- texts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def answering(texts) -> BNVAEModel:
+    """A small model that has learnt a little about texts and conditions, in float64."""
+    conditions = tiny.make_conditions(400)
+    processor = tiny.make_processor(texts, conditions)
+    model = tiny.build_model(
+        *tiny.make_configs(processor), posterior="bn_rms", rate=8, decoder_dropout=0.0, conditional=True
+    ).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        rows = torch.randperm(len(texts), generator=generator)[:32].tolist()
+        # What is said depends on what was asked.
+        asked = [f"{texts[row].split()[0]} ?" for row in rows]
+        batch = processor([texts[row] for row in rows], condition=asked, return_tensors="pt")
+        model(**batch, noise=torch.randn(32, 8, generator=generator)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    everything = processor(texts, condition=[f"{text.split()[0]} ?" for text in texts], return_tensors="pt")
+    recalibrate_posterior(model, [everything])
+    fit_prior(model, [everything])
+    return model.double().attach_processor(processor).eval()
+
+
+CONDITIONS = ["The ?", "", "My ? and so on and so on", ["Our ?", "This ?"], "A ?"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"num_beams": 3, "num_return_sequences": 2}, {"prompt": "The food"}, {"cache_implementation": "static"}],
+    ids=["greedy", "beams", "prompt", "static cache"],
+)
+def test_conditions_of_other_lengths_in_a_batch_change_no_text(answering, texts, settings):
+    """Conditions are padded on the left of the texts that are generated."""
+    settings = {"max_new_tokens": 8, **settings}
+    alone = [
+        answering.reconstruct([text], condition=[own], **settings)[0]
+        for text, own in zip(texts[:5], CONDITIONS, strict=True)
+    ]
+    assert answering.reconstruct(texts[:5], condition=CONDITIONS, **settings) == alone
+    assert answering.reconstruct(texts[:5], condition="where ?", **settings) != alone  # control
+
+
+def test_a_result_begins_with_the_start_token_and_repeats_no_condition(answering):
+    processor, latents = answering.processor, torch.zeros(3, 8, dtype=torch.float64)
+    conditions = processor.encode_conditions(["My ? and so on", "", "A ?"], 3)
+    prompts = processor.encode_prompts(["The food", "A", "My sister likes"])
+    start = answering.config.decoder_start_token_id
+    plain = answering.generate(latents=latents, **conditions, max_new_tokens=3)
+    assert (plain[:, 0] == start).all() and plain.shape == (3, 4)
+    prompted = answering.generate(latents=latents, **conditions, **prompts, max_new_tokens=3)
+    for row, text in enumerate(processor.decode_texts(prompted)):
+        assert text.startswith(["The food", "A", "My sister likes"][row])
+    as_object = answering.generate(latents=latents, **conditions, max_new_tokens=3, return_dict_in_generate=True)
+    assert as_object.sequences.equal(plain)
+
+
+def test_generated_tokens_are_the_likeliest_ones_after_the_condition(answering):
+    """Compared with a full pass of the decoder over condition, start token and text."""
+    latents = torch.randn(2, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ids = answering.processor.encode_conditions(["My ? and so on", "A ?"], 2)["condition_ids"]
+    found = answering.generate(latents=latents, condition_ids=ids, max_new_tokens=6)
+    for row in range(2):
+        read = torch.cat([ids[row][ids[row] != PAD], found[row]])
+        logits, _ = answering.decode(latents[row : row + 1], read.unsqueeze(0))
+        told = logits[0, -len(found[row]) : -1].argmax(-1)
+        is_text = torch.cat([torch.ones(1), (found[row, 1:-1] != answering.config.eos_token_id).cumprod(0)]).bool()
+        assert told[is_text].equal(found[row, 1:][is_text])
+
+
+def test_the_methods_take_one_condition_or_one_for_each(answering, texts):
+    settings = {"max_new_tokens": 8, "show_progress": False}
+    several = answering.sample(3, condition=["The ?", "My ?"], seed=0, **settings)
+    assert [len(own) for own in several] == [3, 3] and several[0] != several[1]
+    assert len(answering.sample(3, condition="The ?", **settings)) == 3
+    assert answering.sample(3, condition=[], **settings) == []
+    latents = answering.encode_texts(texts[:2], condition=["The ?", "My ?"])
+    assert not latents.equal(answering.encode_texts(texts[:2], condition="A ?"))
+    same = answering.reconstruct(texts[:2], condition=["The ?", "My ?"], **settings)
+    assert answering.reconstruct(latents, condition=["The ?", "My ?"], **settings) == same
+    transferred = answering.reconstruct(texts[:2], condition="Our ?", text_condition=["The ?", "My ?"], **settings)
+    assert transferred == answering.reconstruct(latents, condition="Our ?", **settings) != same
+    paths = answering.interpolate(texts[:2], texts[2:4], steps=3, condition=["The ?", "My ?"], **settings)
+    assert [path[0] for path in paths] == same
+    assert answering.analogy(texts[0], texts[1], texts[2], condition="A ?", degree=0, **settings) == (
+        answering.reconstruct(texts[2], condition="A ?", **settings)
+    )
+    direction = answering.direction(texts[:4], texts[4:8], condition="A ?")
+    assert answering.edit(texts[0], direction, 0, condition="A ?", **settings) == (
+        answering.reconstruct(texts[0], condition="A ?", **settings)
+    )
+    assert answering.traverse(latents, 0, [latents[0, 0].item()], condition="A ?", **settings)[0] == (
+        answering.reconstruct(latents[:1], condition="A ?", **settings)
+    )
+    assert answering.mean_latent(texts[:2], condition=["The ?", "My ?"]).allclose(latents.mean(0))
+
+
+def test_the_condition_of_an_answer_matters_more_than_chance(answering):
+    """What was trained: the first word of the answer is that of the question."""
+    for word in ("My", "Our", "A"):
+        answers, others = (
+            answering.sample(20, condition=f"{asked} ?", seed=1, max_new_tokens=3) for asked in (word, "This")
+        )
+        told, told_elsewhere = (sum(text.split()[:1] == [word] for text in own) for own in (answers, others))
+        assert told >= 15 > 5 >= told_elsewhere
+
+
+def test_a_prior_is_fitted_to_texts_with_their_conditions(answering, texts):
+    model = copy.deepcopy(answering)
+    with pytest.raises(ValueError, match="condition is missing"):
+        fit_prior(model, texts)
+    conditions = [f"{text.split()[0]} ?" for text in texts]
+    fitted = fit_prior(model, texts, condition=conditions)
+    torch.testing.assert_close(fitted.mean, answering.prior.mean.double(), rtol=0, atol=1e-5)
+    assert not fit_prior(model, texts, condition="A ?").mean.allclose(fitted.mean, atol=1e-2)
+
+
+# -- the processor ----------------------------------------------------------------------------------------------------
+
+
+def test_the_encoder_reads_text_and_condition_as_a_pair(answering, texts):
+    processor = answering.processor
+    features = processor(texts[:3], condition=["My ?", "", ["A ?", "The ?"]])
+    encoder, decoder = processor.encoder_tokenizer, processor.tokenizer
+    for row, condition in enumerate(["My ?", "", "A ?\nThe ?"]):
+        own = encoder(texts[row])["input_ids"]
+        ids = features["input_ids"][row]
+        assert ids[: len(own)] == own
+        assert ids[len(own) :] == ([*encoder(condition)["input_ids"][1:]] if condition else [])
+        assert features["token_type_ids"][row] == [0] * len(own) + [1] * (len(ids) - len(own))
+        assert features["labels"][row] == processor(texts[row])["labels"]
+        assert features["condition_ids"][row] == decoder(condition, add_special_tokens=False)["input_ids"]
+    for name in ("input_ids", "labels"):  # an empty condition adds nothing
+        assert processor(texts[:3], condition="")[name] == processor(texts[:3])[name]
+    assert processor(texts[:3], condition="", return_tensors="pt")["condition_ids"].tolist() == [[PAD]] * 3
+
+
+def test_long_conditions_lose_their_beginnings_and_never_the_text(answering, texts, caplog):
+    processor, long = answering.processor, "The food " * 40 + "is good ."
+    features = processor([texts[0], "the long winter " * 40, texts[1]], condition=[long, long, "A ?"])
+    tail = processor.tokenizer(long, add_special_tokens=False)["input_ids"]
+    assert features["condition_ids"][0] == tail[-15:]  # half of the positions without the memory slot
+    assert features["labels"][0] == processor(texts[0])["labels"]
+    assert [len(features["labels"][row]) for row in (1, 2)] == [16, len(processor(texts[1])["labels"])]
+    assert [len(ids) for ids in features["input_ids"]][1] == 32
+    assert features["token_type_ids"][1].count(1) == 15 and features["token_type_ids"][0].count(1) == 15
+    assert "2 of 3 conditions were longer than half of the model's positions" in caplog.text
+    cut = processor([texts[0], texts[1]], condition=[long, "A ?"], return_truncated=True)
+    assert cut["truncated"] == [0, 0] and cut["condition_truncated"][1] == 0
+    in_encoder = processor.encoder_tokenizer(long, add_special_tokens=False, verbose=False)["input_ids"]
+    assert cut["condition_truncated"][0] == max(len(tail) - 15, len(in_encoder) - 14)
+    # A text is made, however long the condition is.
+    assert answering.sample(1, condition=long, seed=0, max_new_tokens=4)[0]
+
+
+def test_an_encoder_without_a_separator_gets_one(texts):
+    """A decoder's tokenizer puts nothing around a text."""
+    processor = train_processor(texts, vocab_size=400, max_length=32)
+    plain = BNVAEProcessor(processor.tokenizer, processor.tokenizer)
+    features = plain(texts[:1], condition="My ?")
+    own, condition = (processor.tokenizer(text)["input_ids"] for text in (texts[0], "My ?"))
+    assert features["input_ids"][0] == [*own, processor.tokenizer.eos_token_id, *condition]
