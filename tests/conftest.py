@@ -106,6 +106,23 @@ def trained_folder(trained_model, processor, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
+def answering_model(texts):
+    """A conditional model that has learnt a little: a text begins as its condition says. Its processor is attached.
+    Tests do not change it."""
+    conditions = [tiny.question(text) for text in texts]
+    processor = tiny.make_processor(texts, [*conditions, *tiny.make_conditions(20)])
+    return tiny.train_model(processor, texts, conditions=conditions).double().attach_processor(processor)
+
+
+@pytest.fixture(scope="session")
+def answering_folder(answering_model, tmp_path_factory) -> str:
+    """The folder in which that model is saved."""
+    path = tmp_path_factory.mktemp("answering")
+    answering_model.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def dataset(processor, texts) -> Dataset:
     return Dataset.from_dict(dict(processor(texts)))
 

@@ -47,7 +47,7 @@ class EncodingJob(CorpusJob):
             dataset_split=args.dataset_split,
             text_column=args.text_column,
             id_column=args.id_column,
-            columns=args.columns,
+            columns=list(dict.fromkeys([*args.columns, *([args.condition_column] if args.condition_column else [])])),
             text_format=TextFormat(args.encoding, args.delimiter, args.quotechar, has_header=not args.no_header),
             max_samples=args.max_samples,
         )
@@ -62,8 +62,10 @@ class EncodingJob(CorpusJob):
             dtype=args.dtype,
             device=args.device,
             batch_size=args.batch_size,
+            condition_column=args.condition_column,
         )
         model = encoder.load()  # a model that cannot be used ends the command here, before the tasks begin
+        encoder.require_condition_column(model)
         if args.whiten:
             model.require_fitted_prior()
         rows, text_column = reader.load()

@@ -30,6 +30,7 @@ def encoding_parser() -> CommandParser:
     texts.add_argument("--dataset_config_name", help="The configuration of that data set.")
     texts.add_argument("--dataset_split", default="train", help="The split of that data set (default: train).")
     texts.add_argument("--text_column", help="The column that holds the texts.")
+    texts.add_argument("--condition_column", help="The column of the conditions, for a conditional model.")
     texts.add_argument("--id_column", help="The column that holds the ids. Without it: the numbers of the rows.")
     texts.add_argument("--max_samples", type=int, help="Encode this number of texts, the first ones.")
     texts.add_argument("--encoding", default="utf-8", help="The encoding of the files (default: utf-8).")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from datatrove.data import Document, DocumentsPipeline
 
+from ..data.corpora import condition_of_value
 from ..model.input_checks_bnvae import require_count
 from ..model.modeling_bnvae import BNVAEModel
 from ..model.processing_bnvae import BNVAEProcessor
@@ -21,9 +22,9 @@ class LatentEncoder(ModelStep):
     Gives each document the latents of its text, as entries of its metadata: lists of numbers, which every writer of
     datatrove can write. Order, ids, texts and other metadata stay as they are.
 
-    A document without a text, and a document whose text or id is no Unicode, pass without latents. A text that is
-    longer than the model has positions for is cut. datatrove's statistics count these texts: `empty`, `unreadable`,
-    `truncated`, and `encoded`.
+    A document without a text or without its condition, and a document whose text or id is no Unicode, pass without
+    latents. A text that is longer than the model has positions for is cut. datatrove's statistics count these texts:
+    `empty`, `unreadable`, `truncated`, and `encoded`.
 
     Args:
         model_name_or_path (`str`): Hub name or folder of model and processor.
@@ -43,6 +44,8 @@ class LatentEncoder(ModelStep):
         batch_size (`int`, *optional*, defaults to 64): The number of texts that are encoded at once.
         buffer_size (`int`, *optional*, defaults to 4096): The number of documents that are read before they are
             encoded together, the texts of similar length in one batch.
+        condition_column (`str`, *optional*): For a conditional model: the entry of the metadata that holds a
+            document's condition.
 
     Which model a process loads, and when, is written at [`ModelStep`].
 
@@ -69,6 +72,7 @@ class LatentEncoder(ModelStep):
         device: str | None = None,
         batch_size: int = 64,
         buffer_size: int = 64 * TOKENIZED_BATCHES,
+        condition_column: str | None = None,
     ) -> None:
         super().__init__(model_name_or_path, revision, trust_remote_code, dtype, device)
         self.batch_size = require_count("batch_size", batch_size)
@@ -80,6 +84,7 @@ class LatentEncoder(ModelStep):
                 "with_logvar."
             )
         self.with_logvar, self.seed, self.whiten = with_logvar, seed, whiten
+        self.condition_column = condition_column
 
     @property
     def entries(self) -> tuple[str, ...]:
@@ -103,17 +108,38 @@ class LatentEncoder(ModelStep):
                 texts = [document for document in buffer if self._has_text(document)]
                 if texts:
                     model = model or self.load(rank)  # one model for the whole task
+                    self.require_condition_column(model)
                     self._encode(model, texts)
             yield from buffer
 
     def _encode(self, model: BNVAEModel, documents: Sequence[Document]) -> None:
         processor = _CountingProcessor(model.processor)
-        texts = [document.text for document in documents]
+        texts, conditions = [document.text for document in documents], None
+        if self.condition_column is not None:
+            conditions = [condition_of_value(document.metadata[self.condition_column]) for document in documents]
         with torch.no_grad():
-            for places, features in encode_in_batches(model, processor, texts, self.batch_size, show_progress=False):
+            for places, features in encode_in_batches(
+                model, processor, texts, self.batch_size, show_progress=False, conditions=conditions
+            ):
                 self._write([documents[place] for place in places], model, features)
         self.stat_update("encoded", value=len(texts))
         self.stat_update("truncated", value=processor.num_truncated)
+
+    def require_condition_column(self, model: BNVAEModel) -> None:
+        """
+        Refuse a conditional model without conditions, and conditions for another model.
+
+        Raises:
+            ValueError: for these.
+        """
+        name = self.loading["model_name_or_path"]
+        if model.config.conditional and self.condition_column is None:
+            raise ValueError(
+                f"{name} was trained with conditions. Say which entry of the metadata, or which "
+                "column, holds them: condition_column."
+            )
+        if self.condition_column is not None and not model.config.conditional:
+            raise ValueError(f"{name} was trained without conditions. Leave condition_column out.")
 
     def _has_text(self, document: Document) -> bool:
         taken = [name for name in self.entries if name in document.metadata]
@@ -125,8 +151,14 @@ class LatentEncoder(ModelStep):
         if not document.text.strip():
             self.stat_update("empty")
             return False
+        condition: str | None = ""
+        if self.condition_column is not None:
+            condition = condition_of_value(document.metadata.get(self.condition_column))
+        if condition is None:
+            self.stat_update("unreadable")
+            return False
         try:
-            f"{document.text}{document.id}".encode()
+            f"{document.text}{document.id}{condition}".encode()
         except UnicodeEncodeError:  # a half of a surrogate pair, which no tokenizer takes
             self.stat_update("unreadable")
             return False
@@ -163,9 +195,10 @@ class _CountingProcessor:
     def __init__(self, processor: BNVAEProcessor) -> None:
         self.processor, self.num_truncated = processor, 0
 
-    def __call__(self, texts: list[str], return_labels: bool) -> dict[str, list[list[int]]]:
-        tokens = dict(self.processor(texts, return_labels=return_labels, return_truncated=True))
+    def __call__(self, texts: list[str], **settings: Any) -> dict[str, list[list[int]]]:
+        tokens = dict(self.processor(texts, return_truncated=True, **settings))
         self.num_truncated += sum(map(bool, tokens.pop("truncated")))
+        tokens.pop("condition_truncated", None)
         return tokens
 
     def pad(self, features: Mapping[str, list[list[int]]]) -> dict[str, list[list[int]]]:

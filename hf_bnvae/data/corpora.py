@@ -501,7 +501,10 @@ def _one_text_a_row(dataset: Dataset, text_column: str, wanted: Mapping[str, str
         rows = [list(row) if isinstance(row, (list, tuple)) else [row] for row in batch[text_column]]
         found = {TEXT: [text if isinstance(text, str) else None for row in rows for text in row]}
         for kind, column in wanted.items():
-            values = _as_conditions(kinds[kind], batch[column]) if kind == CONDITION else batch[column]
+            values = batch[column]
+            if kind == CONDITION:
+                values = _class_names(kinds[kind], values) if isinstance(kinds[kind], ClassLabel) else values
+                values = map(condition_of_value, values)
             found[kind] = [value for value, row in zip(values, rows, strict=True) for _ in row]
         return found
 
@@ -514,16 +517,11 @@ def _one_text_a_row(dataset: Dataset, text_column: str, wanted: Mapping[str, str
     )
 
 
-def _as_conditions(kind: Any, values: Iterable[Any]) -> list[str | None]:
-    """Conditions as texts: lists of turns joined, names of classes, and numbers as they are written."""
-    if isinstance(kind, ClassLabel):
-        return _class_names(kind, values)
-
-    def as_text(value: Any) -> str | None:
-        turns = value if isinstance(value, (list, tuple)) else [value]
-        return None if None in turns else TURN_SEPARATOR.join(map(str, turns))
-
-    return [as_text(value) for value in values]
+def condition_of_value(value: Any) -> str | None:
+    """The condition that an entry of a table means: a text, turns joined by `TURN_SEPARATOR`, or a number as it is
+    written. `None` if it, or one of the turns, is missing."""
+    turns = value if isinstance(value, (list, tuple)) else [value]
+    return None if None in turns else TURN_SEPARATOR.join(map(str, turns))
 
 
 def _as_values(labels: list[str]) -> list[Any]:

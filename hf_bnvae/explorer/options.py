@@ -32,6 +32,7 @@ def exploring_parser() -> CommandParser:
     texts.add_argument("--latents", help="Instead: the folder of `hf-bnvae encode ... --with_text`.")
     texts.add_argument("--text_column", help="The column of the texts.")
     texts.add_argument("--label_column", help="The column of labels, which become colours.")
+    texts.add_argument("--condition_column", help="The column of the conditions, for a conditional model.")
     texts.add_argument("--max_points", type=int, default=2000, help="The most points of the map (default: 2000).")
     texts.add_argument(
         "--projection",

@@ -9,7 +9,7 @@ from ..model.modeling_bnvae import BNVAEModel
 from ..reporting.markdown import inline
 from ..reporting.model_card import BNVAEModelCard
 from .shown_corpus import ShownCorpus
-from .tabs.common import example_texts
+from .tabs.common import condition_box, example_texts
 from .tabs.dimensions import dimensions_tab
 from .tabs.edit import edit_tab
 from .tabs.interpolate import interpolate_tab
@@ -45,19 +45,20 @@ def build_page(
     first, second = (corpus.texts[0], corpus.texts[1]) if corpus is not None else example_texts(model)
     with gr.Blocks(title=f"{name}: latent space", analytics_enabled=False) as page:
         gr.Markdown(f"# {inline(name)}")
+        condition = condition_box(model)
         with gr.Tabs():
             with gr.Tab("Reconstruct"):
-                text = reconstruct_tab(model, first, page)
+                text = reconstruct_tab(model, condition, first, page)
             with gr.Tab("Sample"):
-                sample_tab(model)
+                sample_tab(model, condition)
             with gr.Tab("Interpolate"):
-                ends = interpolate_tab(model, first, second)
+                ends = interpolate_tab(model, condition, first, second)
             with gr.Tab("Edit"):
-                edited = edit_tab(model, first)
+                edited = edit_tab(model, condition, first)
             with gr.Tab("Dimensions"):
-                looked_at = dimensions_tab(model, corpus, first)
+                looked_at = dimensions_tab(model, condition, corpus, first)
             with gr.Tab("Map"):
-                map_tab(corpus, [text, edited, looked_at], ends)
+                map_tab(corpus, [text, edited, looked_at], ends, condition)
             with gr.Tab("Is it alive?"):
                 verdict_tab(card, folder)
     return page.queue(max_size=QUEUE)

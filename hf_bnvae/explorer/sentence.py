@@ -42,7 +42,7 @@ class SentenceFigures:
 
 
 @torch.no_grad()
-def sentence_figures(model: BNVAEModel, text: str, seed: int = 0) -> SentenceFigures:
+def sentence_figures(model: BNVAEModel, text: str, seed: int = 0, condition: str | None = None) -> SentenceFigures:
     """
     The figures of one sentence.
 
@@ -50,14 +50,16 @@ def sentence_figures(model: BNVAEModel, text: str, seed: int = 0) -> SentenceFig
         model ([`BNVAEModel`]): The model, in evaluation mode, with its processor.
         text (`str`): The sentence.
         seed (`int`, *optional*, defaults to 0): Seed of the draws.
+        condition (`str`, *optional*): Its condition, for a conditional model.
 
     Raises:
         ValueError: for an empty text.
     """
-    posterior = next(iter(model.text_posteriors([text], show_progress=False)))[1]
-    labels = model.processor(text, return_tensors="pt")["labels"].to(model.device)
+    posterior = next(iter(model.text_posteriors([text], show_progress=False, condition=condition)))[1]
+    features = model.processor(text, return_tensors="pt", condition=condition).to(model.device)
+    targets = {name: features[name] for name in ("labels", "condition_ids") if name in features}
     estimate = estimate_likelihood(
-        decoder_nll(model, labels), posterior, DRAWS, generator=torch.Generator().manual_seed(seed)
+        decoder_nll(model, **targets), posterior, DRAWS, generator=torch.Generator().manual_seed(seed)
     )
     return SentenceFigures(
         kl=posterior.kl()[0].cpu(),

@@ -42,7 +42,14 @@ def serve(args: argparse.Namespace) -> None:
     name = model_name(args)
     model = load_saved_model(name, args.revision, args.token, args.trust_remote_code, args.device)
     corpus = load_corpus(
-        model, args.texts, args.latents, args.text_column, args.label_column, args.max_points, args.projection
+        model,
+        args.texts,
+        args.latents,
+        args.text_column,
+        args.label_column,
+        args.max_points,
+        args.projection,
+        args.condition_column,
     )
     folder = card_folder(name, args.revision, args.token)
     page = build(model, name, corpus, folder)

@@ -1,14 +1,14 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
 """The texts that the page shows as a map: read from a file, or with their latents from the files of `encode`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..data.corpora import LABEL, TEXT, load_text_set
+from ..data.corpora import CONDITION, LABEL, TEXT, condition_of_value, load_text_set
 from ..model.modeling_bnvae import BNVAEModel
 from .plane import PROJECTIONS
 
@@ -28,6 +28,7 @@ class ShownCorpus:
         labels (`list`, *optional*): A label for each.
         plane (`np.ndarray` of shape `(n, 2)`): Their places on the map.
         description (`str`): What the map is, in words.
+        conditions (`list[str]`, *optional*): The condition of each, if the model takes them.
     """
 
     texts: list[str]
@@ -35,6 +36,7 @@ class ShownCorpus:
     labels: list[Any] | None
     plane: np.ndarray
     description: str
+    conditions: list[str] | None = None
 
     def ends(self, dimension: int, count: int = 5) -> tuple[list[str], list[str]]:
         """The texts with the smallest numbers in a dimension, the smallest first, and those with the largest ones."""
@@ -50,6 +52,7 @@ def load_corpus(
     label_column: str | None = None,
     max_points: int = 2000,
     projection: str = "pca",
+    condition_column: str | None = None,
 ) -> ShownCorpus | None:
     """
     The corpus that a command names.
@@ -61,6 +64,7 @@ def load_corpus(
         text_column, label_column (`str`, *optional*): Columns.
         max_points (`int`, *optional*, defaults to 2000): A larger corpus is cut down to random ones of this number.
         projection (`str`, *optional*, defaults to `"pca"`): A key of `PROJECTIONS`.
+        condition_column (`str`, *optional*): The column of the conditions, for a conditional model.
 
     Returns:
         [`ShownCorpus`]; `None` without texts and latents.
@@ -74,22 +78,35 @@ def load_corpus(
     if max_points < 2:
         raise ValueError(f"--max_points must be at least 2, got {max_points}.")
     if texts is None and latents is None:
-        if text_column or label_column:
-            raise ValueError("--text_column and --label_column are columns of --texts or --latents.")
+        if text_column or label_column or condition_column:
+            raise ValueError(
+                "--text_column, --label_column and --condition_column are columns of --texts or --latents."
+            )
         return None
+    if model.config.conditional and condition_column is None:
+        raise ValueError("The model was trained with conditions. Say which column holds them: --condition_column.")
+    if condition_column is not None and not model.config.conditional:
+        raise ValueError("The model was trained without conditions. Leave --condition_column out.")
     if texts is not None:
-        loaded = load_text_set(texts, text_column=text_column, label_column=label_column)
+        loaded = load_text_set(
+            texts, text_column=text_column, label_column=label_column, condition_column=condition_column
+        )
         total, chosen = len(loaded), loaded.select(_some(len(loaded), max_points))
         found, labels = chosen[TEXT][:], chosen[LABEL][:] if label_column else None
-        vectors = model.encode_texts(found)
+        conditions = chosen[CONDITION][:] if condition_column else None
+        vectors = model.encode_texts(found, condition=conditions)
     else:
-        found, vectors, labels, total = _read_latents(latents, text_column or "text", label_column, max_points)
-        vectors = _in_own_coordinates(model, latents, found, vectors)
+        columns = {name: column for name, column in ((LABEL, label_column), (CONDITION, condition_column)) if column}
+        found, vectors, others, total = _read_latents(latents, text_column or TEXT, columns, max_points)
+        labels, conditions = others.get(LABEL), others.get(CONDITION)
+        if conditions is not None:
+            conditions = [condition_of_value(condition) or "" for condition in conditions]
+        vectors = _in_own_coordinates(model, latents, found, vectors, conditions)
     if len(found) < 2:
         raise ValueError(f"A map needs at least two texts, got {len(found)}.")
     plane, words = PROJECTIONS[projection](vectors.double().numpy())
     shown = "" if len(found) == total else f" of {total:,}, drawn at random"
-    return ShownCorpus(found, vectors, labels, plane, f"{len(found):,} texts{shown}. {words}")
+    return ShownCorpus(found, vectors, labels, plane, f"{len(found):,} texts{shown}. {words}", conditions)
 
 
 def _some(count: int, most: int) -> list[int]:
@@ -100,8 +117,9 @@ def _some(count: int, most: int) -> list[int]:
 
 
 def _read_latents(
-    place: str, text_column: str, label_column: str | None, most: int
-) -> tuple[list[str], torch.Tensor, list[Any] | None, int]:
+    place: str, text_column: str, others: Mapping[str, str], most: int
+) -> tuple[list[str], torch.Tensor, dict[str, list[Any]], int]:
+    """Texts, their latents, the contents of the columns `others` under their new names, and the number of rows."""
     # Imported here, because only this needs datatrove.
     from ..corpus import require_datatrove
 
@@ -109,18 +127,21 @@ def _read_latents(
     from ..corpus.latent_decoder import LATENT
     from ..corpus.latent_reader import LatentReader
 
-    columns = {text_column: "text", **({label_column: "label"} if label_column else {})}
+    columns = {text_column: TEXT, **{column: name for name, column in others.items()}}
     reader = LatentReader(place, columns=columns)
     chosen = set(_some(reader.num_rows, most))
     rows = [document.metadata for number, document in enumerate(reader.run()) if number in chosen]
     vectors = torch.tensor(np.array([row[LATENT] for row in rows], dtype=np.float32))
-    labels = [row["label"] for row in rows] if label_column else None
-    return [row["text"] for row in rows], vectors, labels, reader.num_rows
+    found = {name: [row[name] for row in rows] for name in others}
+    return [row[TEXT] for row in rows], vectors, found, reader.num_rows
 
 
-def _in_own_coordinates(model: BNVAEModel, place: str, texts: Sequence[str], latents: torch.Tensor) -> torch.Tensor:
+def _in_own_coordinates(
+    model: BNVAEModel, place: str, texts: Sequence[str], latents: torch.Tensor, conditions: Sequence[str] | None
+) -> torch.Tensor:
     """Latents from files in the model's own coordinates, after a look at whether they are its latents at all."""
-    compared = model.encode_texts(list(texts[:_COMPARED])).float()
+    own = None if conditions is None else list(conditions[:_COMPARED])
+    compared = model.encode_texts(list(texts[:_COMPARED]), condition=own).float()
     found = latents[:_COMPARED]
     if found.shape == compared.shape:
         if torch.allclose(found, compared, rtol=_TOLERANCE, atol=_TOLERANCE):

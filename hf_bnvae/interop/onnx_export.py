@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..model.condition_bnvae import require_unconditional
 from ..model.modeling_bnvae import BNVAEModel
 
 try:
@@ -70,6 +71,7 @@ def export_encoder_side(model: BNVAEModel, folder: str | Path) -> Path:
         raise ValueError(f"{path} exists and is not an empty folder. Nothing was touched. Choose another.")
     if model.processor is None:
         raise ValueError("The model has no processor, whose tokenizer the graph needs: model.attach_processor(...).")
+    require_unconditional(model, "A graph")
     model.posterior.require_estimated()
     side = _EncoderSide(copy.deepcopy(model).float().cpu()).eval()
     positions = getattr(model.config.encoder, "max_position_embeddings", None)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
+from ..model.condition_bnvae import require_unconditional
 from ..model.configuration_bnvae import BNVAEConfig
 from ..model.modeling_bnvae import BNVAEEncoderSide, BNVAEModel
 from ..model.prior_bnvae import GaussianPrior, StandardPrior
@@ -234,6 +235,7 @@ def sentence_transformer(model: BNVAEModel, processor: BNVAEProcessor, whitened:
             f"encoder embeds {vocab_size}. Load both from the same folder."
         )
     model.require_own_processor(processor)
+    require_unconditional(model, "A SentenceTransformer")
     modules = [LatentEmbedding(BNVAEEncoderModel.from_model(model), copy.deepcopy(tokenizer))]
     if whitened:
         modules.append(_whitening(model.require_fitted_prior()))

@@ -93,6 +93,24 @@ def require_condition(is_conditional: bool, is_given: bool, what: str) -> None:
         )
 
 
+def require_unconditional(model: Any, what: str) -> None:
+    """
+    Refuse a conditional model for a use that reads texts alone.
+
+    Args:
+        model ([`BNVAEModel`]): The model.
+        what (`str`): What it is to be used for.
+
+    Raises:
+        ValueError: for such a model.
+    """
+    if model.config.conditional:
+        raise ValueError(
+            f"{what} reads texts alone, and this model encodes each text with its condition. Use "
+            "model.encode_texts(texts, condition=...)."
+        )
+
+
 def require_condition_ids(condition_ids: Any, decoder: torch.nn.Module, batch_size: int) -> None:
     """
     Refuse tensors that are no conditions of a batch.
@@ -187,5 +205,6 @@ __all__ = [
     "prompts_with_conditions",
     "require_condition",
     "require_condition_ids",
+    "require_unconditional",
     "rows_with_conditions",
 ]

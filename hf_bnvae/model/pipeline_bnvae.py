@@ -90,9 +90,11 @@ class LatentTextPipeline(_LatentSpacePipeline):
         return {"latents": latents}
 
     def _forward(self, model_inputs: dict[str, Any], whitened: bool = False, **kwargs: Any) -> dict[str, Any]:
-        items, *conditions = model_inputs.values()
-        if conditions:
-            kwargs["condition"] = conditions[0] if isinstance(conditions[0], list) else conditions
+        if "condition" in model_inputs:
+            # Of a batch a list, of a single input a text.
+            condition = model_inputs.pop("condition")
+            kwargs["condition"] = condition if isinstance(condition, list) else [condition]
+        (items,) = model_inputs.values()
         if whitened and isinstance(items, torch.Tensor):
             items = self.model.require_fitted_prior().unwhiten(items)
         items = [items] if isinstance(items, str) else items

@@ -176,3 +176,28 @@ def test_it_works_between_any_reader_and_any_writer(model, trained_folder, tmp_p
     assert [row["id"] for row in rows] == [f"{part}-{n}" for part in range(3) for n in range(20)]
     found = torch.tensor([row["metadata"]["mean"] for row in rows])
     assert torch.allclose(found, model.encode_texts([row["text"] for row in rows]).float(), atol=1e-5)
+
+
+def test_documents_are_encoded_with_their_conditions(answering_folder, trained_folder):
+    conditions = ["The ?", "", ["My ?", "And so on ."], None, "A ?"]
+    found = documents(TEXTS[:5])
+    for document, condition in zip(found, conditions, strict=True):
+        document.metadata["context"] = condition
+    step = LatentEncoder(answering_folder, condition_column="context")
+    encoded = list(step(iter(found)))
+    assert counts(step) == {"encoded": 4, "truncated": 0, "unreadable": 1} and "mean" not in encoded[3].metadata
+    model, kept = BNVAEModel.from_pretrained(answering_folder).eval(), [0, 1, 2, 4]
+    expected = model.encode_texts([TEXTS[i] for i in kept], condition=[conditions[i] for i in kept]).float()
+    assert torch.allclose(latents([encoded[i] for i in kept]), expected, atol=1e-5)
+    other = model.encode_texts([TEXTS[i] for i in kept], condition="").float()
+    assert not torch.allclose(other, expected, atol=1e-2)  # control
+    for folder, column, words in (
+        (answering_folder, None, "trained with conditions. Say which entry"),
+        (trained_folder, "context", "trained without conditions. Leave condition_column out"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            list(
+                LatentEncoder(folder, condition_column=column)(
+                    iter([Document(TEXTS[0], "a", metadata={"context": ""})])
+                )
+            )

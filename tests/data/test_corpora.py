@@ -3,10 +3,11 @@
 import gzip
 import importlib.util
 import json
+import re
 import sysconfig
 
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from transformers import BertTokenizer
 
 from hf_bnvae import BNVAEProcessor
@@ -304,3 +305,97 @@ def test_tokenizers_from_scratch_round_trip_any_text():
     encoder, decoder = small_configs(processor)
     assert (encoder.vocab_size, decoder.vocab_size) == (len(processor.encoder_tokenizer), len(processor.tokenizer))
     assert decoder.eos_token_id == processor.tokenizer.eos_token_id
+
+
+# --- conditions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def talks(tmp_path) -> str:
+    """40 contexts, each a list of turns with three answers, of which the first is the same everywhere."""
+    path = tmp_path / "talks.jsonl"
+    rows = [
+        {"turns": [f"Question {i} ?", "So ?"][: 1 + i % 2], "answers": ["Yes .", f"No {i} .", f"{i} ."]}
+        for i in range(40)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+def test_each_of_several_texts_becomes_a_pair_with_its_condition(talks):
+    loaded = load_text_set(talks, text_column="answers", condition_column="turns")
+    assert loaded[:4]["text"] == ["Yes .", "No 0 .", "0 .", "Yes ."]
+    assert loaded[:4]["condition"] == ["Question 0 ?"] * 3 + ["Question 1 ?\nSo ?"] and len(loaded) == 120
+    assert load_text_set(talks, text_column="answers")["text"][:] == loaded["text"][:]
+
+
+def test_texts_of_one_condition_stay_on_one_side(talks):
+    halves = load_texts(train_file=talks, text_column="answers", condition_column="turns")
+    train, held_out = (set(half["condition"]) for half in halves.values())
+    assert len(held_out) == 4 and not train & held_out
+    assert [len(half) for half in halves.values()] == [108, 12]
+    # Control: without conditions a context is on both sides.
+    assert len(load_texts(train_file=talks, text_column="answers")["validation"]) != 12
+
+
+@pytest.mark.parametrize(("contexts", "each"), [(2, 50), (21, 101)])
+def test_conditions_that_are_categories_are_on_both_sides_and_their_texts_are_not(tmp_path, contexts, each):
+    rows = [{"text": f"text {i % 40} of {i}", "label": i // each} for i in range(contexts * each)]
+    path = tmp_path / "labels.jsonl"
+    path.write_text("\n".join(map(json.dumps, [*rows, *rows])))
+    halves = load_texts(train_file=str(path), text_column="text", condition_column="label")
+    train, held_out = (set(half["text"]) for half in halves.values())
+    assert not train & held_out and len(held_out) == round(contexts * each / 10)
+    assert len(set(halves["train"]["condition"])) == contexts and len(set(halves["validation"]["condition"])) > 1
+    assert set(halves["train"]["condition"]) == {str(number) for number in range(contexts)}
+
+
+def test_conditions_of_every_kind_become_texts(tmp_path):
+    classes = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
+    data = Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features=classes)
+    data.to_parquet(tmp_path / "classes.parquet")
+    loaded = load_text_set(str(tmp_path / "classes.parquet"), text_column="text", condition_column="label")
+    assert loaded["condition"][:] == ["bad", "good"]  # -1 stands for none
+    (tmp_path / "table.tsv").write_text("text\tlabel\nfine\tgood\nawful\t\n")
+    loaded = load_text_set(
+        str(tmp_path / "table.tsv"), text_column="text", condition_column="label", label_column="label"
+    )
+    assert loaded["condition"][:] == ["good", ""] and loaded["label"][:] == ["good", ""]
+
+
+def test_texts_without_a_condition_are_dropped_counted_and_said(tmp_path, caplog):
+    rows = [{"text": f"text {i}", "context": None if i < 2 else ""} for i in range(10)]
+    path = tmp_path / "some.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert len(load_text_set(str(path), text_column="text", condition_column="context")) == 8
+    assert "Dropped 2 of 10 entries of the" in caplog.text and "their condition is missing" in caplog.text
+    path.write_text("\n".join(json.dumps({"text": "a", "context": None}) for _ in range(3)))
+    with pytest.raises(ValueError, match="holds no condition: all of its 3 entries lack one"):
+        load_text_set(str(path), text_column="text", condition_column="context")
+
+
+def test_copies_are_copies_under_the_same_condition(talks, caplog):
+    halves = load_texts(train_file=talks, text_column="answers", condition_column="turns", drop_duplicates=True)
+    assert sum(map(len, halves.values())) == 120 and "exact copies" not in caplog.text
+    assert sum(map(len, load_texts(train_file=talks, text_column="answers", drop_duplicates=True).values())) == 81
+
+
+def test_a_hash_names_conditions_too(talks):
+    loaded = load_text_set(talks, text_column="answers", condition_column="turns")
+    other = loaded.map(lambda row: {"condition": row["condition"].lower()})
+    plain = loaded.remove_columns("condition")
+    assert len({corpus_hash(loaded), corpus_hash(other), corpus_hash(plain)}) == 3
+    assert corpus_hash(plain) == corpus_hash(load_text_set(talks, text_column="answers"))
+
+
+def test_pairs_are_tokenised_and_what_is_cut_is_counted(talks, answering_model, caplog):
+    loaded = load_text_set(talks, text_column="answers", condition_column="turns")
+    loaded = loaded.map(lambda row: {"condition": row["condition"][-3:]})
+    processor = answering_model.processor
+    tokenized = tokenize_texts(loaded, processor)
+    expected = processor(loaded["text"][:], condition=loaded["condition"][:])
+    assert {name: tokenized[name][:] for name in tokenized.column_names} == dict(expected)
+    assert not caplog.text
+    long = loaded.map(lambda row: {"condition": "The food " * 30})
+    tokenize_texts(long, processor, "training")
+    assert re.search(r"Of 120 entries of the training set, 120 lost the beginning of their condition", caplog.text)

@@ -223,3 +223,30 @@ def test_the_command_names_what_is_wrong(capsys, tmp_path, explored):
         with pytest.raises(SystemExit) as stopped:
             cli.explore(options)
         assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_map_of_a_conditional_model_has_texts_with_conditions(answering_model, trained_model, tmp_path, texts):
+    path = tmp_path / "texts.tsv"
+    rows = [f"{text}\t{text.split()[0]} ?" for text in texts[:20]]
+    path.write_text("\n".join(["text\tasked", *rows]))
+    corpus = load_corpus(answering_model, texts=str(path), text_column="text", condition_column="asked")
+    assert corpus.conditions == [f"{text.split()[0]} ?" for text in texts[:20]]
+    expected = answering_model.encode_texts(texts[:20], condition=corpus.conditions)
+    torch.testing.assert_close(corpus.latents, expected)
+    with pytest.raises(ValueError, match=r"trained with conditions\. Say which column"):
+        load_corpus(answering_model, texts=str(path), text_column="text")
+    with pytest.raises(ValueError, match="trained without conditions"):
+        load_corpus(trained_model, texts=str(path), text_column="text", condition_column="asked")
+
+
+def test_a_sentence_costs_what_it_costs_under_its_condition(answering_model, texts):
+    figures = [
+        sentence_figures(answering_model, texts[0], condition=own) for own in (f"{texts[0].split()[0]} ?", "A ?")
+    ]
+    assert figures[0].iw_nll + 1 < figures[1].iw_nll  # the condition says how the text begins
+
+
+def test_a_page_shows_the_box_of_the_condition_where_there_are_any(answering_model, trained_model):
+    for model, is_visible in ((answering_model, True), (trained_model, False)):
+        (box,) = [b for b in build_page(model, "model").blocks.values() if getattr(b, "elem_id", None) == "condition"]
+        assert box.visible is is_visible

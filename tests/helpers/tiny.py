@@ -84,18 +84,28 @@ def build_model(
     return BNVAEModel(BNVAEConfig.from_encoder_decoder_configs(encoder_config, decoder, **fields))
 
 
-def train_model(processor: BNVAEProcessor, texts: list[str], steps: int = 200) -> BNVAEModel:
-    """A model that has learnt a little: its latents tell texts apart, and other latents give other texts."""
-    model = build_model(*make_configs(processor), posterior="bn_rms", rate=8, decoder_dropout=0.0).train()
+def question(text: str) -> str:
+    """A condition that says how a text begins."""
+    return f"{text.split()[0]} ?"
+
+
+def train_model(
+    processor: BNVAEProcessor, texts: list[str], steps: int = 200, conditions: list[str] | None = None
+) -> BNVAEModel:
+    """A model that has learnt a little: its latents tell texts apart, and other latents give other texts. With
+    conditions a text depends on its condition, too."""
+    fields = {"posterior": "bn_rms", "rate": 8, "conditional": conditions is not None}
+    model = build_model(*make_configs(processor), decoder_dropout=0.0, **fields).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, fused=True)
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
         rows = torch.randperm(len(texts), generator=generator)[:32].tolist()
-        batch = processor([texts[row] for row in rows], return_tensors="pt")
+        given = {} if conditions is None else {"condition": [conditions[row] for row in rows]}
+        batch = processor([texts[row] for row in rows], return_tensors="pt", **given)
         model(**batch, noise=torch.randn(32, 8, generator=generator)).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    everything = dict(processor(texts, return_tensors="pt"))
+    everything = dict(processor(texts, return_tensors="pt", condition=conditions))
     recalibrate_posterior(model, [everything])
     fit_prior(model, [everything])
     return model.eval()

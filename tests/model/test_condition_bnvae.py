@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_families import assert_same, build, make_batch
 
-from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor, fit_prior, recalibrate_posterior
+from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor, fit_prior
+from hf_bnvae.interop.onnx_export import export_encoder_side
+from hf_bnvae.interop.sentence_embeddings import sentence_transformer
 from hf_bnvae.model.condition_bnvae import prompts_with_conditions, rows_with_conditions
 from hf_bnvae.training.from_scratch import train_processor
 
@@ -201,30 +203,6 @@ def test_a_conditional_model_is_saved_and_loaded_as_one(make_model, tmp_path):
 # -- texts ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def answering(texts) -> BNVAEModel:
-    """A small model that has learnt a little about texts and conditions, in float64."""
-    conditions = tiny.make_conditions(400)
-    processor = tiny.make_processor(texts, conditions)
-    model = tiny.build_model(
-        *tiny.make_configs(processor), posterior="bn_rms", rate=8, decoder_dropout=0.0, conditional=True
-    ).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(150):
-        rows = torch.randperm(len(texts), generator=generator)[:32].tolist()
-        # What is said depends on what was asked.
-        asked = [f"{texts[row].split()[0]} ?" for row in rows]
-        batch = processor([texts[row] for row in rows], condition=asked, return_tensors="pt")
-        model(**batch, noise=torch.randn(32, 8, generator=generator)).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    everything = processor(texts, condition=[f"{text.split()[0]} ?" for text in texts], return_tensors="pt")
-    recalibrate_posterior(model, [everything])
-    fit_prior(model, [everything])
-    return model.double().attach_processor(processor).eval()
-
-
 CONDITIONS = ["The ?", "", "My ? and so on and so on", ["Our ?", "This ?"], "A ?"]
 
 
@@ -233,96 +211,100 @@ CONDITIONS = ["The ?", "", "My ? and so on and so on", ["Our ?", "This ?"], "A ?
     [{}, {"num_beams": 3, "num_return_sequences": 2}, {"prompt": "The food"}, {"cache_implementation": "static"}],
     ids=["greedy", "beams", "prompt", "static cache"],
 )
-def test_conditions_of_other_lengths_in_a_batch_change_no_text(answering, texts, settings):
+def test_conditions_of_other_lengths_in_a_batch_change_no_text(answering_model, texts, settings):
     """Conditions are padded on the left of the texts that are generated."""
     settings = {"max_new_tokens": 8, **settings}
     alone = [
-        answering.reconstruct([text], condition=[own], **settings)[0]
+        answering_model.reconstruct([text], condition=[own], **settings)[0]
         for text, own in zip(texts[:5], CONDITIONS, strict=True)
     ]
-    assert answering.reconstruct(texts[:5], condition=CONDITIONS, **settings) == alone
-    assert answering.reconstruct(texts[:5], condition="where ?", **settings) != alone  # control
+    assert answering_model.reconstruct(texts[:5], condition=CONDITIONS, **settings) == alone
+    assert answering_model.reconstruct(texts[:5], condition="where ?", **settings) != alone  # control
 
 
-def test_a_result_begins_with_the_start_token_and_repeats_no_condition(answering):
-    processor, latents = answering.processor, torch.zeros(3, 8, dtype=torch.float64)
+def test_a_result_begins_with_the_start_token_and_repeats_no_condition(answering_model):
+    processor, latents = answering_model.processor, torch.zeros(3, 8, dtype=torch.float64)
     conditions = processor.encode_conditions(["My ? and so on", "", "A ?"], 3)
     prompts = processor.encode_prompts(["The food", "A", "My sister likes"])
-    start = answering.config.decoder_start_token_id
-    plain = answering.generate(latents=latents, **conditions, max_new_tokens=3)
+    start = answering_model.config.decoder_start_token_id
+    plain = answering_model.generate(latents=latents, **conditions, max_new_tokens=3)
     assert (plain[:, 0] == start).all() and plain.shape == (3, 4)
-    prompted = answering.generate(latents=latents, **conditions, **prompts, max_new_tokens=3)
+    prompted = answering_model.generate(latents=latents, **conditions, **prompts, max_new_tokens=3)
     for row, text in enumerate(processor.decode_texts(prompted)):
         assert text.startswith(["The food", "A", "My sister likes"][row])
-    as_object = answering.generate(latents=latents, **conditions, max_new_tokens=3, return_dict_in_generate=True)
+    as_object = answering_model.generate(latents=latents, **conditions, max_new_tokens=3, return_dict_in_generate=True)
     assert as_object.sequences.equal(plain)
 
 
-def test_generated_tokens_are_the_likeliest_ones_after_the_condition(answering):
+def test_generated_tokens_are_the_likeliest_ones_after_the_condition(answering_model):
     """Compared with a full pass of the decoder over condition, start token and text."""
     latents = torch.randn(2, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    ids = answering.processor.encode_conditions(["My ? and so on", "A ?"], 2)["condition_ids"]
-    found = answering.generate(latents=latents, condition_ids=ids, max_new_tokens=6)
+    ids = answering_model.processor.encode_conditions(["My ? and so on", "A ?"], 2)["condition_ids"]
+    found = answering_model.generate(latents=latents, condition_ids=ids, max_new_tokens=6)
     for row in range(2):
         read = torch.cat([ids[row][ids[row] != PAD], found[row]])
-        logits, _ = answering.decode(latents[row : row + 1], read.unsqueeze(0))
+        logits, _ = answering_model.decode(latents[row : row + 1], read.unsqueeze(0))
         told = logits[0, -len(found[row]) : -1].argmax(-1)
-        is_text = torch.cat([torch.ones(1), (found[row, 1:-1] != answering.config.eos_token_id).cumprod(0)]).bool()
+        is_text = torch.cat(
+            [torch.ones(1), (found[row, 1:-1] != answering_model.config.eos_token_id).cumprod(0)]
+        ).bool()
         assert told[is_text].equal(found[row, 1:][is_text])
 
 
-def test_the_methods_take_one_condition_or_one_for_each(answering, texts):
+def test_the_methods_take_one_condition_or_one_for_each(answering_model, texts):
     settings = {"max_new_tokens": 8, "show_progress": False}
-    several = answering.sample(3, condition=["The ?", "My ?"], seed=0, **settings)
+    several = answering_model.sample(3, condition=["The ?", "My ?"], seed=0, **settings)
     assert [len(own) for own in several] == [3, 3] and several[0] != several[1]
-    assert len(answering.sample(3, condition="The ?", **settings)) == 3
-    assert answering.sample(3, condition=[], **settings) == []
-    latents = answering.encode_texts(texts[:2], condition=["The ?", "My ?"])
-    assert not latents.equal(answering.encode_texts(texts[:2], condition="A ?"))
-    same = answering.reconstruct(texts[:2], condition=["The ?", "My ?"], **settings)
-    assert answering.reconstruct(latents, condition=["The ?", "My ?"], **settings) == same
-    transferred = answering.reconstruct(texts[:2], condition="Our ?", text_condition=["The ?", "My ?"], **settings)
-    assert transferred == answering.reconstruct(latents, condition="Our ?", **settings) != same
-    paths = answering.interpolate(texts[:2], texts[2:4], steps=3, condition=["The ?", "My ?"], **settings)
+    assert len(answering_model.sample(3, condition="The ?", **settings)) == 3
+    assert answering_model.sample(3, condition=[], **settings) == []
+    latents = answering_model.encode_texts(texts[:2], condition=["The ?", "My ?"])
+    assert not latents.equal(answering_model.encode_texts(texts[:2], condition="A ?"))
+    same = answering_model.reconstruct(texts[:2], condition=["The ?", "My ?"], **settings)
+    assert answering_model.reconstruct(latents, condition=["The ?", "My ?"], **settings) == same
+    transferred = answering_model.reconstruct(
+        texts[:2], condition="Our ?", text_condition=["The ?", "My ?"], **settings
+    )
+    assert transferred == answering_model.reconstruct(latents, condition="Our ?", **settings) != same
+    paths = answering_model.interpolate(texts[:2], texts[2:4], steps=3, condition=["The ?", "My ?"], **settings)
     assert [path[0] for path in paths] == same
-    assert answering.analogy(texts[0], texts[1], texts[2], condition="A ?", degree=0, **settings) == (
-        answering.reconstruct(texts[2], condition="A ?", **settings)
+    assert answering_model.analogy(texts[0], texts[1], texts[2], condition="A ?", degree=0, **settings) == (
+        answering_model.reconstruct(texts[2], condition="A ?", **settings)
     )
-    direction = answering.direction(texts[:4], texts[4:8], condition="A ?")
-    assert answering.edit(texts[0], direction, 0, condition="A ?", **settings) == (
-        answering.reconstruct(texts[0], condition="A ?", **settings)
+    direction = answering_model.direction(texts[:4], texts[4:8], condition="A ?")
+    assert answering_model.edit(texts[0], direction, 0, condition="A ?", **settings) == (
+        answering_model.reconstruct(texts[0], condition="A ?", **settings)
     )
-    assert answering.traverse(latents, 0, [latents[0, 0].item()], condition="A ?", **settings)[0] == (
-        answering.reconstruct(latents[:1], condition="A ?", **settings)
+    assert answering_model.traverse(latents, 0, [latents[0, 0].item()], condition="A ?", **settings)[0] == (
+        answering_model.reconstruct(latents[:1], condition="A ?", **settings)
     )
-    assert answering.mean_latent(texts[:2], condition=["The ?", "My ?"]).allclose(latents.mean(0))
+    assert answering_model.mean_latent(texts[:2], condition=["The ?", "My ?"]).allclose(latents.mean(0))
 
 
-def test_the_condition_of_an_answer_matters_more_than_chance(answering):
+def test_the_condition_of_an_answer_matters_more_than_chance(answering_model):
     """What was trained: the first word of the answer is that of the question."""
     for word in ("My", "Our", "A"):
         answers, others = (
-            answering.sample(20, condition=f"{asked} ?", seed=1, max_new_tokens=3) for asked in (word, "This")
+            answering_model.sample(20, condition=f"{asked} ?", seed=1, max_new_tokens=3) for asked in (word, "This")
         )
         told, told_elsewhere = (sum(text.split()[:1] == [word] for text in own) for own in (answers, others))
         assert told >= 15 > 5 >= told_elsewhere
 
 
-def test_a_prior_is_fitted_to_texts_with_their_conditions(answering, texts):
-    model = copy.deepcopy(answering)
+def test_a_prior_is_fitted_to_texts_with_their_conditions(answering_model, texts):
+    model = copy.deepcopy(answering_model)
     with pytest.raises(ValueError, match="condition is missing"):
         fit_prior(model, texts)
-    conditions = [f"{text.split()[0]} ?" for text in texts]
+    conditions = [tiny.question(text) for text in texts]
     fitted = fit_prior(model, texts, condition=conditions)
-    torch.testing.assert_close(fitted.mean, answering.prior.mean.double(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(fitted.mean, answering_model.prior.mean.double(), rtol=0, atol=1e-5)
     assert not fit_prior(model, texts, condition="A ?").mean.allclose(fitted.mean, atol=1e-2)
 
 
 # -- the processor ----------------------------------------------------------------------------------------------------
 
 
-def test_the_encoder_reads_text_and_condition_as_a_pair(answering, texts):
-    processor = answering.processor
+def test_the_encoder_reads_text_and_condition_as_a_pair(answering_model, texts):
+    processor = answering_model.processor
     features = processor(texts[:3], condition=["My ?", "", ["A ?", "The ?"]])
     encoder, decoder = processor.encoder_tokenizer, processor.tokenizer
     for row, condition in enumerate(["My ?", "", "A ?\nThe ?"]):
@@ -338,8 +320,8 @@ def test_the_encoder_reads_text_and_condition_as_a_pair(answering, texts):
     assert processor(texts[:3], condition="", return_tensors="pt")["condition_ids"].tolist() == [[PAD]] * 3
 
 
-def test_long_conditions_lose_their_beginnings_and_never_the_text(answering, texts, caplog):
-    processor, long = answering.processor, "The food " * 40 + "is good ."
+def test_long_conditions_lose_their_beginnings_and_never_the_text(answering_model, texts, caplog):
+    processor, long = answering_model.processor, "The food " * 40 + "is good ."
     features = processor([texts[0], "the long winter " * 40, texts[1]], condition=[long, long, "A ?"])
     tail = processor.tokenizer(long, add_special_tokens=False)["input_ids"]
     assert features["condition_ids"][0] == tail[-15:]  # half of the positions without the memory slot
@@ -353,7 +335,7 @@ def test_long_conditions_lose_their_beginnings_and_never_the_text(answering, tex
     in_encoder = processor.encoder_tokenizer(long, add_special_tokens=False, verbose=False)["input_ids"]
     assert cut["condition_truncated"][0] == max(len(tail) - 15, len(in_encoder) - 14)
     # A text is made, however long the condition is.
-    assert answering.sample(1, condition=long, seed=0, max_new_tokens=4)[0]
+    assert answering_model.sample(1, condition=long, seed=0, max_new_tokens=4)[0]
 
 
 def test_an_encoder_without_a_separator_gets_one(texts):
@@ -363,3 +345,12 @@ def test_an_encoder_without_a_separator_gets_one(texts):
     features = plain(texts[:1], condition="My ?")
     own, condition = (processor.tokenizer(text)["input_ids"] for text in (texts[0], "My ?"))
     assert features["input_ids"][0] == [*own, processor.tokenizer.eos_token_id, *condition]
+
+
+def test_what_reads_texts_alone_refuses_a_conditional_model(answering_model, tmp_path):
+    model, processor = answering_model, answering_model.processor
+    with pytest.raises(ValueError, match="A graph reads texts alone, and this model encodes each text with its"):
+        export_encoder_side(model, tmp_path / "onnx")
+    with pytest.raises(ValueError, match="A SentenceTransformer reads texts alone"):
+        sentence_transformer(model, processor)
+    assert not (tmp_path / "onnx").exists()

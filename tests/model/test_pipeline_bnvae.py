@@ -130,3 +130,26 @@ def test_whitened_latents_go_out_and_come_back(trained_folder, latent_text, text
     torch.testing.assert_close(torch.stack(whitened), prior.whiten(torch.stack(plain)), rtol=1e-4, atol=1e-4)
     assert latent_text(whitened, whitened=True) == expected == latent_text(texts[:5], whitened=True)
     assert (torch.stack(whitened) - torch.stack(plain)).abs().max() > 0.1  # control
+
+
+def test_inputs_with_conditions_are_those_of_the_models_methods(answering_model, answering_folder, texts):
+    conditions = ["The ?", "", ["My ?", "And so on ."], "A ?"]
+    rows = [{"text": text, "condition": own} for text, own in zip(texts[:4], conditions, strict=True)]
+    decode = pipeline("latent-text", model=answering_folder, device="cpu", **GREEDY)
+    expected = [
+        [{"generated_text": text}] for text in decode.model.reconstruct(texts[:4], condition=conditions, **GREEDY)
+    ]
+    assert decode(rows) == decode(rows, batch_size=3) == [decode(row) for row in rows] == expected
+    assert decode(texts[:4], condition="A ?") != expected  # control
+    latents = decode.model.encode_texts(texts[:4], condition=conditions)
+    with_latents = [{"latents": z, "condition": own} for z, own in zip(latents, conditions, strict=True)]
+    assert decode(with_latents, batch_size=2) == expected
+    encode = pipeline("text-latent", model=answering_folder, device="cpu", return_tensors=True)
+    torch.testing.assert_close(torch.stack(encode(rows, batch_size=2)), latents)
+    same = decode.model.encode_texts(texts[:4], condition="A ?")
+    torch.testing.assert_close(torch.stack(encode(texts[:4], condition="A ?")), same)
+    assert not same.allclose(latents, atol=1e-2)
+    with pytest.raises(ValueError, match="condition is missing"):
+        decode(texts[0])
+    with pytest.raises(ValueError, match="must have the keys text or latents, and condition, got text, context"):
+        decode({"text": texts[0], "context": "A ?"})

@@ -43,28 +43,19 @@ def render_answers(record: Mapping[str, Any]) -> str:
     """
     tables = []
     for columns, people in ((_LIKELIHOOD, None), (_ANSWERS, record["people"])):
+        shown = [(model["name"], str(len(model["figures"])), model["figures"]) for model in record["models"]]
+        shown += [] if people is None else [("people", "", [people])]
         rows = [
-            (
-                model["name"],
-                str(len(model["figures"])),
-                *(
-                    _cell([own[name] for own in model["figures"]], digits, factor)
-                    for _, name, digits, factor in columns
-                ),
-            )
-            for model in record["models"]
+            (*own, *(_cell([run[figure] for run in runs], digits, factor) for _, figure, digits, factor in columns))
+            for *own, runs in shown
         ]
-        if people is not None:
-            rows.append(
-                ("people", "", *(_cell([people[name]], digits, factor) for _, name, digits, factor in columns))
-            )
         tables.append(table(("model", "models", *(heading for heading, *_ in columns)), rows))
     note = (
         f"{record['num_contexts']:,} held-out contexts with {record['num_test_texts']:,} answers of people. "
-        "Likelihoods are of the answer given its context, in nats under N(0, I). *Told by the context* is the share of "
-        "the variance of the posteriors' means that a linear regression on the context's vector explains. Each model "
-        f"answers {record['num_answers']} times, greedily, from draws of its prior. In the row *people*, one half of a "
-        "context's answers is compared with the other half, so that they are fewer and cover less. "
+        "Likelihoods are of the answer given its context, in nats under N(0, I). *Told by the context* is the share "
+        "of the variance of the posteriors' means that a linear regression on the context's vector explains. Each "
+        f"model answers {record['num_answers']} times, greedily, from draws of its prior. In the row *people*, one "
+        "half of a context's answers is compared with the other half, so that they are fewer and cover less. "
         f"{record['hardware']}; {versions_of(record)}."
     )
     examples = [_example(record, number, example) for number, example in enumerate(record["examples"])]

@@ -116,8 +116,30 @@ def as_lines(found: Any) -> str:
     return separator.join(as_lines(one) for one in found)
 
 
+def condition_box(model: BNVAEModel) -> gr.Textbox:
+    """The box of the condition, which all tabs read. Models without conditions do not show it."""
+    return text_box(
+        "Condition: the context that encoder and decoder see; it may be empty",
+        visible=model.config.conditional,
+        elem_id="condition",
+    )
+
+
+def given(model: BNVAEModel, condition: str | None) -> dict[str, str]:
+    """
+    What the methods of a model take of that box.
+
+    Raises:
+        ValueError: for a condition that is too long.
+    """
+    if not model.config.conditional:
+        return {}
+    return {"condition": require_text(condition) if (condition or "").strip() else ""}
+
+
 def example_texts(model: BNVAEModel) -> tuple[str, str]:
     """Two texts to begin with, from the model itself."""
-    texts = [text for text in model.sample(8, seed=0, do_sample=False, show_progress=False) if text.strip()]
+    found = model.sample(8, seed=0, do_sample=False, show_progress=False, **given(model, ""))
+    texts = [text for text in found if text.strip()]
     first, *others = [*dict.fromkeys(texts), "A first text.", "A second text."]
     return first, others[0]

@@ -8,14 +8,14 @@ import numpy as np
 
 from ...model.modeling_bnvae import BNVAEModel
 from ..shown_corpus import ShownCorpus
-from .common import ON_MODEL, as_lines, require_text, result_box, text_box, with_messages
+from .common import ON_MODEL, as_lines, given, require_text, result_box, text_box, with_messages
 
 _VALUES = np.arange(-3.0, 3.5, 1.0)
 
 _WIDTH, _HEIGHT, _BELOW = 760, 160, 18
 
 
-def dimensions_tab(model: BNVAEModel, corpus: ShownCorpus | None, text: str) -> gr.Textbox:
+def dimensions_tab(model: BNVAEModel, condition: gr.Textbox, corpus: ShownCorpus | None, text: str) -> gr.Textbox:
     """Build the tab. Returns the box that the map fills."""
     size = model.config.latent_size
     box = text_box("Text", text, elem_id="dimensions-text")
@@ -36,19 +36,19 @@ def dimensions_tab(model: BNVAEModel, corpus: ShownCorpus | None, text: str) -> 
         outputs += [low, high]
 
     @with_messages
-    def look_at(text: str, dimension: float, value: float) -> tuple[object, ...]:
-        number = int(dimension)
-        _, posterior = next(iter(model.text_posteriors([require_text(text)], show_progress=False)))
+    def look_at(text: str, condition: str, dimension: float, value: float) -> tuple[object, ...]:
+        number, chosen = int(dimension), {**given(model, condition), "show_progress": False}
+        _, posterior = next(iter(model.text_posteriors([require_text(text)], **chosen)))
         kl, latent = posterior.kl()[0].tolist(), posterior.mode()[0].cpu()
         told = f"The text itself has {latent[number]:.2f} there, with a KL of {kl[number]:.2f} of {sum(kl):.1f} nats."
-        texts = model.traverse(latent, number, [float(value), *_VALUES.tolist()], show_progress=False)
+        texts = model.traverse(latent, number, [float(value), *_VALUES.tolist()], **chosen)
         ends = [] if corpus is None else [as_lines(side) for side in corpus.ends(number)]
         return draw_bars(kl, number), told, as_lines(texts[0]), as_lines(texts[1:]), *ends
 
     gr.on(
         [look.click, box.submit, dimension.release, value.release],
         look_at,
-        [box, dimension, value],
+        [box, condition, dimension, value],
         outputs,
         trigger_mode="always_last",
         **ON_MODEL,

@@ -12,6 +12,7 @@ from .common import (
     as_lines,
     decoding_controls,
     decoding_settings,
+    given,
     require_text,
     result_box,
     text_box,
@@ -25,7 +26,7 @@ logger = logging.get_logger(__name__)
 _TYPED = "\n"
 
 
-def edit_tab(model: BNVAEModel, text: str) -> gr.Textbox:
+def edit_tab(model: BNVAEModel, condition: gr.Textbox, text: str) -> gr.Textbox:
     """Build the tab. Returns the box that the map fills."""
     box = text_box("Text", text, elem_id="edit-text")
     try:
@@ -51,20 +52,25 @@ def edit_tab(model: BNVAEModel, text: str) -> gr.Textbox:
     controls = decoding_controls()
 
     @with_messages
-    def edit(text: str, name: str, strength: float, negative: str, positive: str, *settings: Any) -> tuple[str, ...]:
+    def edit(
+        text: str, condition: str, name: str, strength: float, negative: str, positive: str, *settings: Any
+    ) -> tuple[str, ...]:
+        under = given(model, condition)
         if name == _TYPED:
             sides = typed_lines(positive, "texts to go to"), typed_lines(negative, "texts to come from")
-            found = model.direction(*sides, "typed in", "the second list", "the first list", show_progress=False)
+            names = ("typed in", "the second list", "the first list")
+            found = model.direction(*sides, *names, show_progress=False, **under)
         else:
             found = saved[name]
-        chosen, latent = decoding_settings(*settings), model.encode_texts(require_text(text))
+        chosen = {**under, **decoding_settings(*settings)}
+        latent = model.encode_texts(require_text(text), **under)
         texts = [as_lines(model.edit(latent, found, factor, **chosen)) for factor in (0.0, float(strength))]
         return *texts, _described(found)
 
     gr.on(
         [go.click, box.submit, direction.input, strength.release],
         edit,
-        [box, direction, strength, negative, positive, *controls],
+        [box, condition, direction, strength, negative, positive, *controls],
         [before, after, about],
         **ON_MODEL,
     )

@@ -12,6 +12,7 @@ from .common import (
     as_lines,
     decoding_controls,
     decoding_settings,
+    given,
     require_text,
     result_box,
     text_box,
@@ -21,7 +22,7 @@ from .common import (
 _STEPS = 9
 
 
-def interpolate_tab(model: BNVAEModel, start: str, end: str) -> tuple[gr.Textbox, gr.Textbox]:
+def interpolate_tab(model: BNVAEModel, condition: gr.Textbox, start: str, end: str) -> tuple[gr.Textbox, gr.Textbox]:
     """Build the tab. Returns the boxes of both ends, which the map fills."""
     with gr.Row():
         first = text_box("From", start, elem_id="interpolate-from")
@@ -37,8 +38,8 @@ def interpolate_tab(model: BNVAEModel, start: str, end: str) -> tuple[gr.Textbox
     controls = decoding_controls()
 
     @with_messages
-    def walk(start: str, end: str, steps: float, method: str, *settings: Any) -> tuple[Any, ...]:
-        chosen = decoding_settings(*settings)
+    def walk(start: str, end: str, condition: str, steps: float, method: str, *settings: Any) -> tuple[Any, ...]:
+        chosen = {**given(model, condition), **decoding_settings(*settings)}
         # One text a step.
         chosen.pop("num_return_sequences", None)
         ends = require_text(start, "the first text"), require_text(end, "the second text")
@@ -51,7 +52,7 @@ def interpolate_tab(model: BNVAEModel, start: str, end: str) -> tuple[gr.Textbox
     gr.on(
         [go.click, first.submit, last.submit],
         walk,
-        [first, last, steps, method, *controls],
+        [first, last, condition, steps, method, *controls],
         [found, path, place, here],
         **ON_MODEL,
     )

@@ -35,7 +35,12 @@ circle:hover { stroke: currentColor; stroke-width: 2; r: 6; }
 """
 
 
-def map_tab(corpus: ShownCorpus | None, boxes: Sequence[gr.Textbox], ends: tuple[gr.Textbox, gr.Textbox]) -> None:
+def map_tab(
+    corpus: ShownCorpus | None,
+    boxes: Sequence[gr.Textbox],
+    ends: tuple[gr.Textbox, gr.Textbox],
+    condition: gr.Textbox,
+) -> None:
     """
     Build the tab.
 
@@ -44,6 +49,7 @@ def map_tab(corpus: ShownCorpus | None, boxes: Sequence[gr.Textbox], ends: tuple
         boxes (sequence of `gr.Textbox`): Boxes of other tabs that get the chosen text.
         ends (`tuple`): The boxes of an interpolation: the first one gets the chosen text, the second one the text that
             was chosen before.
+        condition (`gr.Textbox`): The box that gets the chosen text's condition, if it has one.
     """
     if corpus is None:
         gr.Markdown(
@@ -66,7 +72,8 @@ def map_tab(corpus: ShownCorpus | None, boxes: Sequence[gr.Textbox], ends: tuple
         if not 0 <= index < len(corpus.texts):
             raise ValueError(f"The map has the texts 1 to {len(corpus.texts)}, got {index + 1}.")
         text = as_lines(corpus.texts[index])
-        return text, text, before or gr.skip(), *(text for _ in boxes)
+        own = gr.skip() if corpus.conditions is None else corpus.conditions[index]
+        return text, text, before or gr.skip(), own, *(text for _ in boxes)
 
     @with_messages
     def choose_clicked(before: str, event: gr.EventData) -> tuple[Any, ...]:
@@ -76,7 +83,7 @@ def map_tab(corpus: ShownCorpus | None, boxes: Sequence[gr.Textbox], ends: tuple
     def choose_number(number: float | None, before: str) -> tuple[Any, ...]:
         return choose(int(number or 0) - 1, before)
 
-    outputs = [chosen, *ends, *boxes]
+    outputs = [chosen, *ends, condition, *boxes]
     points.select(choose_clicked, chosen, outputs, **AT_ONCE)
     number.submit(choose_number, [number, chosen], outputs, **AT_ONCE)
 

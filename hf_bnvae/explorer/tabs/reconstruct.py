@@ -10,6 +10,7 @@ from .common import (
     as_lines,
     decoding_controls,
     decoding_settings,
+    given,
     require_text,
     result_box,
     text_box,
@@ -17,7 +18,7 @@ from .common import (
 )
 
 
-def reconstruct_tab(model: BNVAEModel, text: str, page: gr.Blocks) -> gr.Textbox:
+def reconstruct_tab(model: BNVAEModel, condition: gr.Textbox, text: str, page: gr.Blocks) -> gr.Textbox:
     """Build the tab. Returns the box that the map fills. When the page is opened, it reconstructs the first text."""
     box = text_box("Text", text, elem_id="reconstruct-text")
     back = result_box("What comes back", elem_id="reconstruct-result")
@@ -27,21 +28,24 @@ def reconstruct_tab(model: BNVAEModel, text: str, page: gr.Blocks) -> gr.Textbox
     controls = decoding_controls()
 
     @with_messages
-    def reconstruct(text: str, draw: bool, *settings: object) -> tuple[str, str]:
+    def reconstruct(text: str, condition: str, draw: bool, *settings: object) -> tuple[str, str]:
         if not (text or "").strip():
             return "", ""  # somebody who types anew is told nothing
-        found = model.reconstruct(require_text(text), sample_posterior=draw, **decoding_settings(*settings))
-        return as_lines(found), ""
+        chosen = {**given(model, condition), **decoding_settings(*settings)}
+        return as_lines(model.reconstruct(require_text(text), sample_posterior=draw, **chosen)), ""
 
     @with_messages
-    def measured(text: str) -> str:
-        return str(sentence_figures(model, require_text(text)))
+    def measured(text: str, condition: str) -> str:
+        return str(sentence_figures(model, require_text(text), **given(model, condition)))
 
-    inputs = [box, from_posterior, *controls]
+    inputs = [box, condition, from_posterior, *controls]
     # While somebody types, only the newest text counts.
     gr.on(
         # The map changes the box, too.
-        [page.load, box.change, box.submit, from_posterior.input, *(control.input for control in controls)],
+        [
+            *(page.load, box.change, box.submit, condition.change, from_posterior.input),
+            *(control.input for control in controls),
+        ],
         reconstruct,
         inputs,
         [back, figures],
@@ -49,5 +53,5 @@ def reconstruct_tab(model: BNVAEModel, text: str, page: gr.Blocks) -> gr.Textbox
         show_progress="hidden",
         **ON_MODEL,
     )
-    measure.click(measured, box, figures, **ON_MODEL)
+    measure.click(measured, [box, condition], figures, **ON_MODEL)
     return box

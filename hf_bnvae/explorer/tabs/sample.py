@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import gradio as gr
 
 from ...model.modeling_bnvae import BNVAEModel
-from .common import ON_MODEL, as_lines, result_box, with_messages
+from .common import ON_MODEL, as_lines, given, result_box, with_messages
 
 _AT_ONCE = 8
 _MOST = 100
 
 
-def sample_tab(model: BNVAEModel) -> None:
+def sample_tab(model: BNVAEModel, condition: gr.Textbox) -> None:
     """Build the tab."""
     is_fitted = model.fitted_prior is not None
     with gr.Row():
@@ -28,8 +28,8 @@ def sample_tab(model: BNVAEModel) -> None:
         standard = result_box("From N(0, I)", 8, elem_id="sample-standard")
 
     @with_messages
-    def sample(count: float, temperature: float, seed: float | None) -> Iterator[tuple[str, str]]:
-        settings = {"do_sample": temperature > 0, "show_progress": False}
+    def sample(count: float, temperature: float, seed: float | None, condition: str) -> Iterator[tuple[str, str]]:
+        settings = {"do_sample": temperature > 0, "show_progress": False, **given(model, condition)}
         if temperature > 0:
             settings["temperature"] = float(temperature)
         texts: dict[str, list[str]] = {"fitted": [], "standard": []}
@@ -43,5 +43,6 @@ def sample_tab(model: BNVAEModel) -> None:
                 )
             yield as_lines(texts["fitted"]), as_lines(texts["standard"])
 
-    running = gr.on([start.click, seed.submit], sample, [count, temperature, seed], [fitted, standard], **ON_MODEL)
+    inputs = [count, temperature, seed, condition]
+    running = gr.on([start.click, seed.submit], sample, inputs, [fitted, standard], **ON_MODEL)
     stop.click(None, cancels=[running], api_visibility="private")
