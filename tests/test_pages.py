@@ -55,6 +55,9 @@ def networks(processor, texts, encoder_config, decoder_config, tmp_path, monkeyp
     batch = dict(processor(texts[:32], return_tensors="pt"))
     recalibrate_posterior(model, [batch])
     fit_prior(model, [batch])
+    conditional = tiny.build_model(encoder_config, decoder_config, latent_size=32, conditional=True)
+    recalibrate_posterior(conditional, [dict(processor(texts[:32], condition="Why ?", return_tensors="pt"))])
+    conditional.attach_processor(processor).save_pretrained("runs/answers")
     for folder in ("runs/bnvae", "runs/yelp", "user/name"):
         model.save_pretrained(folder)
         processor.save_pretrained(folder)

@@ -58,9 +58,9 @@ def judge_answering(
         seed (`int`, *optional*, defaults to 0): Seed of the samples and of the evaluation.
 
     Returns:
-        `dict`: The record. For each name it has a list of figures, one for each model: those of `FIGURES`, those of
-        [`~evaluation.answers.AnswerQuality`], `condition_share` ([`share_explained`]), and the first contexts with
-        some answers of the first model.
+        `dict`: The record. For each name it has a list of figures, one for each model: `FIGURES`, the fields of
+        [`~evaluation.answers.AnswerQuality`], and `condition_share` ([`share_explained`]). It also has the first
+        contexts, with some answers of the first model of each name.
 
     Raises:
         ValueError: for a model that takes no conditions, and for a judge that is a part of a model.

@@ -23,6 +23,9 @@ from .work_options import ROWS_OF_A_TASK
 # What files must say alike to be of one encoding.
 _ORIGIN = ("model", "weights_sha256", "texts", COORDINATES, "encoder_dtype", "latent_dtype", "seed")
 
+# The entry of the metadata for conditions that are not copied.
+_CONDITION = "condition_to_decode"
+
 
 class DecodingJob(CorpusJob):
     """
@@ -45,7 +48,9 @@ class DecodingJob(CorpusJob):
         if args.executor != "local" and "://" not in place:  # tasks may start in another folder
             place = os.path.abspath(place)
         columns = dict(_renamed(column) for column in args.columns)
-        reader = LatentReader(place, column=args.latent_column, id_column=args.id_column, columns=columns)
+        conditions = {} if args.condition_column is None else {args.condition_column: _CONDITION}
+        read = {**conditions, **columns}
+        reader = LatentReader(place, column=args.latent_column, id_column=args.id_column, columns=read)
         self._told = reader.description
         whitened = args.whitened or self._told.get(COORDINATES) == WHITENED
         decoder = LatentDecoder(
@@ -57,8 +62,10 @@ class DecodingJob(CorpusJob):
             dtype=args.dtype,
             device=args.device,
             batch_size=args.batch_size,
+            condition_column=read.get(args.condition_column),
             **settings,
         )
+        decoder.require_condition_column()
         self._require_own_latents(reader, decoder)
         # A model or options that cannot be used end the command here, before the tasks begin.
         list(decoder.run(islice(reader.run(), 1)))

@@ -28,6 +28,7 @@ def decoding_parser() -> CommandParser:
     latents = parser.add_argument_group("latents", "What the files hold.")
     latents.add_argument("--latent_column", default="mean", help="The column that holds the latents (default: mean).")
     latents.add_argument("--id_column", help="The column that holds the ids. Without it: id, or the rows' numbers.")
+    latents.add_argument("--condition_column", help="The column of the conditions, for a conditional model.")
     latents.add_argument(
         "--columns", nargs="+", default=[], help="Columns to copy beside the texts, if need be renamed: text=original."
     )

@@ -65,7 +65,7 @@ class EncodingJob(CorpusJob):
             condition_column=args.condition_column,
         )
         model = encoder.load()  # a model that cannot be used ends the command here, before the tasks begin
-        encoder.require_condition_column(model)
+        encoder.require_condition_column()
         if args.whiten:
             model.require_fitted_prior()
         rows, text_column = reader.load()

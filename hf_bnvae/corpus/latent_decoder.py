@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from datatrove.data import Document, DocumentsPipeline
 
+from ..data.corpora import condition_of_value
 from ..model.input_checks_bnvae import require_count
 from ..model.modeling_bnvae import BNVAEModel
 from .model_step import COORDINATES, OWN_COORDINATES, WHITENED, ModelStep
@@ -38,6 +39,8 @@ class LatentDecoder(ModelStep):
             saved.
         device (`str`, *optional*): The device. By default a GPU if there is one.
         batch_size (`int`, *optional*, defaults to 64): The number of texts that are decoded at once.
+        condition_column (`str`, *optional*): For a conditional model: the entry of the metadata that holds a
+            document's condition. A document without one counts as `unreadable`.
         **generation_kwargs: As for `generate`: `num_beams`, `do_sample`, `max_new_tokens`.
 
     Which model a process loads, and when, is written at [`ModelStep`].
@@ -62,6 +65,7 @@ class LatentDecoder(ModelStep):
         dtype: str | None = None,
         device: str | None = None,
         batch_size: int = 64,
+        condition_column: str | None = None,
         **generation_kwargs: Any,
     ) -> None:
         super().__init__(model_name_or_path, revision, trust_remote_code, dtype, device)
@@ -69,6 +73,7 @@ class LatentDecoder(ModelStep):
         if generation_kwargs.get("num_return_sequences", 1) != 1:
             raise ValueError("A document has one text: leave out num_return_sequences.")
         self.whitened, self.seed, self.generation_kwargs = whitened, seed, generation_kwargs
+        self.condition_column = condition_column
 
     @property
     def description(self) -> dict[str, str]:
@@ -88,16 +93,23 @@ class LatentDecoder(ModelStep):
             with self.track_time("batch"):
                 usable = [document for document in batch if self._has_latent(document)]
                 if usable:
-                    model = model or self.load(rank)  # one model for the whole task
+                    if model is None:
+                        self.require_condition_column()
+                        model = self.load(rank)  # one model for the whole task
                     self._decode(model, usable, draw.getrandbits(32))
             yield from batch
 
     def _has_latent(self, document: Document) -> bool:
         document.text, latent = None, document.metadata.get(LATENT)
         fault = "empty" if latent is None else None if np.isfinite(_as_array(latent)).all() else "unreadable"
+        if fault is None and self.condition_column is not None and self._condition(document) is None:
+            fault = "unreadable"
         if fault is not None:
             self.stat_update(fault)
         return fault is None
+
+    def _condition(self, document: Document) -> str | None:
+        return condition_of_value(document.metadata.get(self.condition_column))
 
     def _decode(self, model: BNVAEModel, documents: Sequence[Document], seed: int) -> None:
         size = model.config.latent_size
@@ -108,9 +120,10 @@ class LatentDecoder(ModelStep):
         latents = torch.tensor(np.stack([_as_array(document.metadata[LATENT]) for document in documents]))
         if self.whitened:
             latents = model.require_fitted_prior().unwhiten(latents.to(model.device))
-        texts = model.reconstruct(
-            latents, batch_size=self.batch_size, show_progress=False, seed=seed, **self.generation_kwargs
-        )
+        settings: dict[str, Any] = {"batch_size": self.batch_size, "show_progress": False, "seed": seed}
+        if self.condition_column is not None:
+            settings["condition"] = [self._condition(document) for document in documents]
+        texts = model.reconstruct(latents, **settings, **self.generation_kwargs)
         for document, text in zip(documents, texts, strict=True):
             document.text = text
         self.stat_update("decoded", value=len(documents))

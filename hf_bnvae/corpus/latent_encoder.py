@@ -107,8 +107,9 @@ class LatentEncoder(ModelStep):
             with self.track_time("buffer"):
                 texts = [document for document in buffer if self._has_text(document)]
                 if texts:
-                    model = model or self.load(rank)  # one model for the whole task
-                    self.require_condition_column(model)
+                    if model is None:
+                        self.require_condition_column()
+                        model = self.load(rank)  # one model for the whole task
                     self._encode(model, texts)
             yield from buffer
 
@@ -124,22 +125,6 @@ class LatentEncoder(ModelStep):
                 self._write([documents[place] for place in places], model, features)
         self.stat_update("encoded", value=len(texts))
         self.stat_update("truncated", value=processor.num_truncated)
-
-    def require_condition_column(self, model: BNVAEModel) -> None:
-        """
-        Refuse a conditional model without conditions, and conditions for another model.
-
-        Raises:
-            ValueError: for these.
-        """
-        name = self.loading["model_name_or_path"]
-        if model.config.conditional and self.condition_column is None:
-            raise ValueError(
-                f"{name} was trained with conditions. Say which entry of the metadata, or which "
-                "column, holds them: condition_column."
-            )
-        if self.condition_column is not None and not model.config.conditional:
-            raise ValueError(f"{name} was trained without conditions. Leave condition_column out.")
 
     def _has_text(self, document: Document) -> bool:
         taken = [name for name in self.entries if name in document.metadata]

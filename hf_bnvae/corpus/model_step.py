@@ -68,6 +68,8 @@ class ModelStep(PipelineStep):
         self.dtype, self.device = dtype, device
         # What `description` found, which the tasks must find, too.
         self._described: str | None = None
+        # The entry of the metadata that holds a document's condition.
+        self.condition_column: str | None = None
 
     @property
     def config(self) -> BNVAEConfig:
@@ -86,6 +88,22 @@ class ModelStep(PipelineStep):
             "weights_sha256": self._described,
             "version": __version__,
         }
+
+    def require_condition_column(self) -> None:
+        """
+        Refuse a conditional model without conditions, and conditions for another model.
+
+        Raises:
+            ValueError: for these.
+        """
+        name = self.loading["model_name_or_path"]
+        if self.config.conditional and self.condition_column is None:
+            raise ValueError(
+                f"{name} was trained with conditions. Say which entry of the metadata, or which "
+                "column, holds them: condition_column."
+            )
+        if self.condition_column is not None and not self.config.conditional:
+            raise ValueError(f"{name} was trained without conditions. Leave condition_column out.")
 
     def load(self, rank: int = 0) -> BNVAEModel:
         """The model, as a task with this rank uses it."""

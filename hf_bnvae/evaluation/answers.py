@@ -14,9 +14,9 @@ from .text_scores import LetterCounts, tokens_of
 @dataclass(frozen=True)
 class AnswerQuality:
     """
-    How good several answers to each of many contexts are. Precision, recall and F1 are those of Zhao et al. ("Learning
-    Discourse-level Diversity for Neural Dialog Models using Conditional Variational Autoencoders", ACL 2017): an
-    answer's score is that with the most similar reference, and a reference's score that with the most similar answer.
+    How good several answers to each of many contexts are. Precision, recall and F1 are defined as by Zhao et al.,
+    "Learning Discourse-level Diversity for Neural Dialog Models using Conditional Variational Autoencoders", ACL 2017.
+    An answer is scored with the most similar reference, and a reference with the most similar answer.
 
     Args:
         bleu_precision (`float`): Mean score of the answers, in sentence BLEU, from 0 to 100.
@@ -24,10 +24,10 @@ class AnswerQuality:
         bleu_f1 (`float`): Harmonic mean of both.
         embedding_precision, embedding_recall, embedding_f1 (`float`, *optional*): The same with the cosine in the
             space of an independent encoder, at most 1; `None` without one.
-        distinct_1_within, distinct_2_within (`float`): The share of distinct words, and of distinct pairs of words,
-            among those of all answers to one context (Li et al., "A Diversity-Promoting Objective Function for Neural
-            Conversation Models", NAACL 2016), from 0 to 1; the mean over contexts.
-        distinct_1_between, distinct_2_between (`float`): The same among the first answers to all contexts.
+        distinct_1_within, distinct_2_within (`float`): The share of distinct words, and of distinct pairs of words, in
+            all answers to one context, from 0 to 1; the mean over contexts. Source: Li et al., "A Diversity-Promoting
+            Objective Function for Neural Conversation Models", NAACL 2016.
+        distinct_1_between, distinct_2_between (`float`): The same in the first answers to all contexts.
         distinct_answers (`float`): Mean number of different answers to a context.
         num_answers (`int`): Answers to each context.
         num_contexts (`int`): Number of contexts.

@@ -27,8 +27,8 @@ def share_explained(
     cross-validation. A probe that finds little shows only what is linear in these features.
 
     Args:
-        features_train, features_test (`torch.Tensor` of shape `(texts, features)`): Vectors of the conditions, such as
-            those of an independent encoder.
+        features_train, features_test (`torch.Tensor` of shape `(texts, features)`): Vectors of the conditions, for
+            example by an independent encoder.
         latents_train, latents_test (`torch.Tensor` of shape `(texts, latent_size)`): Means of the posteriors.
 
     Raises:

@@ -380,7 +380,7 @@ class _Evaluation:
         return min(rows, self.model.config.chunk_size or rows)
 
     def _add_samples(self, sample: _SampleShare, chosen: Sequence[ChosenSentence], batches: SentenceBatches) -> None:
-        """Decode this process' samples of the prior. Conditions are those of the chosen sentences."""
+        """Decode this process' samples of the prior. The chosen sentences give the conditions."""
         if not chosen:
             return
         numbers = range(self.num_self_bleu_samples)

@@ -175,3 +175,31 @@ def test_documents_without_usable_latents_cost_themselves_alone(model, trained_f
 def test_wrong_arguments_are_refused(trained_folder, arguments, message):
     with pytest.raises(ValueError, match=message):
         LatentDecoder(trained_folder, **arguments)
+
+
+def test_latents_are_decoded_under_their_conditions(tmp_path, monkeypatch, answering_folder, trained_folder, capsys):
+    monkeypatch.chdir(tmp_path)
+    turns = [["The ?"], ["My ?", "And so on ."], []]
+    rows = [{"answer": text, "turns": turns[i % 3]} for i, text in enumerate(TEXTS[:6])]
+    (tmp_path / "talks.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def run(*arguments: str, model: str = answering_folder) -> str:
+        try:
+            cli.main([*arguments, "--model", model, "--disable_tqdm"])
+        except SystemExit as end:
+            assert end.code == 2
+        printed = capsys.readouterr()
+        return printed.out + printed.err
+
+    columns = ("--text_column", "answer", "--condition_column", "turns")
+    assert "trained with conditions" in run("encode", "talks.jsonl", "refused", "--text_column", "answer")
+    assert "trained without conditions" in run("encode", "talks.jsonl", "refused", *columns, model=trained_folder)
+    assert "6 encoded" in run("encode", "talks.jsonl", "latents", *columns, "--columns", "turns")
+    assert "trained with conditions" in run("decode", "latents", "refused")
+    assert "6 decoded" in run("decode", "latents", "texts", "--condition_column", "turns", "--max_new_tokens", "8")
+    model = BNVAEModel.from_pretrained(answering_folder).eval()
+    own = [row["turns"] for row in rows]
+    expected = model.reconstruct(TEXTS[:6], condition=own, max_new_tokens=8)
+    assert texts_in(tmp_path / "texts") == expected != model.reconstruct(TEXTS[:6], condition="A ?", max_new_tokens=8)
+    assert parquet.read_table(tmp_path / "texts" / "00000.parquet").column_names == ["id", "text"]
+    assert not (tmp_path / "refused").exists()
