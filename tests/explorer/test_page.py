@@ -243,3 +243,50 @@ def test_what_the_browser_complains_about_is_seen(address):
         with pytest.raises(AssertionError, match="not 'nonsense'"):
             window.page.set_default_timeout(500)
             window.wait_for("reconstruct-result", "nonsense")
+
+
+def test_every_tab_reads_the_condition(answering_folder, texts, tmp_path):
+    model = load_saved_model(answering_folder, device="cpu")
+    table = tmp_path / "texts.tsv"
+    rows = [f"{text}\t{text.split()[0]} ?" for text in texts[:20]]
+    table.write_text("\n".join(["text\tasked", *rows]))
+    corpus = load_corpus(model, texts=str(table), text_column="text", condition_column="asked")
+    page = build(model, answering_folder, corpus)
+    results = []
+    try:
+        with browser(start(page)) as (window,):
+            for condition in ("My ?", ""):
+                chosen = {"condition": condition, **QUIET}
+                window.fill("condition", condition)
+                window.tab("Reconstruct")
+                window.fill("reconstruct-text", texts[100])
+                results.append(model.reconstruct(texts[100], **chosen))
+                window.wait_for("reconstruct-result", results[-1])
+                window.tab("Sample")
+                window.page.click("#sample-start")
+                window.wait_for("sample-standard", as_lines(model.sample(8, seed=0, prior="standard", **chosen)))
+                window.tab("Interpolate")
+                window.fill("interpolate-from", texts[100])
+                window.fill("interpolate-to", texts[103])
+                window.page.click("#interpolate-start")
+                path = model.interpolate(texts[100], texts[103], steps=9, **chosen)
+                window.wait_for("interpolate-path", as_lines(path))
+                window.tab("Dimensions")
+                window.fill("dimensions-text", texts[100])
+                window.page.click("#dimensions-start")
+                latent = model.encode_texts(texts[100], condition=condition)
+                numbers = [float(number) for number in range(-3, 4)]
+                window.wait_for("dimensions-along", as_lines(model.traverse(latent, 0, numbers, **chosen)))
+            window.tab("Map")
+            window.page.locator("#map-number input").fill("3")
+            window.page.locator("#map-number input").press("Enter")
+            window.wait_for("map-chosen", texts[2])
+            window.wait_for("condition", corpus.conditions[2])
+            assert window.problems == [] and window.strangers == []
+    finally:
+        page.close()
+    assert results[0] != results[1]
+
+
+def test_a_model_without_conditions_shows_no_box_for_one(opened):
+    assert not opened.page.locator("#condition").is_visible()
