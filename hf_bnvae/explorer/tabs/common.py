@@ -120,6 +120,7 @@ def condition_box(model: BNVAEModel) -> gr.Textbox:
     """The box of the condition, which all tabs read. Models without conditions do not show it."""
     return text_box(
         "Condition: the context that encoder and decoder see; it may be empty",
+        lines=2,  # of turns
         visible=model.config.conditional,
         elem_id="condition",
     )
