@@ -941,10 +941,10 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentEditingMixin):
 
     def _decoder_rows(self, labels: torch.LongTensor, condition_ids: torch.LongTensor | None) -> DecoderRows:
         """What the decoder reads, and what it is scored on."""
-        require_condition(self.config.conditional, condition_ids is not None, "condition_ids")
         input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-        if condition_ids is None:
+        if condition_ids is None and not self.config.conditional:
             return DecoderRows(input_ids, labels, labels.ne(IGNORE_INDEX))
+        require_condition(self.config.conditional, condition_ids is not None, "condition_ids")
         require_condition_ids(condition_ids, self.decoder, len(labels))
         return rows_with_conditions(condition_ids, input_ids, labels, self.config.decoder_start_token_id)
 

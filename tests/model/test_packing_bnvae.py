@@ -177,8 +177,17 @@ def test_eager_attention_is_padded(half):
 
 def test_a_call_with_further_arguments_of_a_network_is_padded():
     model, ids = build("bert", "gpt2"), make_batch()["input_ids"]
-    assert rows_seen(model, "encoder", token_type_ids=torch.zeros_like(ids)) == 8
-    assert rows_seen(model, "encoder", token_type_ids=None) == 1  # control
+    assert rows_seen(model, "encoder", position_ids=torch.arange(ids.shape[1]).expand_as(ids)) == 8
+    assert rows_seen(model, "encoder", position_ids=None) == 1  # control
+
+
+def test_kinds_of_tokens_are_packed_with_their_tokens():
+    packed, padded = (build("bert", "gpt2", pack_sentences=packs) for packs in (True, False))
+    kinds = (make_batch()["input_ids"] % 2).long()
+    assert rows_seen(packed, "encoder", token_type_ids=kinds) == 1
+    assert_same(gradients(packed, token_type_ids=kinds)[1], gradients(padded, token_type_ids=kinds)[1])
+    other = gradients(build("bert", "gpt2"), token_type_ids=1 - kinds)[1]  # control
+    assert (other - gradients(build("bert", "gpt2"), token_type_ids=kinds)[1]).norm() > 1e-3 * other.norm()
 
 
 def test_a_call_for_logits_is_padded():
