@@ -74,7 +74,11 @@ class DecodingJob(CorpusJob):
             args.output,
             decoder,
             columns={entry: reader.types[column] for column, entry in columns.items()},
-            description={"latents": _name_of(args.latents), "latent_column": args.latent_column},
+            description={
+                "latents": _name_of(args.latents),
+                "latent_column": args.latent_column,
+                **({} if args.condition_column is None else {"condition_column": args.condition_column}),
+            },
         )
         tasks = args.tasks or max(1, math.ceil(reader.num_rows / ROWS_OF_A_TASK))
         return [reader, decoder, writer], reader.num_rows, tasks

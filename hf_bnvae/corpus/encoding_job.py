@@ -69,6 +69,8 @@ class EncodingJob(CorpusJob):
         if args.whiten:
             model.require_fitted_prior()
         rows, text_column = reader.load()
+        if args.condition_column == text_column:
+            raise ValueError(f"The column {text_column!r} of {reader.source} cannot hold both texts and conditions.")
         tasks = args.tasks or max(1, math.ceil(len(rows) / ROWS_OF_A_TASK))
         self._hash = reader.remember(rows, tasks)
         columns = dict(zip(rows.data.schema.names, rows.data.schema.types, strict=True))
@@ -78,7 +80,7 @@ class EncodingJob(CorpusJob):
             dtype=args.latent_dtype,
             with_text=args.with_text,
             columns={name: columns[name] for name in args.columns},
-            description={"texts": reader.title, "text_column": text_column},
+            description={"texts": reader.title, "text_column": text_column, **_told(args.condition_column)},
         )
         return [reader, encoder, writer], len(rows), tasks
 
@@ -87,7 +89,14 @@ class EncodingJob(CorpusJob):
 
     def _count_in_words(self, counts: Mapping[str, int]) -> str:
         found = {name: f"{counts.get(name, 0):,}" for name in ("encoded", "truncated", "empty", "unreadable")}
+        cut = counts.get("conditions_truncated", 0)
+        conditions = f"; {cut:,} conditions lost their beginning" if cut else ""
         return (
             f"{found['encoded']} encoded, of which {found['truncated']} were cut; {found['empty']} empty and "
-            f"{found['unreadable']} unreadable, which have no latent"
+            f"{found['unreadable']} unreadable, which have no latent{conditions}"
         )
+
+
+def _told(condition_column: str | None) -> dict[str, str]:
+    """What the files say of conditions, if there are any."""
+    return {} if condition_column is None else {"condition_column": condition_column}

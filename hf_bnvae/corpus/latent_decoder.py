@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from datatrove.data import Document, DocumentsPipeline
 
-from ..data.corpora import condition_of_value
 from ..model.input_checks_bnvae import require_count
 from ..model.modeling_bnvae import BNVAEModel
 from .model_step import COORDINATES, OWN_COORDINATES, WHITENED, ModelStep
@@ -102,14 +101,11 @@ class LatentDecoder(ModelStep):
     def _has_latent(self, document: Document) -> bool:
         document.text, latent = None, document.metadata.get(LATENT)
         fault = "empty" if latent is None else None if np.isfinite(_as_array(latent)).all() else "unreadable"
-        if fault is None and self.condition_column is not None and self._condition(document) is None:
+        if fault is None and self.condition_column is not None and self.condition_of(document) is None:
             fault = "unreadable"
         if fault is not None:
             self.stat_update(fault)
         return fault is None
-
-    def _condition(self, document: Document) -> str | None:
-        return condition_of_value(document.metadata.get(self.condition_column))
 
     def _decode(self, model: BNVAEModel, documents: Sequence[Document], seed: int) -> None:
         size = model.config.latent_size
@@ -122,7 +118,7 @@ class LatentDecoder(ModelStep):
             latents = model.require_fitted_prior().unwhiten(latents.to(model.device))
         settings: dict[str, Any] = {"batch_size": self.batch_size, "show_progress": False, "seed": seed}
         if self.condition_column is not None:
-            settings["condition"] = [self._condition(document) for document in documents]
+            settings["condition"] = [self.condition_of(document) for document in documents]
         texts = model.reconstruct(latents, **settings, **self.generation_kwargs)
         for document, text in zip(documents, texts, strict=True):
             document.text = text

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from datatrove.data import Document, DocumentsPipeline
 
-from ..data.corpora import condition_of_value
 from ..model.input_checks_bnvae import require_count
 from ..model.modeling_bnvae import BNVAEModel
 from ..model.processing_bnvae import BNVAEProcessor
@@ -24,7 +23,7 @@ class LatentEncoder(ModelStep):
 
     A document without a text or without its condition, and a document whose text or id is no Unicode, pass without
     latents. A text that is longer than the model has positions for is cut. datatrove's statistics count these texts:
-    `empty`, `unreadable`, `truncated`, and `encoded`.
+    `empty`, `unreadable`, `truncated`, `conditions_truncated`, and `encoded`.
 
     Args:
         model_name_or_path (`str`): Hub name or folder of model and processor.
@@ -117,7 +116,7 @@ class LatentEncoder(ModelStep):
         processor = _CountingProcessor(model.processor)
         texts, conditions = [document.text for document in documents], None
         if self.condition_column is not None:
-            conditions = [condition_of_value(document.metadata[self.condition_column]) for document in documents]
+            conditions = [self.condition_of(document) for document in documents]
         with torch.no_grad():
             for places, features in encode_in_batches(
                 model, processor, texts, self.batch_size, show_progress=False, conditions=conditions
@@ -125,6 +124,8 @@ class LatentEncoder(ModelStep):
                 self._write([documents[place] for place in places], model, features)
         self.stat_update("encoded", value=len(texts))
         self.stat_update("truncated", value=processor.num_truncated)
+        if self.condition_column is not None:
+            self.stat_update("conditions_truncated", value=processor.num_cut_conditions)
 
     def _has_text(self, document: Document) -> bool:
         taken = [name for name in self.entries if name in document.metadata]
@@ -138,7 +139,7 @@ class LatentEncoder(ModelStep):
             return False
         condition: str | None = ""
         if self.condition_column is not None:
-            condition = condition_of_value(document.metadata.get(self.condition_column))
+            condition = self.condition_of(document)
         if condition is None:
             self.stat_update("unreadable")
             return False
@@ -175,15 +176,15 @@ class LatentEncoder(ModelStep):
 
 
 class _CountingProcessor:
-    """A processor that counts the texts that it cuts."""
+    """A processor that counts the texts and conditions that it cuts."""
 
     def __init__(self, processor: BNVAEProcessor) -> None:
-        self.processor, self.num_truncated = processor, 0
+        self.processor, self.num_truncated, self.num_cut_conditions = processor, 0, 0
 
     def __call__(self, texts: list[str], **settings: Any) -> dict[str, list[list[int]]]:
         tokens = dict(self.processor(texts, return_truncated=True, **settings))
         self.num_truncated += sum(map(bool, tokens.pop("truncated")))
-        tokens.pop("condition_truncated", None)
+        self.num_cut_conditions += sum(map(bool, tokens.pop("condition_truncated", ())))
         return tokens
 
     def pad(self, features: Mapping[str, list[list[int]]]) -> dict[str, list[list[int]]]:

@@ -8,12 +8,14 @@ from typing import Any
 
 import multiprocess
 import torch
+from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from transformers import AutoConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 from transformers.utils.hub import extract_commit_hash
 
 from .._version import __version__
+from ..data.corpora import condition_of_value
 from ..jobs.saved_model import load_saved_model
 from ..model.configuration_bnvae import BNVAEConfig
 from ..model.modeling_bnvae import BNVAEModel
@@ -104,6 +106,13 @@ class ModelStep(PipelineStep):
             )
         if self.condition_column is not None and not self.config.conditional:
             raise ValueError(f"{name} was trained without conditions. Leave condition_column out.")
+
+    def condition_of(self, document: Document) -> str | None:
+        """The condition of a document; `None` if it is missing, or no text."""
+        try:
+            return condition_of_value(document.metadata.get(self.condition_column))
+        except ValueError:
+            return None
 
     def load(self, rank: int = 0) -> BNVAEModel:
         """The model, as a task with this rank uses it."""

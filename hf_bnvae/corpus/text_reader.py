@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from datasets import Dataset, load_dataset
+from datasets import Dataset, LargeList, List, load_dataset
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.readers.base import BaseReader
 
@@ -117,7 +117,8 @@ class TextReader(BaseReader):
             )
         kind = rows.features[text_column]
         if getattr(kind, "dtype", None) not in ("string", "large_string"):
-            raise ValueError(f"The column {text_column!r} of {self.source} holds no texts, but {kind}.")
+            advice = " Write one text a row." if isinstance(kind, (List, LargeList)) else ""
+            raise ValueError(f"The column {text_column!r} of {self.source} holds no texts, but {kind}.{advice}")
         rows = rows.select_columns(list(dict.fromkeys([text_column, *others])))
         if self.max_samples is not None and len(rows) > self.max_samples:
             rows = rows.select(range(self.max_samples))

@@ -132,7 +132,7 @@ def load_texts(
 
 def split_texts(dataset: Dataset, validation_split_percentage: float, seed: int) -> DatasetDict:
     """
-    Hold texts out, so that no text is in both sets.
+    Hold texts out. Without conditions, no text is in both sets.
 
     With conditions, no condition is in both sets: all of its texts are on one side. Only a condition that is a
     category, such as `"negative"`, is on both sides, with different texts. A condition counts as a category if it has
@@ -157,7 +157,8 @@ def split_texts(dataset: Dataset, validation_split_percentage: float, seed: int)
     held_out = max(2, round(len(rows) * validation_split_percentage / 100))
     if len(rows) < held_out + 2:
         distinct = "" if len(rows) == len(dataset) else " distinct"
-        texts = "text is" if len(rows) == 1 else "texts are"
+        what = "text" if all(isinstance(key, str) for key in rows) else "condition"
+        texts = f"{what} is" if len(rows) == 1 else f"{what}s are"
         raise ValueError(
             f"{len(rows)}{distinct} {texts} too few: {held_out} are held out for validation and at least two are "
             "needed for training."
@@ -519,9 +520,20 @@ def _one_text_a_row(dataset: Dataset, text_column: str, wanted: Mapping[str, str
 
 def condition_of_value(value: Any) -> str | None:
     """The condition that an entry of a table means: a text, turns joined by `TURN_SEPARATOR`, or a number as it is
-    written. `None` if it, or one of the turns, is missing."""
+    written. `None` if it, or one of the turns, is missing.
+
+    Raises:
+        ValueError: for anything else, such as messages that are mappings.
+    """
     turns = value if isinstance(value, (list, tuple)) else [value]
-    return None if None in turns else TURN_SEPARATOR.join(map(str, turns))
+    if any(turn is None for turn in turns):
+        return None
+    if not all(isinstance(turn, (str, bool, int, float)) for turn in turns):
+        raise ValueError(
+            f"A condition must be a text, a label, a number, or a list of texts, got {shorten(repr(value), 80)}. Of "
+            "messages that are mappings take the content."
+        )
+    return TURN_SEPARATOR.join(map(str, turns))
 
 
 def _as_values(labels: list[str]) -> list[Any]:

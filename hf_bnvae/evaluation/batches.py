@@ -65,6 +65,7 @@ class SentenceBatches:
             data. It is 0 if there is only one process.
         num_empty (`int`): Texts that were left out: empty, only whitespace, or missing. They have no place.
         num_cut (`int`): Texts in the batches of this process that were longer than the model has positions for.
+        num_cut_conditions (`int`): The same of conditions, which may have half of the positions.
 
     Raises:
         ValueError: for other data, at once or when the first bad sentence is reached.
@@ -94,7 +95,7 @@ class SentenceBatches:
         self.processor, self.text_column, self.batch_size = processor, text_column, batch_size
         self.num_processes, self.process_index = num_processes, process_index
         self.is_conditional = is_conditional
-        self.count = self.checksum = self.num_empty = self.num_cut = 0
+        self.count = self.checksum = self.num_empty = self.num_cut = self.num_cut_conditions = 0
         try:
             size = len(data)
         except TypeError:
@@ -185,7 +186,7 @@ class SentenceBatches:
                     batch, conditions = map(list, zip(*batch, strict=True))
                 encoded = self.processor(batch, return_truncated=True, condition=conditions)
                 cut = encoded.pop("truncated")
-                encoded.pop("condition_truncated", None)
+                self.num_cut_conditions += sum(map(bool, encoded.pop("condition_truncated", ())))
                 self.num_cut += sum(map(bool, cut))
                 rows = [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
                 texts = [None if was_cut else text for text, was_cut in zip(batch, cut, strict=True)]

@@ -157,6 +157,7 @@ class _Share:
     checksum: int = 0
     num_empty: int = 0
     num_cut: int = 0
+    num_cut_conditions: int = 0
     corpus: CorpusSums = field(default_factory=CorpusSums)
     tokens: Counter[int] = field(default_factory=Counter)  # how often each token id is scored
     scores: RunningScores = field(default_factory=RunningScores)
@@ -243,6 +244,7 @@ class _Evaluation:
             self._add_batch(share, batch)
         share.num_read, share.checksum = batches.count, batches.checksum
         share.num_empty, share.num_cut = batches.num_empty, batches.num_cut
+        share.num_cut_conditions = batches.num_cut_conditions
         return share
 
     def _add_batch(self, share: _Share, batch: SentenceBatch) -> None:
@@ -426,6 +428,11 @@ class _Evaluation:
                 f"{share.num_cut} of {count} texts are longer than the model has positions for and were cut. The "
                 "figures are those of what was left."
             )
+        if share.num_cut_conditions:
+            logger.warning(
+                f"{share.num_cut_conditions} of {count} conditions are longer than half of the model's positions and "
+                "lost their beginnings."
+            )
         if share.num_empty:
             logger.warning(f"Left out {share.num_empty} of the data's texts: empty, only whitespace, or no text.")
         figures = share.corpus.figures(self.model.posterior)
@@ -517,6 +524,7 @@ def _merged(shares: list[_Share]) -> _Share:
     for share in shares[1:]:
         # A process counts the cut texts in its own batches, but the empty texts in all data. So `num_empty` is whole.
         whole.num_cut += share.num_cut
+        whole.num_cut_conditions += share.num_cut_conditions
         whole.num_undecodable += share.num_undecodable
         whole.tokens.update(share.tokens)
         for name in ("corpus", "scores", "chosen", "fitted_kl"):

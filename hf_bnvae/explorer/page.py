@@ -45,7 +45,8 @@ def build_page(
     first, second = (corpus.texts[0], corpus.texts[1]) if corpus is not None else example_texts(model)
     with gr.Blocks(title=f"{name}: latent space", analytics_enabled=False) as page:
         gr.Markdown(f"# {inline(name)}")
-        condition = condition_box(model)
+        has_conditions = corpus is not None and corpus.conditions is not None
+        condition = condition_box(model, corpus.conditions[0] if has_conditions else "")
         with gr.Tabs():
             with gr.Tab("Reconstruct"):
                 text = reconstruct_tab(model, condition, first, page)

@@ -42,7 +42,7 @@ _EXAMPLES = {
 _SAMPLING_OPTIONS = ("temperature", "top_k", "top_p", "min_p")
 # Options of one task, which its method of the model takes.
 _TASK_OPTIONS = {
-    "reconstruct": ("prompt", "sample_posterior"),
+    "reconstruct": ("prompt", "sample_posterior", "text_condition"),
     "interpolate": ("steps", "method"),
     "analogy": ("degree",),
     "edit": ("direction", "strength"),
@@ -99,6 +99,7 @@ def generation_parser(task: str) -> CommandParser:
         own.add_argument(
             "--sample_posterior", action="store_true", help="Decode a draw from each posterior instead of its mode."
         )
+        own.add_argument("--text_condition", help="The context of the texts, if they are to get another --condition.")
     if task in ("sample", "reconstruct"):
         own.add_argument("--prompt", help="The start of every text.")
     if task == "interpolate":

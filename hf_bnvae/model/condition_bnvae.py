@@ -31,6 +31,8 @@ def condition_text(condition: str | Sequence[str]) -> str:
     """
     if isinstance(condition, str):
         return condition
+    if hasattr(condition, "tolist"):  # an array, as pandas reads lists from parquet
+        condition = condition.tolist()
     turns = list(condition) if isinstance(condition, (list, tuple)) else [None]
     if not all(isinstance(turn, str) for turn in turns):
         raise ValueError(
@@ -56,7 +58,8 @@ def conditions_of_texts(condition: Condition | None, count: int) -> list[str] | 
         return None
     if isinstance(condition, str):
         return [condition] * count
-    if isinstance(condition, (bytes, Mapping, Set)) or not hasattr(condition, "__len__"):
+    is_list = hasattr(condition, "__len__") and getattr(condition, "ndim", 1) == 1
+    if isinstance(condition, (bytes, Mapping, Set)) or not is_list:
         raise ValueError(f"condition must be one text, or a list of conditions, got {reprlib.repr(condition)}.")
     conditions = list(condition)
     if len(conditions) != count:
@@ -81,11 +84,10 @@ def require_condition(is_conditional: bool, is_given: bool, what: str) -> None:
         ValueError: if the two differ.
     """
     if is_conditional and not is_given:
-        empty = 'condition=""' if what == "condition" else "a tensor of shape (batch, 0)"
-        raise ValueError(
-            f"This model was trained with conditions, and {what} is missing. Give the context of the texts, or for "
-            f"none an empty one: {empty}."
-        )
+        advice = 'Give the context of the texts, or for none an empty one: condition="".'
+        if what != "condition":
+            advice = "processor.encode_conditions makes them of texts, and the processor makes them with condition=..."
+        raise ValueError(f"This model was trained with conditions, and {what} is missing. {advice}")
     if is_given and not is_conditional:
         raise ValueError(
             f"{what} was given, but this model was trained without conditions (config.conditional=False). Leave "
@@ -174,7 +176,7 @@ def rows_with_conditions(
 
 
 def prompts_with_conditions(
-    condition_ids: torch.LongTensor, prompts: torch.LongTensor, mask: torch.LongTensor
+    condition_ids: torch.LongTensor, prompts: torch.LongTensor, mask: torch.LongTensor, pad_token_id: int
 ) -> tuple[torch.LongTensor, torch.LongTensor]:
     """
     Put each condition ahead of the prompt that is to be continued.
@@ -183,6 +185,7 @@ def prompts_with_conditions(
         condition_ids (`torch.LongTensor` of shape `(batch, condition_length)`): Padded on the right with -100.
         prompts (`torch.LongTensor` of shape `(batch, prompt_length)`): Padded on the left, each with its start token.
         mask (`torch.LongTensor` of shape `(batch, prompt_length)`): 1 for tokens of prompts, 0 for padding.
+        pad_token_id (`int`): What stands at padding.
 
     Returns:
         `tuple`: ids and mask of both, padded on the left, each `(batch, length)`. The prompts stand at the end, each
@@ -190,7 +193,7 @@ def prompts_with_conditions(
     """
     is_condition = condition_ids.ne(IGNORE_INDEX)
     is_real = torch.cat([is_condition, mask.bool()], 1)
-    ids = torch.cat([condition_ids.masked_fill(~is_condition, 0), prompts], 1)
+    ids = torch.cat([condition_ids.masked_fill(~is_condition, pad_token_id), prompts], 1)
     order = is_real.int().sort(dim=1, stable=True).indices
     length = int(is_real.sum(1).max())
     return ids.gather(1, order)[:, -length:], is_real.gather(1, order)[:, -length:].to(mask)

@@ -103,7 +103,9 @@ class LatentGenerationMixin(GenerationMixin):
                 `decoder_attention_mask`. Both have the shape `(batch, prompt_length)`, and
                 [`~BNVAEProcessor.encode_prompts`] makes them. Each prompt that does not begin with
                 `decoder_start_token_id` gets this token. The default length is 256 tokens, or less if the decoder has
-                fewer positions. Conditions count in `max_length`, but not in `max_new_tokens`.
+                fewer positions. For these arguments a condition is a part of the prompt: it counts in `max_length`
+                and `min_length`, `repetition_penalty` sees it, and a streamer gets it first. The longest condition of
+                a batch limits the length of all its texts.
 
         Returns:
             `torch.LongTensor` of shape `(batch * num_return_sequences, length)`: decoder token ids, from
@@ -139,7 +141,7 @@ class LatentGenerationMixin(GenerationMixin):
             if condition_ids is None:
                 return super().generate(**kwargs)
             require_condition_ids(condition_ids, self.decoder, len(latents))
-            conditions = _Conditions(condition_ids)
+            conditions = _Conditions(condition_ids, self.config.pad_token_id)
             return conditions.cut_from(super().generate(condition_ids=conditions, **kwargs))
 
     def require_evaluation_mode(self) -> None:
@@ -241,8 +243,9 @@ class LatentGenerationMixin(GenerationMixin):
         room = None if positions is None else positions - self.injection.num_slots - input_ids_length + 1
         if room is not None and room < 1:
             raise ValueError(
-                f"A prompt of {input_ids_length} tokens (its start token and padding included) does not fit into the "
-                f"decoder's {positions} positions, of which the latent takes {self.injection.num_slots}. Shorten it."
+                f"A prompt of {input_ids_length} tokens (start token, condition and padding included) does not fit "
+                f"into the decoder's {positions} positions, of which the latent takes {self.injection.num_slots}. "
+                "Shorten it."
             )
         if has_default_max_length and generation_config.max_new_tokens is None:
             generation_config.max_new_tokens = min(DEFAULT_MAX_NEW_TOKENS, room or DEFAULT_MAX_NEW_TOKENS)
@@ -305,6 +308,7 @@ class _Conditions:
     """The conditions of one call of `generate`. Between, the base class takes them for parts of the prompts."""
 
     condition_ids: torch.LongTensor
+    pad_token_id: int
     prompts: torch.LongTensor | None = None
     length: int = 0  # of condition and prompt
 
@@ -313,7 +317,8 @@ class _Conditions:
     ) -> tuple[torch.LongTensor, torch.LongTensor]:
         """Ids and mask, each `(batch, length)`, of conditions and prompts."""
         self.prompts = prompts
-        prompts, mask = prompts_with_conditions(self.condition_ids.to(prompts), prompts, mask)
+        ids = self.condition_ids.to(prompts)
+        prompts, mask = prompts_with_conditions(ids, prompts, mask, self.pad_token_id)
         self.length = prompts.shape[1]
         return prompts, mask
 

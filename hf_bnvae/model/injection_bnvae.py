@@ -15,6 +15,8 @@ MEMORY_SLOTS = 1
 # The size of a new slot: the standard deviation of its numbers, over latents and places. About that of the keys and
 # values of a new decoder of width 128 (0.23). The decisions in this room's page have the figures.
 SLOT_STD = 0.25
+# The same ahead of a pretrained decoder, which a larger slot disturbs.
+PRETRAINED_SLOT_STD = 0.11
 
 
 class PrefixCacheLayer(CacheLayerMixin):
@@ -71,6 +73,11 @@ class LatentMap(nn.Linear):
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=self.weight_std)
 
+    @torch.no_grad()
+    def scale_start(self, factor: float) -> None:
+        """Make the outputs of a new map smaller or larger."""
+        self.weight.mul_(factor)
+
 
 class LatentInjection(nn.Module):
     """The linear maps that bring a latent into a decoder (Li et al., "Optimus", EMNLP 2020, section 3).
@@ -78,9 +85,9 @@ class LatentInjection(nn.Module):
     *Memory*: each layer has one extra slot that every token attends to. One vector is both its key and its value.
     *Embedding*: one vector is added to the input embedding at every position. Neither map has a bias.
 
-    In a new model the numbers of a slot have the standard deviation `SLOT_STD`, and those of the vector the decoder's
-    `initializer_range`. With a smaller start the decoder takes longer to notice the latent. A much larger one disturbs
-    the decoder before the latent is of use.
+    In a new model the numbers of a slot have the standard deviation `SLOT_STD`, or ahead of a pretrained decoder
+    `PRETRAINED_SLOT_STD`. Those of the vector have the decoder's `initializer_range`. With a smaller start the decoder
+    takes longer to notice the latent. A much larger one disturbs the decoder before the latent is of use.
 
     Args:
         decoder_config (`PreTrainedConfig`): The decoder's configuration, with `num_hidden_layers`,

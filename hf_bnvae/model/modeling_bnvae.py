@@ -38,7 +38,7 @@ from .editing_bnvae import LatentEditingMixin
 from .finite_bnvae import require_finite_weights
 from .gaussian_bnvae import DiagonalGaussian
 from .generation_bnvae import LatentGenerationMixin, positions_of
-from .injection_bnvae import LatentInjection, LatentMap
+from .injection_bnvae import PRETRAINED_SLOT_STD, SLOT_STD, LatentInjection, LatentMap
 from .input_checks_bnvae import require_batch, require_ids, require_mask, require_shape
 from .loss_bnvae import IGNORE_INDEX, sentence_nll, token_nll
 from .packing_bnvae import Packing, pack_for_decoder, pack_for_encoder
@@ -565,6 +565,8 @@ class BNVAEModel(BNVAEEncoderSide, LatentGenerationMixin, LatentEditingMixin):
                 own_config = getattr(config, name)
                 networks[name] = auto_class.from_pretrained(source, config=own_config, dtype=dtype, **kwargs)
         model = cls(config, **networks)
+        if "decoder" in networks and model.injection.memory is not None:
+            model.injection.memory.scale_start(PRETRAINED_SLOT_STD / SLOT_STD)
         for name in ("encoder", "decoder", "injection"):
             if name not in networks:
                 getattr(model, name).to(dtype)

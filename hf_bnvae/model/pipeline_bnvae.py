@@ -2,6 +2,7 @@
 """Pipelines: `"text-latent"`, from texts to the means of their posteriors, and `"latent-text"`, from texts or latents
 to texts."""
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,6 +77,7 @@ class LatentTextPipeline(_LatentSpacePipeline):
     """
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        _require_one_condition(kwargs.get("condition"))
         return {}, kwargs, {}
 
     def preprocess(self, input_: Any) -> dict[str, Any]:
@@ -133,6 +135,7 @@ class TextLatentPipeline(_LatentSpacePipeline):
         if kwargs:
             raise ValueError(f"Unknown arguments of {type(self).__name__}: {', '.join(sorted(kwargs))}.")
         forward: dict[str, Any] = {} if whitened is None else {"whitened": whitened}
+        _require_one_condition(condition)
         if condition is not None:
             forward["condition"] = condition
         return {}, forward, {} if return_tensors is None else {"return_tensors": return_tensors}
@@ -154,6 +157,14 @@ class TextLatentPipeline(_LatentSpacePipeline):
     def postprocess(self, model_outputs: dict[str, torch.Tensor], return_tensors: bool = False) -> Any:
         latent = model_outputs["latents"][0]
         return latent if return_tensors else latent.tolist()
+
+
+def _require_one_condition(condition: Any) -> None:
+    if not isinstance(condition, str | None):
+        raise ValueError(
+            f"condition must be one text for all inputs, got {reprlib.repr(condition)}. Give each input its own: "
+            '{"text": ..., "condition": ...}.'
+        )
 
 
 def _with_condition(input_: Mapping[str, Any], names: tuple[str, ...]) -> tuple[Any, Any]:

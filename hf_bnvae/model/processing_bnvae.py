@@ -366,6 +366,8 @@ class BNVAEProcessor(ProcessorMixin):
         Returns:
             [`BatchFeature`]: `condition_ids`, a tensor of shape `(count, longest)`, padded on the right with -100.
         """
+        if condition is None:
+            raise ValueError('A condition is missing. An empty one is a text, too: "".')
         limit = (self.tokenizer.model_max_length - 1) // 2
         ids, cuts = self._condition_ids(conditions_of_texts(condition, count), limit)
         if any(cuts):

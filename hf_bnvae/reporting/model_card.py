@@ -260,13 +260,15 @@ class BNVAEModelCard:
 
     def render(self) -> str:
         """The card, in Markdown with the metadata that the Hub reads."""
+        is_conditional = bool(self.config.get("conditional"))
         text = ModelCard.from_template(
             self._metadata(),
             template_path=str(TEMPLATE_FILE),
             title=inline(self.model_name),
             verdict=self._verdict(),
             description=self._description(),
-            loading=fenced(loading_lines(self.repo_id, is_conditional=bool(self.config.get("conditional"))), "python"),
+            loading=fenced(loading_lines(self.repo_id, is_conditional=is_conditional), "python"),
+            is_conditional=is_conditional,
             loading_remotely=fenced(remote_loading_lines(self.repo_id), "python"),
             evaluated_on=f"On {inline(self.evaluated_on)}:",
             figures=self.render_figures(),

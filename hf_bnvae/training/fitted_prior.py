@@ -183,6 +183,13 @@ def _posteriors(
             found = model.text_posteriors(texts, batch_size, show_progress, condition)
             return (posterior for _, posterior in found)
         if isinstance(first, Mapping) and isinstance(first.get("input_ids"), torch.Tensor):
+            if condition is not None:
+                raise ValueError("condition belongs to texts. Batches hold their conditions themselves.")
+            if model.config.conditional and "condition_ids" not in first:
+                raise ValueError(
+                    "The model was trained with conditions, and the batches hold none. The processor makes them with "
+                    "condition=..."
+                )
             return encoded_batches(model, chain((first,), items))
     raise ValueError(
         "data must be texts, a list or a column (dataset['text']), or batches of tensors with input_ids, as a "

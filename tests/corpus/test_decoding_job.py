@@ -195,6 +195,10 @@ def test_latents_are_decoded_under_their_conditions(tmp_path, monkeypatch, answe
     assert "trained with conditions" in run("encode", "talks.jsonl", "refused", "--text_column", "answer")
     assert "trained without conditions" in run("encode", "talks.jsonl", "refused", *columns, model=trained_folder)
     assert "6 encoded" in run("encode", "talks.jsonl", "latents", *columns, "--columns", "turns")
+    other = [*columns[:3], "answer"]
+    assert "cannot hold both texts and conditions" in run("encode", "talks.jsonl", "refused", *other)
+    (tmp_path / "talks.jsonl").write_text("\n".join(json.dumps({**row, "other": "A ?"}) for row in rows))
+    assert "condition_column" in run("encode", "talks.jsonl", "latents", *columns[:3], "other", "--columns", "turns")
     assert "trained with conditions" in run("decode", "latents", "refused")
     assert "6 decoded" in run("decode", "latents", "texts", "--condition_column", "turns", "--max_new_tokens", "8")
     model = BNVAEModel.from_pretrained(answering_folder).eval()

@@ -370,6 +370,14 @@ def test_texts_without_a_condition_are_dropped_counted_and_said(tmp_path, caplog
     assert len(load_text_set(str(path), text_column="text", condition_column="context")) == 8
     assert "Dropped 2 of 10 entries of the" in caplog.text and "their condition is missing" in caplog.text
     path.write_text("\n".join(json.dumps({"text": "a", "context": None}) for _ in range(3)))
+    messages = tmp_path / "messages.jsonl"
+    messages.write_text(
+        "\n".join(json.dumps({"text": "a", "context": [{"role": "user", "content": "b"}]}) for _ in "ab")
+    )
+    with pytest.raises(
+        ValueError, match=r"must be a text, a label, a number, or a list of texts, got .*take the content"
+    ):
+        load_text_set(str(messages), text_column="text", condition_column="context")
     with pytest.raises(ValueError, match="holds no condition: all of its 3 entries lack one"):
         load_text_set(str(path), text_column="text", condition_column="context")
 

@@ -53,6 +53,12 @@ def test_figures_do_not_depend_on_how_the_data_come(answering_model, pairs):
     assert evaluate_model(answering_model, other, batch_size=48, **QUICK).iw_nll > result.iw_nll + 0.5
 
 
+def test_conditions_that_were_cut_are_counted(answering_model, pairs, caplog):
+    long = pairs.map(lambda row, place: {"condition": "The food " * (30 if place < 5 else 1)}, with_indices=True)
+    evaluate_model(answering_model, long, **QUICK)
+    assert "5 of 48 conditions are longer than half of the model's positions and lost their beginnings" in caplog.text
+
+
 def test_conditions_are_asked_for_where_there_are_any(answering_model, trained_model, pairs):
     for data, words in (
         (pairs["text"][:], "data are texts without them"),

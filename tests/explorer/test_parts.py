@@ -249,4 +249,13 @@ def test_a_sentence_costs_what_it_costs_under_its_condition(answering_model, tex
 def test_a_page_shows_the_box_of_the_condition_where_there_are_any(answering_model, trained_model):
     for model, is_visible in ((answering_model, True), (trained_model, False)):
         (box,) = [b for b in build_page(model, "model").blocks.values() if getattr(b, "elem_id", None) == "condition"]
-        assert box.visible is is_visible
+        assert box.visible is is_visible and box.value == ""
+
+
+def test_the_page_begins_with_the_first_text_under_its_own_condition(answering_model, tmp_path, texts):
+    path = tmp_path / "texts.tsv"
+    path.write_text("\n".join(["text\tasked", *(f"{text}\t{text.split()[0]} ?" for text in texts[:5])]))
+    corpus = load_corpus(answering_model, texts=str(path), text_column="text", condition_column="asked")
+    blocks = build_page(answering_model, "model", corpus).blocks.values()
+    values = {b.elem_id: b.value for b in blocks if getattr(b, "elem_id", None) in ("condition", "reconstruct-text")}
+    assert values == {"condition": f"{texts[0].split()[0]} ?", "reconstruct-text": texts[0]}

@@ -67,7 +67,9 @@ def test_a_run_shows_conditions_and_how_to_give_them(finished):
     assert "Samples of the fitted prior, under the condition: " in printed
     assert 'model.sample(3, condition="A context of your own .")' in printed
     assert BNVAEModel.from_pretrained(folder / "out").config.conditional
-    assert "Both networks are given the text's condition, too." in (folder / "out" / "README.md").read_text()
+    card = (folder / "out" / "README.md").read_text()
+    assert "Both networks are given the text's condition, too." in card
+    assert "`model.sample(5, condition=context)`" in card and "`model.sample(5)`" not in card
     figures = report_of(folder / "out")["figures"]
     assert figures["latent_gain_within_num_sentences"] == figures["num_sentences"]  # two answers to each context
     assert figures["latent_gain_within"] != figures["latent_gain"]
@@ -97,6 +99,9 @@ def test_texts_are_made_under_a_condition(inside):
     assert lines == model.sample(2, condition="Question 3 ?", seed=0, do_sample=False, max_new_tokens=8)
     with pytest.raises(SystemExit, match="condition is missing"):
         start("generate_text", "reconstruct", "Yes .", **given)
+    both = {"condition": "Question 3 ?", "text_condition": "Question 4 ?"}
+    transferred = start("generate_text", "reconstruct", "Yes .", **both, **given).splitlines()
+    assert transferred == model.reconstruct(["Yes ."], **both, do_sample=False, max_new_tokens=8)
 
 
 @pytest.mark.parametrize(

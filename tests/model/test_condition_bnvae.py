@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -69,7 +70,8 @@ def test_a_prompt_stands_behind_its_condition_and_where_it_stood(rows):
     width, length = max(len(own) for own, _ in rows), max(len(prompt) for _, prompt in rows)
     prompts = torch.tensor([[0] * (length - len(prompt)) + prompt for _, prompt in rows])
     mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for _, prompt in rows])
-    ids, real = prompts_with_conditions(padded([own for own, _ in rows], width), prompts, mask)
+    ids, real = prompts_with_conditions(padded([own for own, _ in rows], width), prompts, mask, 77)
+    assert (ids[real == 0] == 77).sum() + (ids[real == 0] == 0).sum() == (real == 0).sum()
     for row, (condition, prompt) in enumerate(rows):
         assert ids[row][real[row].bool()].tolist() == condition + prompt
         assert real[row].tolist() == sorted(real[row].tolist())
@@ -178,6 +180,7 @@ def test_conditions_are_asked_for_where_there_are_any_and_refused_elsewhere(proc
         (["a", "b", "c"], r"one condition for each of 2 texts, got 3"),
         ([None, "b"], r"must be a text, or a list of turns that are texts, got None"),
         ([["a", 3], "b"], r"must be a text, or a list of turns"),
+        (np.array("a"), r"one text, or a list of conditions"),
         (3, r"one text, or a list of conditions, got 3"),
         ({"a": "b"}, r"one text, or a list of conditions"),
         ("\ud800", r"The condition at index 0 is no valid Unicode"),
@@ -257,6 +260,9 @@ def test_the_methods_take_one_condition_or_one_for_each(answering_model, texts):
     assert [len(own) for own in several] == [3, 3] and several[0] != several[1]
     assert len(answering_model.sample(3, condition="The ?", **settings)) == 3
     assert answering_model.sample(3, condition=[], **settings) == []
+    arrays = np.array(["The ?", "My ?"]), [np.array(["The ?"]), "My ?"]
+    for own in arrays:
+        assert answering_model.sample(3, condition=own, seed=0, **settings) == several
     latents = answering_model.encode_texts(texts[:2], condition=["The ?", "My ?"])
     assert not latents.equal(answering_model.encode_texts(texts[:2], condition="A ?"))
     same = answering_model.reconstruct(texts[:2], condition=["The ?", "My ?"], **settings)
@@ -295,6 +301,11 @@ def test_a_prior_is_fitted_to_texts_with_their_conditions(answering_model, texts
     with pytest.raises(ValueError, match="condition is missing"):
         fit_prior(model, texts)
     conditions = [tiny.question(text) for text in texts]
+    batch = model.processor(texts[:20], return_tensors="pt")
+    with pytest.raises(ValueError, match="the batches hold none"):
+        fit_prior(model, [dict(batch)])
+    with pytest.raises(ValueError, match="condition belongs to texts"):
+        fit_prior(model, [dict(batch)], condition="A ?")
     fitted = fit_prior(model, texts, condition=conditions)
     torch.testing.assert_close(fitted.mean, answering_model.prior.mean.double(), rtol=0, atol=1e-5)
     assert not fit_prior(model, texts, condition="A ?").mean.allclose(fitted.mean, atol=1e-2)

@@ -62,12 +62,13 @@ def test_a_saved_model_keeps_its_maps(tmp_path):
         assert torch.equal(getattr(loaded.injection, name).weight, getattr(model.injection, name).weight)
 
 
-def test_maps_beside_a_saved_decoder_have_these_sizes_too(tmp_path):
+def test_the_slot_of_a_saved_decoder_starts_smaller_and_that_of_a_new_one_as_ever(tmp_path):
     built = new_model(DECODERS["llama"], 8, "both")
     built.encoder.save_pretrained(tmp_path / "encoder")
     built.decoder.save_pretrained(tmp_path / "decoder")
-    model = BNVAEModel.from_encoder_decoder_pretrained(
-        str(tmp_path / "encoder"), str(tmp_path / "decoder"), latent_size=16, latent_injection="both"
-    )
-    assert model.injection.memory.weight.std().item() == pytest.approx(0.25 / 16**0.5, rel=0.1)
-    assert model.injection.embedding.weight.std().item() == pytest.approx(0.05 / 16**0.5, rel=0.1)
+    for decoder, size in ((str(tmp_path / "decoder"), 0.11), (DECODERS["llama"], 0.25)):
+        model = BNVAEModel.from_encoder_decoder_pretrained(
+            str(tmp_path / "encoder"), decoder, latent_size=16, latent_injection="both"
+        )
+        assert model.injection.memory.weight.std().item() == pytest.approx(size / 16**0.5, rel=0.1)
+        assert model.injection.embedding.weight.std().item() == pytest.approx(0.05 / 16**0.5, rel=0.1)

@@ -151,5 +151,8 @@ def test_inputs_with_conditions_are_those_of_the_models_methods(answering_model,
     assert not same.allclose(latents, atol=1e-2)
     with pytest.raises(ValueError, match="condition is missing"):
         decode(texts[0])
+    for pipe in (decode, encode):
+        with pytest.raises(ValueError, match=r"must be one text for all inputs, got .*Give each input its own"):
+            pipe(texts[:2], condition=["A ?", "My ?"])
     with pytest.raises(ValueError, match="must have the keys text or latents, and condition, got text, context"):
         decode({"text": texts[0], "context": "A ?"})

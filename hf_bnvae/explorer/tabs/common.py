@@ -18,6 +18,7 @@ AT_ONCE: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "private
 
 # The longest text, in characters, and the most texts of a list. A public page is used by strangers.
 LONGEST_TEXT = 1000
+LONGEST_CONDITION = 10_000
 MOST_TEXTS = 200
 
 GREEDY, BEAMS, DRAWS = "the likeliest token", "beam search", "drawn tokens"
@@ -116,11 +117,13 @@ def as_lines(found: Any) -> str:
     return separator.join(as_lines(one) for one in found)
 
 
-def condition_box(model: BNVAEModel) -> gr.Textbox:
+def condition_box(model: BNVAEModel, value: str) -> gr.Textbox:
     """The box of the condition, which all tabs read. Models without conditions do not show it."""
-    return text_box(
-        "Condition: the context that encoder and decoder see; it may be empty",
+    return gr.Textbox(
+        value,
+        label="Condition: the context that encoder and decoder see; it may be empty",
         lines=2,  # of turns
+        max_length=LONGEST_CONDITION,
         visible=model.config.conditional,
         elem_id="condition",
     )
@@ -135,7 +138,9 @@ def given(model: BNVAEModel, condition: str | None) -> dict[str, str]:
     """
     if not model.config.conditional:
         return {}
-    return {"condition": require_text(condition) if (condition or "").strip() else ""}
+    if len(condition or "") > LONGEST_CONDITION:
+        raise ValueError(f"A condition may have {LONGEST_CONDITION} characters here, got {len(condition)}.")
+    return {"condition": condition or ""}
 
 
 def example_texts(model: BNVAEModel) -> tuple[str, str]:
