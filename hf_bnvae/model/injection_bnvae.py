@@ -86,8 +86,8 @@ class LatentInjection(nn.Module):
     *Embedding*: one vector is added to the input embedding at every position. Neither map has a bias.
 
     In a new model the numbers of a slot have the standard deviation `SLOT_STD`, or ahead of a pretrained decoder
-    `PRETRAINED_SLOT_STD`. Those of the vector have the decoder's `initializer_range`. With a smaller start the decoder
-    takes longer to notice the latent. A much larger one disturbs the decoder before the latent is of use.
+    `PRETRAINED_SLOT_STD`. The vector's numbers have the decoder's `initializer_range`. With a smaller start the
+    decoder takes longer to notice the latent. A much larger one disturbs it before the latent is of use.
 
     Args:
         decoder_config (`PreTrainedConfig`): The decoder's configuration, with `num_hidden_layers`,

@@ -97,8 +97,7 @@ class BNVAEOutput(ModelOutput):
         decoder_hidden_states (`tuple` of `torch.FloatTensor` of shape `(batch, target_length, hidden_size)`,
             *optional*, returned with `output_hidden_states=True`):
             The decoder's input, and the output of each layer. The last one at position t gives the logits of label t.
-            With `condition_ids`, the positions of a sentence's condition stand ahead of its text, and the length is
-            that of the longest row.
+            With `condition_ids`, a row holds the positions of the condition and then those of the text.
         decoder_attentions (`tuple` of `torch.FloatTensor` of shape `(batch, heads, target_length, slots +
             target_length)`, *optional*, returned with `output_attentions=True`):
             The attention weights of each layer of the decoder. The first key is the latent's memory slot. With
