@@ -104,6 +104,7 @@ def test_no_module_has_the_name_of_a_package_it_would_hide():
     assert not names & {"evaluate", "datasets", "accelerate", "transformers", "torch", "tokenizers"}
 
 
+@pytest.mark.slow
 def test_public_names_exist_and_training_is_imported_late():
     code = (
         "import sys, hf_bnvae; "

@@ -18,6 +18,8 @@ from hf_bnvae.evaluation.answers import judge_answers
 from hf_bnvae.evaluation.condition_probe import share_explained
 from hf_bnvae.evaluation.judges import EncoderJudge
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def files(texts, encoder_config, processor, tmp_path_factory):

@@ -16,6 +16,8 @@ from hf_bnvae.benchmarks.tables.edits import render_edits
 from hf_bnvae.evaluation import reconstruction_bleu
 from hf_bnvae.evaluation.judges import LanguageModelJudge
 
+pytestmark = pytest.mark.slow
+
 QUIET = {"do_sample": False, "show_progress": False}
 
 

@@ -68,6 +68,7 @@ def test_mixtures_of_equal_weight_have_no_gap(factors):
     assert found.mutual_information["x"][0] == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.slow
 def test_noise_has_the_scores_of_chance(factors):
     noise = torch.randn(N, 6, generator=torch.Generator().manual_seed(0))
     found = disentanglement_scores(noise, factors, num_groups=400)
@@ -89,6 +90,7 @@ def test_a_factor_with_a_value_for_every_text_is_refused(factors):
         disentanglement_scores(np.random.default_rng(0).normal(size=(50, 3)), {"a": [0, 1] * 25, "b": list(range(50))})
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_scores(factors):
     latents = np.stack([*factors.values()], 1) + np.random.default_rng(2).normal(size=(N, 3))
     first, again, other = (disentanglement_scores(latents, factors, 100, seed=seed) for seed in (0, 0, 1))

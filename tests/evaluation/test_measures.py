@@ -270,6 +270,7 @@ def test_importance_weighted_nll_is_exact_with_the_true_posterior():
     torch.testing.assert_close(model.negative_elbo(model.posterior()), truth, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_importance_weighted_nll_falls_from_the_elbo_to_the_truth():
     """The posterior lies beside the true one and is wider. Each of 150 sentences is repeated 40 times."""
     model = FactorModel()

@@ -54,6 +54,7 @@ def test_all_labels_give_the_bayes_accuracy_and_few_less(result):
     assert result.majority_accuracy == result.chance_balanced_accuracy == 0.5
 
 
+@pytest.mark.slow
 def test_labels_without_meaning_give_chance():
     x, y = gaussian_classes([1000, 1000])
     x_test, y_test = gaussian_classes([4000, 4000], seed=1)

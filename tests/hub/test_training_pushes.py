@@ -17,6 +17,8 @@ from hf_bnvae.hub.push import BackgroundPushes, push_folder
 from hf_bnvae.hub.target import HubError
 from hf_bnvae.reporting.model_card import BNVAEModelCard
 
+pytestmark = pytest.mark.slow
+
 
 def assert_nothing_is_pickled(hub) -> None:
     """No commit of any repository holds a pickle, judged by the names and the contents of its files."""

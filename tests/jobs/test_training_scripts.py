@@ -138,6 +138,7 @@ def test_a_table_of_my_own_is_trained_on(run, my_files, capsys, script, file, co
     assert BNVAEModel.from_pretrained("out").posterior.is_estimated
 
 
+@pytest.mark.slow
 @EACH
 def test_a_run_of_fewer_steps_than_logging_steps_logs_a_loss(run, my_files, script):
     run(script=script, train_file="mine.txt", output_dir="out", **{**QUICK, "logging_steps": 1000})
@@ -288,6 +289,7 @@ def test_an_encoder_pretrained_as_an_autoencoder_is_taken_over(run, my_files, ca
         run(output_dir="both", encoder_side_name_or_path="plain", model_name_or_path="plain", **options)
 
 
+@pytest.mark.slow
 @EACH
 @pytest.mark.parametrize(("posterior", "more"), [("delta", {"rate": 2}), ("du", {}), ("gaussian", {})])
 def test_the_remedies_to_compare_with_can_be_trained(run, my_files, script, posterior, more):
@@ -438,6 +440,7 @@ def test_a_trained_model_is_gone_on_with(finished, run, my_files):
         run(output_dir="wider", **{**options, "latent_size": 6})
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_evaluated_without_training(finished, run, my_files, capsys):
     options = {"train_file": "mine.txt", "model_name_or_path": str(finished.out), "script": finished.script, **QUICK}
     run("--do_eval", output_dir="evaluated", **options)
@@ -478,6 +481,7 @@ def test_a_pretrained_pair_is_fine_tuned_from_a_file_of_options(
         run(train_file="mine.txt", model_name_or_path="encoder", output_dir="other")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", ["encoder", "decoder"])
 def test_one_pretrained_network_gets_a_small_new_partner(
     run, my_files, processor, encoder_config, decoder_config, known

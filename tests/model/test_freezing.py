@@ -60,6 +60,7 @@ def test_the_optimiser_knows_nothing_of_frozen_weights(make_trainer, part):
         assert (id(parameter) in given) != name.startswith(FROZEN[part]), name
 
 
+@pytest.mark.slow
 def test_a_resumed_training_freezes_again_and_ends_at_the_same_bits(make_trainer):
     arguments = {"freeze": "decoder", "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
     whole = make_trainer(**arguments)
@@ -113,6 +114,7 @@ def test_what_was_frozen_in_the_first_steps_learns_at_its_own_rate_from_then_on(
     assert all(min(own) > 0 for own in rates[0]["decoder"][1:])
 
 
+@pytest.mark.slow
 def test_resumed_behind_the_first_steps_it_ends_at_the_same_bits(make_trainer):
     arguments = {"freeze": "decoder", "freeze_steps": 3, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
     whole = make_trainer(**arguments)
@@ -141,6 +143,7 @@ def test_first_steps_of_nothing_are_refused(make_trainer, arguments, message):
         make_trainer(**arguments)
 
 
+@pytest.mark.slow
 def test_first_steps_need_a_schedule_and_an_optimiser_that_know_of_them(make_trainer):
     trainer = make_trainer(
         freeze="both", freeze_steps=2, lr_scheduler_type="reduce_lr_on_plateau", eval_strategy="epoch"

@@ -86,6 +86,7 @@ def test_a_card_holds_no_secret_and_no_text_of_one_s_own_file(run):
         assert example in text
 
 
+@pytest.mark.slow
 def test_the_command_of_a_card_makes_the_same_run(run, monkeypatch, tmp_path):
     command = BNVAEModelCard.from_json_file(run / "model_card.json").command
     monkeypatch.chdir(run.parent)
@@ -427,6 +428,7 @@ def test_the_trainer_writes_a_card_of_what_it_knows(make_trainer, tmp_path):
     assert f"KL {figures['eval_kl']:.2f} nats" in (tmp_path / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_trainer_s_card_has_no_figures_of_weights_that_are_no_more(make_trainer, tmp_path):
     """Those of an evaluation during training are of other weights or statistics than what is saved after it."""
     arguments = {"max_steps": 4, "eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 2}

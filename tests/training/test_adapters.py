@@ -65,12 +65,20 @@ def equal(found, expected) -> bool:
     ("fields", "arguments"),
     [
         ({}, {}),
-        ({"task_type": "SEQ_2_SEQ_LM"}, {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}),
-        ({"task_type": "CAUSAL_LM"}, {"chunk_size": 4, "checkpoint_chunks": True}),
-        ({"use_rslora": True}, {"activation_checkpointing": True}),
-        ({"modules_to_save": ["encoder.embeddings", "encoder.encoder", "posterior", "injection"]}, {}),
-        ({"target_modules": "all-linear", "exclude_modules": ["lm_head"]}, {}),
-        ({}, {"auxiliary": "bag_of_words"}),
+        pytest.param(
+            {"task_type": "SEQ_2_SEQ_LM"},
+            {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"task_type": "CAUSAL_LM"}, {"chunk_size": 4, "checkpoint_chunks": True}, marks=pytest.mark.slow),
+        pytest.param({"use_rslora": True}, {"activation_checkpointing": True}, marks=pytest.mark.slow),
+        pytest.param(
+            {"modules_to_save": ["encoder.embeddings", "encoder.encoder", "posterior", "injection"]},
+            {},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"target_modules": "all-linear", "exclude_modules": ["lm_head"]}, {}, marks=pytest.mark.slow),
+        pytest.param({}, {"auxiliary": "bag_of_words"}, marks=pytest.mark.slow),
     ],
     ids=["lora", "seq2seq_accumulated", "causal_chunks", "activations", "encoder_too", "all_linear", "auxiliary"],
 )
@@ -106,6 +114,7 @@ def test_a_trained_adapter_loads_onto_a_fresh_base_with_the_same_outputs(
     assert equal(outputs(BNVAEModel.from_pretrained(tmp_path / "merged"), batch), outputs(merged, batch))
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_same_adapter_to_the_bit(make_trainer, make_adapted):
     arguments = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps", "eval_steps": 2}
     fields = {"lora_dropout": 0.1}

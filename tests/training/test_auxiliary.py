@@ -115,6 +115,7 @@ def test_another_auxiliary_is_another_training(setting, tmp_path, whole, other):
     assert deviation(train(setting, tmp_path, **other), whole) > 100
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_bit_in_the_middle_of_the_auxiliary(make_trainer):
     arguments = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "auxiliary": "bag_of_words"}
     arguments["auxiliary_steps"] = 5
@@ -157,6 +158,7 @@ def test_the_auxiliary_is_in_checkpoints_and_in_no_model(make_trainer, tmp_path)
     assert loaded.state_dict().keys() == trainer.model.state_dict().keys()
 
 
+@pytest.mark.slow
 def test_the_network_learns_and_then_rests(make_trainer):
     trainer = make_trainer(
         max_steps=60, latent_learning_rate=1e-2, logging_steps=10, auxiliary="bag_of_words", auxiliary_steps=0.5
@@ -171,6 +173,7 @@ def test_the_network_learns_and_then_rests(make_trainer):
     assert logs[-1]["loss"] == pytest.approx(logs[-1]["reconstruction_nll"] + logs[-1]["kl"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_mixed_precision_training_teaches_the_network_in_single_precision(make_trainer):
     def train(**precision: bool) -> list[float]:
         trainer = make_trainer(max_steps=4, logging_steps=1, use_cpu=True, **precision, **AUXILIARY)
@@ -191,6 +194,7 @@ def test_the_network_draws_no_number_of_the_training(setting, tmp_path):
     assert torch.equal(networks[0][0].weight, networks[1][0].weight)
 
 
+@pytest.mark.slow
 def test_a_second_training_and_another_rate_have_a_new_network(make_trainer, monkeypatch):
     rates = []
     monkeypatch.setattr(

@@ -20,6 +20,8 @@ from launch import launch_two
 from hf_bnvae import fit_prior, recalibrate_posterior
 from hf_bnvae.training.sampling import posterior_noise
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def setting() -> Setting:
