@@ -297,6 +297,8 @@ def figure_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         about = figure.metadata
         if not about["label"] or figure.name not in figures:
             continue
+        if figure.name == "latent_gain_within" and figures[figure.name] is None:
+            continue  # only of a model with conditions
         value = _with_error(figure, figure.name, figures)
         estimator = "not measured" if figures[figure.name] is None else about["estimator"].format(**values)
         rows.append((about["label"], value, about["unit"], estimator))

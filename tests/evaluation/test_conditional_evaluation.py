@@ -14,6 +14,7 @@ from hf_bnvae.evaluation.answers import distinct, judge_answers
 from hf_bnvae.evaluation.condition_probe import share_explained
 from hf_bnvae.evaluation.importance import decoder_nll
 from hf_bnvae.evaluation.judges import EncoderJudge
+from hf_bnvae.reporting.report import render_figures
 
 QUICK = {
     "num_importance_samples": 10,
@@ -70,13 +71,14 @@ def test_conditions_are_asked_for_where_there_are_any(answering_model, trained_m
     # A column of this name means nothing to a model without conditions.
     plain = evaluate_model(trained_model, pairs.remove_columns("condition"), **QUICK)
     assert close(evaluate_model(trained_model, pairs, **QUICK), plain)
-    assert plain.latent_gain_within is None
+    assert plain.latent_gain_within is None and "within conditions" not in render_figures(plain)
 
 
 def test_the_gain_within_conditions_is_that_of_a_plain_loop(answering_model, pairs):
     """Each text of a condition gets the latent of another text of the same condition, in a circle."""
     result = evaluate_model(answering_model, pairs, batch_size=48, **QUICK)
     assert result.latent_gain_within_num_sentences == 48
+    assert "| latent gain within conditions |" in render_figures(result)
     processor = answering_model.processor
     inputs = processor(pairs["text"][:], condition=pairs["condition"][:], return_tensors="pt")
     posterior = answering_model.encode(
