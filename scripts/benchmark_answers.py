@@ -12,9 +12,10 @@ Example: python scripts/benchmark_answers.py rate-4=runs/rate-4 gaussian=runs/ga
 import argparse
 from pathlib import Path
 
-from hf_bnvae.benchmarks.answers import judge_answering, read_pairs
+from hf_bnvae.benchmarks.answers import judge_answering
 from hf_bnvae.benchmarks.edits import read_models
 from hf_bnvae.benchmarks.tables.answers import render_answers
+from hf_bnvae.data.corpora import load_text_set
 from hf_bnvae.jobs.option_parser import user_errors
 from hf_bnvae.utils.json_files import write_json
 from hf_bnvae.utils.terminal import say
@@ -36,9 +37,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     with user_errors():
-        train, test = (
-            read_pairs(file, args.text_column, args.condition_column) for file in (args.train_file, args.test_file)
-        )
+        columns = {"text_column": args.text_column, "condition_column": args.condition_column}
+        train, test = (load_text_set(file, **columns) for file in (args.train_file, args.test_file))
         record = judge_answering(read_models(args.models), train, test, args.judge_encoder, args.num_answers)
         say(render_answers(record))
         if args.output_file is not None:

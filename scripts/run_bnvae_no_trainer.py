@@ -24,6 +24,7 @@ from transformers import TrainerControl, TrainerState, get_scheduler
 from transformers.trainer_callback import DefaultFlowCallback
 from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 
+from hf_bnvae.data.collator import scored_texts
 from hf_bnvae.evaluation.decoder_use import batch_latent_gain
 from hf_bnvae.evaluation.moments import PER_SENTENCE, evaluation_figures, training_figures
 from hf_bnvae.evaluation.verdict import Verdict, judge, judge_training
@@ -244,8 +245,7 @@ class Loop:
             for batch in self.eval_loader:
                 outputs = self.model(**batch)
                 values = {name: getattr(outputs, name) for name in PER_SENTENCE}
-                conditions = {name: batch[name] for name in ("condition_ids",) if name in batch}
-                values["latent_gain"] = batch_latent_gain(self.model, outputs, batch["labels"], **conditions)
+                values["latent_gain"] = batch_latent_gain(self.model, outputs, **scored_texts(batch))
                 shares.append(self.accelerator.gather_for_metrics(values))
         figures = evaluation_figures(**joined(shares), head=self.bare_model.posterior)
         self.warn_of(judge(figures))

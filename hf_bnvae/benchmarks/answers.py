@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from ..data.corpora import CONDITION, TEXT, corpus_hash, load_text_set
-from ..evaluation.answers import judge_answers
+from ..data.corpora import CONDITION, TEXT, corpus_hash
+from ..evaluation.answers import AnswerQuality, judge_answers
 from ..evaluation.condition_probe import share_explained
-from ..evaluation.encoding import encode_corpus
+from ..evaluation.encoding import EncodedTexts, encode_corpus
 from ..evaluation.evaluator import evaluate_model
 from ..evaluation.judges import EncoderJudge
 from ..jobs.saved_model import load_saved_model
 from ..model.modeling_bnvae import BNVAEModel
+from ..reporting.evaluate_and_report import joined_encodings
 from ..reporting.provenance import hardware, library_versions
 
 # The first contexts, which a page shows with some answers.
@@ -49,8 +50,8 @@ def judge_answering(
 
     Args:
         models (sequence of `tuple`): Names and folders. Models of one name differ in their seed, and share a row.
-        train, test (`Dataset`): Texts and conditions, as [`load_text_set`] gives them. The first ones to train on
-            train the probe. The texts of one condition in `test` are its references.
+        train, test (`Dataset`): Texts and conditions, as [`~data.corpora.load_text_set`] gives them. The first ones of
+            `train` train the probe. The texts of one condition in `test` are its references.
         encoder (`str`): The encoder that compares texts and reads conditions. It must not be a part of a judged model.
         num_answers (`int`, *optional*, defaults to 10): Samples for each context, greedily decoded from draws of the
             prior.
@@ -80,12 +81,13 @@ def judge_answering(
         answers = model.sample(
             num_answers, condition=list(references), seed=seed, batch_size=BATCH_SIZE, do_sample=False
         )
-        result = asdict(evaluate_model(model, test, batch_size=BATCH_SIZE, seed=seed))
-        means = {kind: _means(model, data) for kind, data in (("train", probe), ("test", test))}
+        batches: dict[int, EncodedTexts] = {}
+        result = asdict(evaluate_model(model, test, batch_size=BATCH_SIZE, seed=seed, on_encoded=batches.__setitem__))
+        test_means = joined_encodings(batches[first] for first in sorted(batches)).mean
         figures = {
             **{figure: result[figure] for figure in FIGURES},
             **asdict(judge_answers(answers, list(references.values()), judge)),
-            "condition_share": share_explained(features["train"], means["train"], features["test"], means["test"]),
+            "condition_share": share_explained(features["train"], _means(model, probe), features["test"], test_means),
         }
         row = rows.setdefault(name, {"name": name, "figures": [], "examples": []})
         row["figures"].append(figures)
@@ -108,18 +110,13 @@ def judge_answering(
     }
 
 
-def judge_people(references: Sequence[Sequence[str]], judge: EncoderJudge | None) -> Any:
+def judge_people(references: Sequence[Sequence[str]], judge: EncoderJudge | None) -> AnswerQuality | None:
     """How one half of what people answered compares with the other half: what to expect of good answers. `None` if a
     context has a single answer."""
     half = min(map(len, references)) // 2
     if not half:
         return None
     return judge_answers([own[:half] for own in references], [own[half:] for own in references], judge)
-
-
-def read_pairs(file: str, text_column: str | None, condition_column: str) -> Dataset:
-    """Texts with their conditions from a file, as [`judge_answering`] takes them."""
-    return load_text_set(file, text_column=text_column, condition_column=condition_column)
 
 
 def _condition_features(judge: EncoderJudge, data: Dataset) -> torch.Tensor:

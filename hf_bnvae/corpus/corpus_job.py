@@ -83,6 +83,11 @@ class CorpusJob(ABC):
     def _count_in_words(self, counts: Mapping[str, int]) -> str:
         """What the step with the model has counted. A count that is 0 may be missing."""
 
+    def _told_of_conditions(self) -> dict[str, str]:
+        """What the files say of conditions, if there are any."""
+        column = self.args.condition_column
+        return {} if column is None else {"condition_column": column}
+
     @property
     def writer(self) -> TaskFileWriter:
         """The last step."""

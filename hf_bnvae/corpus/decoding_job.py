@@ -77,7 +77,7 @@ class DecodingJob(CorpusJob):
             description={
                 "latents": _name_of(args.latents),
                 "latent_column": args.latent_column,
-                **({} if args.condition_column is None else {"condition_column": args.condition_column}),
+                **self._told_of_conditions(),
             },
         )
         tasks = args.tasks or max(1, math.ceil(reader.num_rows / ROWS_OF_A_TASK))

@@ -80,7 +80,7 @@ class EncodingJob(CorpusJob):
             dtype=args.latent_dtype,
             with_text=args.with_text,
             columns={name: columns[name] for name in args.columns},
-            description={"texts": reader.title, "text_column": text_column, **_told(args.condition_column)},
+            description={"texts": reader.title, "text_column": text_column, **self._told_of_conditions()},
         )
         return [reader, encoder, writer], len(rows), tasks
 
@@ -95,8 +95,3 @@ class EncodingJob(CorpusJob):
             f"{found['encoded']} encoded, of which {found['truncated']} were cut; {found['empty']} empty and "
             f"{found['unreadable']} unreadable, which have no latent{conditions}"
         )
-
-
-def _told(condition_column: str | None) -> dict[str, str]:
-    """What the files say of conditions, if there are any."""
-    return {} if condition_column is None else {"condition_column": condition_column}

@@ -16,7 +16,7 @@ from transformers.utils.hub import extract_commit_hash
 
 from .._version import __version__
 from ..data.corpora import condition_of_value
-from ..jobs.saved_model import load_saved_model
+from ..jobs.saved_model import load_saved_model, require_condition_column
 from ..model.configuration_bnvae import BNVAEConfig
 from ..model.modeling_bnvae import BNVAEModel
 from ..model.saved_files_bnvae import sha256_of
@@ -98,14 +98,13 @@ class ModelStep(PipelineStep):
         Raises:
             ValueError: for these.
         """
-        name = self.loading["model_name_or_path"]
-        if self.config.conditional and self.condition_column is None:
-            raise ValueError(
-                f"{name} was trained with conditions. Say which entry of the metadata, or which "
-                "column, holds them: condition_column."
-            )
-        if self.condition_column is not None and not self.config.conditional:
-            raise ValueError(f"{name} was trained without conditions. Leave condition_column out.")
+        require_condition_column(
+            self.loading["model_name_or_path"],
+            self.config.conditional,
+            self.condition_column is not None,
+            option="condition_column",
+            where="entry of the metadata, or which column,",
+        )
 
     def condition_of(self, document: Document) -> str | None:
         """The condition of a document; `None` if it is missing, or no text."""

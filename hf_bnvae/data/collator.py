@@ -43,6 +43,12 @@ class BNVAEDataCollator:
         return {name: torch.tensor(values) for name, values in padded.items()}
 
 
+def scored_texts(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The entries of a batch that say what the decoder is scored on: `labels`, and of a conditional model also
+    `condition_ids`."""
+    return {name: batch[name] for name in ("labels", "condition_ids") if name in batch}
+
+
 def encoder_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The entries of a batch that the encoder takes; the model's `forward` takes more."""
     others = ("labels", "condition_ids", "noise", "latents")

@@ -35,7 +35,8 @@ MAX_UNKNOWN, _SHOWN_UNKNOWN = 0.01, 3
 _HALVES = {"encoder": "input_ids", "decoder": "labels"}
 _COUNTS = [f"{what}_{half}" for what in ("tokens", "unknown") for half in _HALVES]
 
-# A condition of more texts than this is a category, and so are all conditions if they are fewer than that.
+# A condition of more texts than the first number is a category. With fewer conditions than the second number, all of
+# them are categories.
 MAX_TEXTS_OF_CONDITION, MIN_CONDITIONS = 100, 20
 
 # Kinds of values, and how they are written. With zeros ahead, as 007, a label is a name.

@@ -87,12 +87,23 @@ def order(place: int) -> int:
 def decoder_targets(sentences: Sequence[ChosenSentence], device: torch.device) -> dict[str, torch.LongTensor]:
     """What a model's decoder is given of sentences, padded with -100: `labels`, and of a conditional model also
     `condition_ids`."""
-    rows = {"labels": [sentence.labels for sentence in sentences]}
-    if sentences[0].condition_ids is not None:
-        rows["condition_ids"] = [sentence.condition_ids for sentence in sentences]
-    return {
-        name: pad_sequence(ids, batch_first=True, padding_value=IGNORE_INDEX).to(device) for name, ids in rows.items()
-    }
+    labels, conditions = (
+        _padded([sentence.labels for sentence in sentences], device),
+        padded_conditions(sentences, device),
+    )
+    return {"labels": labels} if conditions is None else {"labels": labels, "condition_ids": conditions}
+
+
+def padded_conditions(sentences: Sequence[ChosenSentence], device: torch.device) -> torch.LongTensor | None:
+    """The token ids of the conditions of sentences, `(sentences, longest)`, padded with -100. `None` if the model
+    takes no conditions."""
+    if sentences[0].condition_ids is None:
+        return None
+    return _padded([sentence.condition_ids for sentence in sentences], device)
+
+
+def _padded(rows: list[torch.LongTensor], device: torch.device) -> torch.LongTensor:
+    return pad_sequence(rows, batch_first=True, padding_value=IGNORE_INDEX).to(device)
 
 
 def partners_within(sentences: Sequence[ChosenSentence]) -> list[tuple[ChosenSentence, ChosenSentence]]:

@@ -48,7 +48,7 @@ class DisentanglementScores:
             have any (Ridgeway & Mozer, NeurIPS 2018).
         disentanglement (`float`): Whether each dimension helps to predict one factor only, by the importances of
             random forests (Eastwood & Williams, ICLR 2018).
-        completeness (`float`): Whether each factor is predicted by one dimension only, likewise.
+        completeness (`float`): Whether each factor is predicted by one dimension only, by the same importances.
         informativeness (`float`): Accuracy of these forests on texts that they have not seen, mean over factors.
         mutual_information (`dict`): For each factor, the information of each dimension about the factor, in nats.
         num_texts (`int`): The number of texts.

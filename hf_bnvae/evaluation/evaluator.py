@@ -13,7 +13,7 @@ from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from ..data.collator import encoder_inputs
+from ..data.collator import encoder_inputs, scored_texts
 from ..model.chunking_bnvae import real_lengths
 from ..model.gaussian_bnvae import DiagonalGaussian, in_float64
 from ..model.loss_bnvae import IGNORE_INDEX
@@ -24,7 +24,14 @@ from ..model.processing_bnvae import BNVAEProcessor
 from ..utils.modes import preserved_modes
 from ..utils.random_state import IMPORTANCE, INFORMATION, PRIOR, RECONSTRUCTION, sentence_noise
 from .batches import SentenceBatch, SentenceBatches
-from .chosen_sentences import ChosenSentence, ChosenSentences, decoder_targets, partners_within, posteriors
+from .chosen_sentences import (
+    ChosenSentence,
+    ChosenSentences,
+    decoder_targets,
+    padded_conditions,
+    partners_within,
+    posteriors,
+)
 from .decoder_use import LEAST_DRAWS, LikelihoodEstimate, estimate_likelihood
 from .encoding import EncodedTexts
 from .importance import decoder_nll, importance_weighted_nll, rows_of_a_pass, rows_within
@@ -253,7 +260,7 @@ class _Evaluation:
         labels = tensors["labels"]
         posterior = self._encode(tensors, batch.first)
         noise = self._noise(RECONSTRUCTION, batch.indices).to(posterior.mean)
-        targets = {name: tensors[name] for name in ("labels", "condition_ids") if name in tensors}
+        targets = scored_texts(tensors)
         nll = model(
             latents=posterior.sample(noise),
             **targets,
@@ -389,8 +396,7 @@ class _Evaluation:
         parts = [numbers[start : start + batches.batch_size] for start in numbers[:: batches.batch_size]]
         for part in parts[batches.process_index :: batches.num_processes]:
             latents = self._noise(PRIOR, part).to(self._device, self.model.posterior.dtype)
-            sentences = [chosen[number % len(chosen)] for number in part]
-            conditions = decoder_targets(sentences, self._device).get("condition_ids")
+            conditions = padded_conditions([chosen[number % len(chosen)] for number in part], self._device)
             sample.samples |= zip(part, self._decode(latents, conditions), strict=True)
             if self._fitted_prior is not None:
                 latents = self._fitted_prior.unwhiten(latents)

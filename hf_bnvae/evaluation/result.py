@@ -26,7 +26,9 @@ _WORDS_IN_BRACES = re.compile("{(near_least|near_most|first|below)}| of {share_k
 _ABOUT = "about"
 
 
-def _figure(label: str, unit: str, estimator: str, digits: int = 2, default: Any = MISSING) -> Any:
+def _figure(
+    label: str, unit: str, estimator: str, digits: int = 2, default: Any = MISSING, is_always_shown: bool = True
+) -> Any:
     """
     A field that is a figure. The standard error of a figure is the field `<name>_error`, if there is one.
 
@@ -36,8 +38,10 @@ def _figure(label: str, unit: str, estimator: str, digits: int = 2, default: Any
         estimator (`str`): How it is estimated. Names of fields in braces stand for their values.
         digits (`int`): The digits to print after the point.
         default: The value of a figure that was not measured.
+        is_always_shown (`bool`): Whether it also has a row where it was not measured. A figure that only some models
+            have has none then.
     """
-    metadata = {"label": label, "unit": unit, "estimator": estimator, "digits": digits}
+    metadata = {"label": label, "unit": unit, "estimator": estimator, "digits": digits, "always": is_always_shown}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -85,6 +89,7 @@ class EvaluationResult:
         "likelihood lost with the latent of another sentence of the same condition, "
         "{latent_gain_within_num_sentences} sentences",
         default=None,
+        is_always_shown=False,
     )
     latent_gain_within_error: float | None = _figure(
         "", NATS, "standard error of latent_gain_within over its sentences", default=None
@@ -297,8 +302,8 @@ def figure_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         about = figure.metadata
         if not about["label"] or figure.name not in figures:
             continue
-        if figure.name == "latent_gain_within" and figures[figure.name] is None:
-            continue  # only of a model with conditions
+        if figures[figure.name] is None and not about["always"]:
+            continue
         value = _with_error(figure, figure.name, figures)
         estimator = "not measured" if figures[figure.name] is None else about["estimator"].format(**values)
         rows.append((about["label"], value, about["unit"], estimator))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..data.collator import scored_texts
 from ..evaluation.decoder_use import estimate_likelihood
 from ..evaluation.importance import decoder_nll
 from ..model.modeling_bnvae import BNVAEModel
@@ -57,9 +58,8 @@ def sentence_figures(model: BNVAEModel, text: str, seed: int = 0, condition: str
     """
     posterior = next(iter(model.text_posteriors([text], show_progress=False, condition=condition)))[1]
     features = model.processor(text, return_tensors="pt", condition=condition).to(model.device)
-    targets = {name: features[name] for name in ("labels", "condition_ids") if name in features}
     estimate = estimate_likelihood(
-        decoder_nll(model, **targets), posterior, DRAWS, generator=torch.Generator().manual_seed(seed)
+        decoder_nll(model, **scored_texts(features)), posterior, DRAWS, generator=torch.Generator().manual_seed(seed)
     )
     return SentenceFigures(
         kl=posterior.kl()[0].cpu(),

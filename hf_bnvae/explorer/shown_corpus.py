@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..data.corpora import CONDITION, LABEL, TEXT, condition_of_value, load_text_set
+from ..jobs.saved_model import require_condition_column
 from ..model.modeling_bnvae import BNVAEModel
 from .plane import PROJECTIONS
 
@@ -83,10 +84,7 @@ def load_corpus(
                 "--text_column, --label_column and --condition_column are columns of --texts or --latents."
             )
         return None
-    if model.config.conditional and condition_column is None:
-        raise ValueError("The model was trained with conditions. Say which column holds them: --condition_column.")
-    if condition_column is not None and not model.config.conditional:
-        raise ValueError("The model was trained without conditions. Leave --condition_column out.")
+    require_condition_column("The model", model.config.conditional, condition_column is not None)
     if texts is not None:
         loaded = load_text_set(
             texts, text_column=text_column, label_column=label_column, condition_column=condition_column
@@ -127,13 +125,13 @@ def _read_latents(
     from ..corpus.latent_decoder import LATENT
     from ..corpus.latent_reader import LatentReader
 
-    columns = {text_column: TEXT, **{column: name for name, column in others.items()}}
-    reader = LatentReader(place, columns=columns)
+    # Entries are called as the columns are, since two of them may come from one column.
+    reader = LatentReader(place, columns={column: column for column in (text_column, *others.values())})
     chosen = set(_some(reader.num_rows, most))
     rows = [document.metadata for number, document in enumerate(reader.run()) if number in chosen]
     vectors = torch.tensor(np.array([row[LATENT] for row in rows], dtype=np.float32))
-    found = {name: [row[name] for row in rows] for name in others}
-    return [row[TEXT] for row in rows], vectors, found, reader.num_rows
+    found = {name: [row[column] for row in rows] for name, column in others.items()}
+    return [row[text_column] for row in rows], vectors, found, reader.num_rows
 
 
 def _in_own_coordinates(

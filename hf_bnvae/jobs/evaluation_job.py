@@ -44,7 +44,7 @@ from ..utils.json_files import read_json
 from ..utils.memory import keep_freed_memory
 from ..utils.terminal import say
 from .evaluation_arguments import EvaluationArguments
-from .saved_model import load_saved_model
+from .saved_model import load_saved_model, require_condition_column
 from .text_format_arguments import recorded_text_format
 
 logger = logging.get_logger(__name__)
@@ -112,7 +112,7 @@ class EvaluationJob:
         model.eval()
         if model.device.type == "cpu":
             keep_freed_memory()
-        self._require_conditions(model, dataset)
+        require_condition_column(args.model_name_or_path, model.config.conditional, CONDITION in dataset.column_names)
         texts = dataset[TEXT][:]
         conditions = dataset[CONDITION][:] if model.config.conditional else None
         own_columns = [name for name in (TEXT, CONDITION) if name in dataset.column_names]
@@ -182,14 +182,6 @@ class EvaluationJob:
         if len(dataset) < 2:
             raise ValueError(f"An evaluation needs at least two texts, and {source.name} has {len(dataset)}.")
         return dataset, source
-
-    def _require_conditions(self, model: BNVAEModel, dataset: Dataset) -> None:
-        """Refuse texts without conditions for a conditional model, and conditions for another one."""
-        name, has_conditions = self.args.model_name_or_path, CONDITION in dataset.column_names
-        if model.config.conditional and not has_conditions:
-            raise ValueError(f"{name} was trained with conditions. Say which column holds them: --condition_column.")
-        if has_conditions and not model.config.conditional:
-            raise ValueError(f"{name} was trained without conditions. Leave --condition_column out.")
 
     def _load_set(self, file: Files | None, split: str | None) -> Dataset:
         args = self.args

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_bnvae authors. Licensed under the Apache License, Version 2.0.
-"""Loads a saved BN-VAE with its processor, from a folder or from the Hub."""
+"""Loads a saved BN-VAE with its processor, from a folder or from the Hub, and checks what it needs beside texts."""
 
 from pathlib import Path
 
@@ -11,6 +11,28 @@ from ..model.modeling_bnvae import BNVAEModel
 from ..model.saved_files_bnvae import require_checksums
 from ..utils.checkpoints import describe_last_checkpoint
 from ..utils.file_names import RUN_FILE
+
+
+def require_condition_column(
+    name: str, is_conditional: bool, is_given: bool, option: str = "--condition_column", where: str = "column"
+) -> None:
+    """
+    Refuse texts without conditions for a conditional model, and conditions for another model.
+
+    Args:
+        name (`str`): The model's name, for messages.
+        is_conditional (`bool`): Whether the model takes conditions.
+        is_given (`bool`): Whether somebody has said where the conditions are.
+        option (`str`, *optional*): How to say it.
+        where (`str`, *optional*, defaults to `"column"`): What holds the conditions.
+
+    Raises:
+        ValueError: if the two differ.
+    """
+    if is_conditional and not is_given:
+        raise ValueError(f"{name} was trained with conditions. Say which {where} holds them: {option}.")
+    if is_given and not is_conditional:
+        raise ValueError(f"{name} was trained without conditions. Leave {option} out.")
 
 
 def load_saved_model(

@@ -39,6 +39,7 @@ from ..utils.memory import keep_freed_memory
 from ..utils.terminal import say, visible
 from .arguments import DataArguments, ModelArguments, ReportArguments
 from .run_directory import RunDirectory
+from .saved_model import require_condition_column
 from .trackers import require_trackers
 from .training_arguments import ScriptTrainingArguments
 from .training_options import training_command
@@ -263,13 +264,13 @@ class TrainingJob:
     def _require_condition_column(self, config: PretrainedConfig) -> None:
         """Refuse texts with conditions for a model that takes none, and texts without them for a conditional model."""
         name, column = self.model_args.model_name_or_path, self.data_args.condition_column
-        if config.conditional and column is None:
-            raise ValueError(f"{name} was trained with conditions. Say which column holds them: --condition_column.")
         if column is not None and not config.conditional:
+            # Somebody who trains can also build a new model.
             raise ValueError(
                 f"{name} was trained without conditions and cannot take --condition_column {column}. Leave the option "
                 "out, or build a new model."
             )
+        require_condition_column(name, config.conditional, column is not None)
 
     def _explain_finished(self) -> None:
         differences = [line for line in self.directory.differences() if not line.startswith("corpus_")]

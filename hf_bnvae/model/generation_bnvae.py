@@ -305,7 +305,8 @@ class LatentGenerationMixin(GenerationMixin):
 
 @dataclass
 class _Conditions:
-    """The conditions of one call of `generate`. Between, the base class takes them for parts of the prompts."""
+    """The conditions of one call of `generate`. The base class knows no conditions: for it they are the beginnings of
+    the prompts."""
 
     condition_ids: torch.LongTensor
     pad_token_id: int

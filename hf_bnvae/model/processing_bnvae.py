@@ -2,6 +2,7 @@
 """The processor: from a text to the encoder's token ids and the decoder's labels, and from token ids to text."""
 
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -260,7 +261,7 @@ class BNVAEProcessor(ProcessorMixin):
         condition_truncated = [0] * len(texts)
         if conditions is not None:
             features, truncated, condition_truncated = self._encode_pairs(
-                texts, conditions, limits["encoder"] if does_cut else MOST_TOKENS
+                texts, conditions, limits["encoder"] if does_cut else sys.maxsize
             )
         else:
             encoded = self.encoder_tokenizer(
@@ -273,14 +274,12 @@ class BNVAEProcessor(ProcessorMixin):
             features = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
             truncated = self._cut_from_encoder(encoded, limits["encoder"]) if does_cut else [0] * len(texts)
         if return_labels:
-            targets, longest = self._decoder_ids(texts), [limits["decoder"] - 1] * len(texts)
+            positions = limits["decoder"] if does_cut else sys.maxsize
+            targets, longest = self._decoder_ids(texts), [positions - 1] * len(texts)
             if conditions is not None:
-                limit = limits["decoder"] // 2 if does_cut else MOST_TOKENS
-                features["condition_ids"], cuts = self._condition_ids(conditions, limit)
+                features["condition_ids"], cuts = self._condition_ids(conditions, positions // 2)
                 longest = [most - len(ids) for most, ids in zip(longest, features["condition_ids"], strict=True)]
                 condition_truncated = list(map(max, condition_truncated, cuts))
-            if not does_cut:
-                longest = [MOST_TOKENS] * len(texts)
             features["labels"] = [
                 [*ids[:most], self.tokenizer.eos_token_id] for ids, most in zip(targets, longest, strict=True)
             ]

@@ -105,10 +105,9 @@ def prior_lines(figures: Mapping[str, Any]) -> list[str]:
 def render_examples(examples: Examples) -> str:
     """The texts, each on its line, as a block of code that a page shows as it is."""
     conditions = examples.conditions
-    shown = [()] * len(examples.reconstructions) if conditions is None else [(own,) for own in conditions]
     pairs = []
-    for lines in zip(shown, examples.reconstructions, strict=False):
-        first, *others = (_joined(text) for part in lines for text in part)
+    for number, pair in enumerate(examples.reconstructions):
+        first, *others = map(_joined, pair if conditions is None else (conditions[number], *pair))
         pairs += [f"- {first}", *(f"  {other}" for other in others)]
     steps = [f"{number}. {_joined(text)}" for number, text in enumerate(examples.interpolation, 1)]
     under = f", under the condition: {_joined(conditions[0])}" if conditions else ""

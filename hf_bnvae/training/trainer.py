@@ -29,7 +29,7 @@ from transformers.trainer_utils import (
 )
 from transformers.utils import logging
 
-from ..data.collator import BNVAEDataCollator
+from ..data.collator import BNVAEDataCollator, scored_texts
 from ..evaluation.decoder_use import batch_latent_gain
 from ..evaluation.moments import PER_SENTENCE, evaluation_figures, training_figures
 from ..evaluation.verdict import Verdict, judge, judge_training
@@ -358,8 +358,8 @@ class BNVAETrainer(Trainer):
         if not model.training:
             outputs = model(**inputs, return_dict=True)
             values = {name: getattr(outputs, name).detach() for name in PER_SENTENCE}
-            others = {name: value for name, value in inputs.items() if name.startswith(("decoder_", "condition_"))}
-            values["latent_gain"] = batch_latent_gain(model, outputs, inputs["labels"], **others)
+            others = {name: value for name, value in inputs.items() if name.startswith("decoder_")}
+            values["latent_gain"] = batch_latent_gain(model, outputs, **scored_texts(inputs), **others)
             gathered = self.accelerator.gather_for_metrics(values)
             self._evaluated.append({name: value.cpu() for name, value in gathered.items()})
             return (outputs.loss, outputs) if return_outputs else outputs.loss

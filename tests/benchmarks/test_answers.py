@@ -12,13 +12,16 @@ from paths import SCRIPTS
 from transformers import BertModel
 
 from hf_bnvae import BNVAEModel
-from hf_bnvae.benchmarks.answers import judge_answering, read_pairs
+from hf_bnvae.benchmarks.answers import judge_answering
 from hf_bnvae.benchmarks.tables.answers import render_answers
+from hf_bnvae.data.corpora import load_text_set
 from hf_bnvae.evaluation.answers import judge_answers
 from hf_bnvae.evaluation.condition_probe import share_explained
 from hf_bnvae.evaluation.judges import EncoderJudge
 
 pytestmark = pytest.mark.slow
+
+COLUMNS = {"text_column": "answers", "condition_column": "asked"}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def files(texts, encoder_config, processor, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def record(files, answering_folder):
-    pairs = [read_pairs(str(files / f"{name}.jsonl"), "answers", "asked") for name in ("train", "test")]
+    pairs = [load_text_set(str(files / f"{name}.jsonl"), **COLUMNS) for name in ("train", "test")]
     models = [("ours", answering_folder), ("ours", answering_folder), ("other", answering_folder)]
     return judge_answering(models, *pairs, str(files / "judge"), num_answers=3)
 
@@ -56,7 +59,7 @@ def test_figures_are_those_of_the_library(record, files, answering_folder):
     assert ours["examples"] == answers[:3] and record["num_contexts"] == len(rows)
     parts = []
     for name in ("train", "test"):
-        pairs = read_pairs(str(files / f"{name}.jsonl"), "answers", "asked")
+        pairs = load_text_set(str(files / f"{name}.jsonl"), **COLUMNS)
         parts.append(EncoderJudge(str(files / "judge")).embed(pairs["condition"][:]))
         parts.append(model.encode_texts(pairs["text"][:], condition=pairs["condition"][:]))
     assert ours["figures"][0]["condition_share"] == pytest.approx(share_explained(*parts), abs=1e-3)

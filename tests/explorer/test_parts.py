@@ -239,6 +239,20 @@ def test_a_map_of_a_conditional_model_has_texts_with_conditions(answering_model,
         load_corpus(trained_model, texts=str(path), text_column="text", condition_column="asked")
 
 
+def test_a_column_of_encoded_files_may_hold_conditions_and_colours(
+    answering_model, answering_folder, tmp_path, texts
+):
+    path, latents = tmp_path / "texts.tsv", str(tmp_path / "latents")
+    asked = [f"{text.split()[0]} ?" for text in texts[:20]]
+    path.write_text("\n".join(["text\tasked", *map("\t".join, zip(texts[:20], asked, strict=True))]))
+    options = ["--text_column", "text", "--condition_column", "asked", "--columns", "asked", "--with_text"]
+    cli.encode([str(path), latents, "--model", answering_folder, *options])
+    corpus = load_corpus(answering_model, latents=latents, label_column="asked", condition_column="asked")
+    assert (corpus.texts, corpus.labels, corpus.conditions) == (texts[:20], asked, asked)
+    expected = answering_model.encode_texts(texts[:20], condition=asked)
+    torch.testing.assert_close(corpus.latents.double(), expected.double(), rtol=1e-3, atol=1e-3)
+
+
 def test_a_sentence_costs_what_it_costs_under_its_condition(answering_model, texts):
     figures = [
         sentence_figures(answering_model, texts[0], condition=own) for own in (f"{texts[0].split()[0]} ?", "A ?")
