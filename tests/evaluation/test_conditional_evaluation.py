@@ -11,10 +11,12 @@ from test_evaluator import numbers
 from hf_bnvae import BNVAEDataCollator, evaluate_model
 from hf_bnvae.data.corpora import tokenize_texts
 from hf_bnvae.evaluation.answers import distinct, judge_answers
+from hf_bnvae.evaluation.chosen_sentences import order
 from hf_bnvae.evaluation.condition_probe import share_explained
 from hf_bnvae.evaluation.importance import decoder_nll
 from hf_bnvae.evaluation.judges import EncoderJudge
 from hf_bnvae.reporting.report import render_figures
+from hf_bnvae.utils.random_state import RECONSTRUCTION, sentence_noise
 
 QUICK = {
     "num_importance_samples": 10,
@@ -75,25 +77,34 @@ def test_conditions_are_asked_for_where_there_are_any(answering_model, trained_m
 
 
 def test_the_gain_within_conditions_is_that_of_a_plain_loop(answering_model, pairs):
-    """Each text of a condition gets the latent of another text of the same condition, in a circle."""
+    """The texts of a condition stand in a circle, in the order in which sentences are chosen. Each gets the latent of
+    the next one."""
     result = evaluate_model(answering_model, pairs, batch_size=48, **QUICK)
     assert result.latent_gain_within_num_sentences == 48
     assert "| latent gain within conditions |" in render_figures(result)
-    processor = answering_model.processor
-    inputs = processor(pairs["text"][:], condition=pairs["condition"][:], return_tensors="pt")
-    posterior = answering_model.encode(
-        inputs["input_ids"], inputs["attention_mask"], token_type_ids=inputs["token_type_ids"]
-    )
+    texts, conditions = pairs["text"][:], pairs["condition"][:]
+    inputs = answering_model.processor(texts, condition=conditions, return_tensors="pt")
+    names = ("input_ids", "attention_mask", "token_type_ids")
     nll = decoder_nll(answering_model, inputs["labels"], inputs["condition_ids"])
-    # With the modes instead of draws, over all pairs of a condition: the expectation of any circle, up to the noise.
-    gains = []
+
+    def mean_gain(circles: list[list[int]]) -> float:
+        gains = []
+        for circle in circles:
+            for row, other in zip(circle, [*circle[1:], circle[0]], strict=True):
+                own, swapped = (nll(latents[[place]], torch.tensor([row])) for place in (row, other))
+                gains.append(swapped - own)
+        return torch.cat(gains).mean().item()
+
     with torch.no_grad():
-        for row in range(48):
-            own = nll(posterior.mode()[[row]], torch.tensor([row]))
-            for other in range(48):
-                if other != row and pairs["condition"][other] == pairs["condition"][row]:
-                    gains.append(nll(posterior.mode()[[other]], torch.tensor([row])) - own)
-    assert result.latent_gain_within == pytest.approx(torch.cat(gains).mean().item(), rel=0.25)
+        posterior = answering_model.encode(**{name: inputs[name] for name in names})
+        latents = posterior.sample(sentence_noise(0, RECONSTRUCTION, range(48), 8).to(posterior.mean))
+        chosen = sorted(range(48), key=order)
+        within = [[row for row in chosen if conditions[row] == own] for own in dict.fromkeys(conditions)]
+        assert result.latent_gain_within == pytest.approx(mean_gain(within), rel=1e-6)
+        # Controls: all texts in one circle, and the same circles the other way round.
+        assert result.latent_gain == pytest.approx(mean_gain([chosen]), rel=1e-6)
+        for circles in ([chosen], [circle[::-1] for circle in within]):
+            assert result.latent_gain_within != pytest.approx(mean_gain(circles), rel=1e-3)
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------

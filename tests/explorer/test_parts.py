@@ -239,9 +239,7 @@ def test_a_map_of_a_conditional_model_has_texts_with_conditions(answering_model,
         load_corpus(trained_model, texts=str(path), text_column="text", condition_column="asked")
 
 
-def test_a_column_of_encoded_files_may_hold_conditions_and_colours(
-    answering_model, answering_folder, tmp_path, texts
-):
+def test_a_column_of_encoded_files_may_hold_conditions_and_colours(answering_model, answering_folder, tmp_path, texts):
     path, latents = tmp_path / "texts.tsv", str(tmp_path / "latents")
     asked = [f"{text.split()[0]} ?" for text in texts[:20]]
     path.write_text("\n".join(["text\tasked", *map("\t".join, zip(texts[:20], asked, strict=True))]))
