@@ -273,10 +273,23 @@ def test_the_methods_take_one_condition_or_one_for_each(answering_model, texts):
     assert transferred == answering_model.reconstruct(latents, condition="Our ?", **settings) != same
     paths = answering_model.interpolate(texts[:2], texts[2:4], steps=3, condition=["The ?", "My ?"], **settings)
     assert [path[0] for path in paths] == same
+    ends = answering_model.reconstruct(texts[2:4], condition=["The ?", "My ?"], **settings)
+    assert [path[-1] for path in paths] == ends != same
     assert answering_model.analogy(texts[0], texts[1], texts[2], condition="A ?", degree=0, **settings) == (
         answering_model.reconstruct(texts[2], condition="A ?", **settings)
     )
+    own = {"condition": "A ?"}
+    encoded, others = (answering_model.encode_texts(texts[:8], condition=asked) for asked in ("A ?", ""))
+    moved, otherwise = (
+        answering_model.reconstruct(encoded[2:] + 5 * (ends[1] - ends[0]), **own, **settings)
+        for ends in (encoded, others)
+    )
+    assert answering_model.analogy(texts[0], texts[1], texts[2:8], degree=5, **own, **settings) == moved != otherwise
     direction = answering_model.direction(texts[:4], texts[4:8], condition="A ?")
+    torch.testing.assert_close(direction.step, answering_model.direction(encoded[:4], encoded[4:]).step)
+    assert not direction.step.allclose(answering_model.direction(others[:4], others[4:]).step, atol=1e-2)
+    nearest = answering_model.neighbours(texts[0], texts[1:8], k=7, **own)
+    assert [n.index for n in nearest] == [n.index for n in answering_model.neighbours(encoded[0], encoded[1:], k=7)]
     assert answering_model.edit(texts[0], direction, 0, condition="A ?", **settings) == (
         answering_model.reconstruct(texts[0], condition="A ?", **settings)
     )
