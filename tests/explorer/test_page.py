@@ -152,7 +152,7 @@ def test_dimensions(opened, model, texts):
         opened.wait_for("dimensions-along", results[-1])
         latent = model.encode_texts(texts[100])[dimension]
         opened.wait_for_words("dimensions-own", f"The text itself has {latent:.2f} there")
-        assert opened.page.locator("#dimensions-bars rect").count() == model.config.latent_size
+        opened.wait_for_count("#dimensions-bars rect", model.config.latent_size)
         low = model.encode_texts(texts[:60])[:, dimension].argsort()[:5]
         opened.wait_for("dimensions-low", as_lines([texts[i] for i in low]))
     assert results[0] != results[1]
@@ -160,7 +160,7 @@ def test_dimensions(opened, model, texts):
 
 def test_map(opened, model, texts):
     opened.tab("Map")
-    assert opened.page.locator("#map-points circle").count() == 60
+    opened.wait_for_count("#map-points circle", 60)
     for place in (7, 31):
         opened.page.locator(f"#map-points circle[data-number='{place}']").dispatch_event("click")
         opened.wait_for("map-chosen", texts[place])
@@ -174,7 +174,8 @@ def test_map(opened, model, texts):
     opened.wait_for("reconstruct-text", texts[32])
     opened.wait_for("reconstruct-result", model.reconstruct(texts[32], **QUIET))
     opened.tab("Interpolate")
-    assert (opened.read("interpolate-from"), opened.read("interpolate-to")) == (texts[32], texts[31])
+    opened.wait_for("interpolate-from", texts[32])
+    opened.wait_for("interpolate-to", texts[31])
 
 
 def test_the_verdict_stands_there(opened):

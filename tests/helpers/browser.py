@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 CHROMIUM = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 # CI sets this, so that a missing browser fails there.
 IS_NEEDED = "HF_BNVAE_NEEDS_BROWSER" in os.environ
 
+# In milliseconds: a busy machine may take long to draw a tab.
+_TIMEOUT = 30_000
 _OPTIONS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
@@ -54,6 +56,9 @@ class Opened:
     def wait_for_words(self, element: str, words: str) -> None:
         self.page.locator(f"#{element}", has_text=words).wait_for()
 
+    def wait_for_count(self, selector: str, count: int) -> None:
+        expect(self.page.locator(selector)).to_have_count(count, timeout=_TIMEOUT)
+
     def wait_for_message(self, words: str) -> None:
         """Wait for a message of the page, and close it."""
         self.page.locator(".toast-body", has_text=words).first.wait_for()
@@ -76,7 +81,7 @@ def browser(address: str, width: int = 1100, count: int = 1) -> Iterator[list[Op
 def _open(context, address: str) -> Opened:
     opened = Opened(context.new_page())
     page = opened.page
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(_TIMEOUT)
     page.on("console", lambda message: opened.problems.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: opened.problems.append(str(error)))
     page.on(
