@@ -53,6 +53,8 @@ def test_batch_normalised_heads_are_used_and_silent(job, posterior, options, inf
     assert warnings == [] and figures["verdict"] == verdict
     assert figures["eval_mutual_information"] > information and figures["eval_active_units"] == 32
     assert figures["eval_kl"] > 0.9 * figures["eval_kl_floor"]
+    if options == LOW:
+        assert figures["eval_kl_floor"] == pytest.approx(4, rel=1e-5)
 
 
 def test_a_floor_of_each_sentence_is_no_promise_of_information(job):
@@ -87,7 +89,7 @@ def test_noise_in_the_encoder_nearly_cancels_in_the_mean_over_a_sentence(job):
     assert warnings == [] and figures["eval_mean_moment_ratio"] > 0.8
 
 
-@pytest.mark.parametrize(("rate", "verdict"), [(2, "alive"), (4, "alive"), (16, "alive"), (1000, "wasteful")])
+@pytest.mark.parametrize(("rate", "verdict"), [(2, "alive"), (16, "alive"), (1000, "wasteful")])
 def test_the_rate_is_what_was_asked_for(job, rate, verdict):
     figures, _ = job("--posterior", "bn_rms", "--rate", str(rate), *PLAIN)
     assert figures["verdict"] == verdict
