@@ -689,12 +689,13 @@ class LatentSpaceMixin:
                 raise ValueError(f"{name} has no place here: texts go in and come out. Call model.generate instead.")
         if prompt is not None and not isinstance(prompt, str):
             raise ValueError(f"prompt must be a string, the beginning of every text, got {reprlib.repr(prompt)}.")
+        # All at once, so that cut conditions are counted, and told of, once.
+        condition_ids = processor.encode_conditions(conditions, len(latents))["condition_ids"] if conditions else None
         decoded: list[Any] = []
         for rows in self._batches(range(len(latents)), batch_size, show_progress, "Decoding"):
             prompts = {} if prompt is None else processor.encode_prompts([prompt] * len(rows)).to(self.device)
-            if conditions is not None:
-                own = [conditions[row] for row in rows]
-                prompts |= processor.encode_conditions(own, len(rows)).to(self.device)
+            if condition_ids is not None:
+                prompts["condition_ids"] = condition_ids[rows].to(self.device)
             output = self.generate(latents=latents[rows], **prompts, **generation_kwargs)
             # With some generation configurations the output is an object that holds the tokens.
             texts = processor.decode_texts(getattr(output, "sequences", output))

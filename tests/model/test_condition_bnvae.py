@@ -358,8 +358,11 @@ def test_long_conditions_lose_their_beginnings_and_never_the_text(answering_mode
     assert cut["truncated"] == [0, 0] and cut["condition_truncated"][1] == 0
     in_encoder = processor.encoder_tokenizer(long, add_special_tokens=False, verbose=False)["input_ids"]
     assert cut["condition_truncated"][0] == max(len(tail) - 15, len(in_encoder) - 14)
-    # A text is made, however long the condition is.
-    assert answering_model.sample(1, condition=long, seed=0, max_new_tokens=4)[0]
+    # A text is made, however long the condition is. Many batches are one message.
+    caplog.clear()
+    made = answering_model.sample(2, condition=["A ?", long, "My ?", long], batch_size=2, seed=0, max_new_tokens=4)
+    assert all(text for answers in made for text in answers)
+    assert [record.getMessage().split(" were")[0] for record in caplog.records] == ["4 of 8 conditions"]
 
 
 def test_an_encoder_without_a_separator_gets_one(texts):
