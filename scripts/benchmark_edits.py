@@ -4,7 +4,8 @@
 
 A classifier that has seen the texts only, and no latent, says whether a text got there. BLEU with the text before the
 edit says how much of it is left, and a language model says whether it reads well. Models are given as NAME=FOLDER;
-models of one name, which differ in their seed, share a row.
+models of one name, which differ in their seed, share a row. A model that was trained with --condition_column on the
+labels needs no direction: it decodes each text's latent under the other label.
 
 Example: python scripts/benchmark_edits.py rate-8=runs/rate-8-42 rate-8=runs/rate-8-43 --train_file train.tsv \\
              --validation_file valid.tsv --judge_language_model runs/judge

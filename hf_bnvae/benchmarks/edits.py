@@ -2,7 +2,8 @@
 """What edits along a direction do: is the text of the other class, is it still the same text, is it a text at all?
 
 A direction is fitted to the latents of labelled training texts. Held-out texts of each class are moved to the other
-one. A classifier that has seen texts only, and no latent, says whether they got there. Needs the extra `probe`.
+one. A model whose condition is the class needs no direction: it decodes the latent under the other class. A classifier
+that has seen texts only, and no latent, says whether they got there. Needs the extra `probe`.
 """
 
 from collections.abc import Sequence
@@ -45,7 +46,8 @@ def judge_edits(
     Edits of held-out texts by trained models.
 
     Args:
-        models (sequence of `tuple`): Names and folders. Models of one name differ in their seed, and share a row.
+        models (sequence of `tuple`): Names and folders. Models of one name differ in their seed, and share a row. A
+            conditional model must have been trained with the label as its condition.
         texts ([`LabelledTexts`]): Two classes. The classifier is trained on all texts to train on.
         language_model (`str`): The language model that judges. It must not be a part of a judged model.
         strengths (sequence of `float`, *optional*): Strengths of the edits.
@@ -53,10 +55,12 @@ def judge_edits(
         num_texts (`int`, *optional*, defaults to 1000): The first test texts are edited.
 
     Returns:
-        `dict`: The record. For each name and strength it has a list of figures, one for each model: `flipped` (share
-        of texts that the classifier puts into the other class), `bleu` (with the texts themselves, 0 to 100) and
-        `perplexity` (for each token of the judge). It also has these figures of the texts as they are, and the first
-        texts with their edits by the first model of each name.
+        `dict`: The record. For each name and edit it has a list of figures, one for each model: `flipped` (share of
+        texts that the classifier puts into the other class), `bleu` (with the texts themselves, 0 to 100) and
+        `perplexity` (for each token of the judge). An edit has a `strength`, or in a conditional model a `condition`,
+        the text's own or the other class. For each name there is also the accuracy, on texts that it was not fitted
+        to, with which the direction tells the class of a latent. The record also has the figures of the texts as they
+        are, and the first texts with their edits by the first model of each name.
 
     Raises:
         ValueError: for labels that are not two classes, and for a judge that is a part of a model.
@@ -65,12 +69,20 @@ def judge_edits(
     judge = LanguageModelJudge(language_model)
     sources, classes = texts.test[0][:num_texts], np.array(texts.test[1][:num_texts])
     found: dict[str, list[list[dict[str, float]]]] = {}
+    kinds: dict[str, list[dict[str, Any]]] = {}
     accuracies: dict[str, list[float]] = {}
     examples: dict[str, list[list[str]]] = {}
     for name, folder in models:
         model = load_saved_model(folder)
         judge.require_independent(model)
-        accuracy, edited = _edit(model, texts, num_direction_texts, sources, classes, strengths)
+        if model.config.conditional:
+            kind = [{"condition": "own"}, {"condition": "other"}]
+            accuracy, edited = _exchange_classes(model, texts, num_direction_texts, sources, classes)
+        else:
+            kind = [{"strength": strength} for strength in strengths]
+            accuracy, edited = _edit(model, texts, num_direction_texts, sources, classes, strengths)
+        if kinds.setdefault(name, kind) != kind:
+            raise ValueError(f"Some models named {name} are conditional and some are not. Give them two names.")
         figures = [_figures(one, sources, classes, classifier, judge) for one in edited]
         found.setdefault(name, []).append(figures)
         accuracies.setdefault(name, []).append(accuracy)
@@ -83,13 +95,12 @@ def judge_edits(
                 "examples": examples[name],
                 "held_out_accuracy": accuracies[name],
                 "edits": [
-                    {"strength": strength, **{k: [run[place][k] for run in runs] for k in runs[0][place]}}
-                    for place, strength in enumerate(strengths)
+                    {**edit, **{k: [run[place][k] for run in runs] for k in runs[0][place]}}
+                    for place, edit in enumerate(kinds[name])
                 ],
             }
             for name, runs in found.items()
         ],
-        "strengths": list(strengths),
         "examples": list(sources[:EXAMPLES]),
         "texts": _figures(sources, sources, classes, classifier, judge),
         "classifier_accuracy": float(classifier.score(*texts.test)),
@@ -118,6 +129,23 @@ def _edit(
         model.reconstruct(latents + strength * steps, show_progress=False, do_sample=False) for strength in strengths
     ]
     return direction.held_out_accuracy, edited
+
+
+def _exchange_classes(
+    model: BNVAEModel, texts: LabelledTexts, count: int, sources: Sequence[str], classes: np.ndarray
+) -> tuple[float, list[list[str]]]:
+    """The held-out accuracy with which a direction in the latents tells the class, and the texts of a conditional
+    model: the latent of each text decoded under its own class, and under the other one."""
+    labels = texts.train[1][:count]
+    latents = model.encode_texts(
+        texts.train[0][:count], condition=[str(label) for label in labels], show_progress=False
+    )
+    accuracy = model.fit_direction(latents, labels).held_out_accuracy
+    own = classes.astype(str)
+    first, second = np.unique(own)
+    other = np.where(own == first, second, first)
+    given = {"text_condition": own.tolist(), "show_progress": False, "do_sample": False}
+    return accuracy, [model.reconstruct(list(sources), condition=to.tolist(), **given) for to in (own, other)]
 
 
 def _figures(

@@ -68,12 +68,40 @@ def test_figures_are_those_of_edits_one_by_one(record, labelled, judge, trained_
     assert record["texts"]["flipped"] == pytest.approx(sum(classifier.predict(sources) != classes) / 50)
 
 
+def test_a_conditional_model_decodes_under_the_other_class(labelled, judge, trained_folder, answering_folder):
+    models = [("one", trained_folder), ("classes", answering_folder)]
+    record = judge_edits(models, labelled, judge, strengths=(1.5,), num_direction_texts=200, num_texts=50)
+    model = BNVAEModel.from_pretrained(answering_folder).eval()
+    sources, own = labelled.test[0][:50], labelled.test[1][:50]
+    other = [{"long": "short", "short": "long"}[label] for label in own]
+    classifier, found = train_text_classifier(*labelled.train), record["models"][1]
+    made = []
+    for name, conditions, edit in zip(("own", "other"), (own, other), found["edits"], strict=True):
+        made.append(
+            [
+                model.reconstruct(text, text_condition=encoded, condition=decoded, **QUIET)
+                for text, encoded, decoded in zip(sources, own, conditions, strict=True)
+            ]
+        )
+        flipped = sum(classifier.predict([t])[0] != label for t, label in zip(made[-1], own, strict=True))
+        assert (edit["condition"], edit["flipped"]) == (name, [pytest.approx(flipped / 50)])
+        assert edit["bleu"] == [pytest.approx(reconstruction_bleu(made[-1], sources), rel=1e-4)]
+    assert made[0] != made[1] and found["examples"] == [list(pair) for pair in zip(*made, strict=True)][:4]
+    latents = model.encode_texts(labelled.train[0][:200], condition=labelled.train[1][:200])
+    accuracy = model.fit_direction(latents, labelled.train[1][:200]).held_out_accuracy
+    assert found["held_out_accuracy"] == [pytest.approx(accuracy)]
+    page = render_edits(record)
+    assert "| own class | other class |" in " ".join(page.split()) and "needs no direction" in page
+    with pytest.raises(ValueError, match="Some models named a are conditional"):
+        judge_edits([("a", trained_folder), ("a", answering_folder)], labelled, judge, num_texts=10)
+
+
 def test_models_of_one_name_share_a_row(record):
     assert [(model["name"], model["num_models"]) for model in record["models"]] == [("one", 1), ("two", 2)]
     one, two = (model["edits"][1]["flipped"] for model in record["models"])
     assert two == one * 2
     page = render_edits(record)
-    assert "± 0.0" in page and page.count("| two ") == 1 + len(record["examples"])
+    assert "± 0.0" in page and "needs no direction" not in page and page.count("| two ") == 1 + len(record["examples"])
 
 
 def test_a_judge_that_is_a_part_of_the_model_is_refused(labelled, trained_folder, tmp_path):
