@@ -68,7 +68,7 @@ def judge_answering(
     """
     judge = EncoderJudge(encoder)
     references: dict[str, list[str]] = {}
-    for text, condition in zip(test[TEXT], test[CONDITION], strict=True):
+    for text, condition in zip(test[TEXT][:], test[CONDITION][:], strict=True):
         references.setdefault(condition, []).append(text)
     probe = train.select(range(min(num_probe_texts, len(train))))
     features = {name: _condition_features(judge, data) for name, data in (("train", probe), ("test", test))}
@@ -121,9 +121,9 @@ def judge_people(references: Sequence[Sequence[str]], judge: EncoderJudge | None
 
 def _condition_features(judge: EncoderJudge, data: Dataset) -> torch.Tensor:
     """A vector for the condition of each text. Equal conditions are read once."""
-    distinct = list(dict.fromkeys(data[CONDITION]))
+    distinct = list(dict.fromkeys(data[CONDITION][:]))
     vectors = dict(zip(distinct, judge.embed(distinct, BATCH_SIZE), strict=True))
-    return torch.stack([vectors[condition] for condition in data[CONDITION]])
+    return torch.stack([vectors[condition] for condition in data[CONDITION][:]])
 
 
 def _means(model: BNVAEModel, data: Dataset) -> torch.Tensor:

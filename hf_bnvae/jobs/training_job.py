@@ -215,10 +215,10 @@ class TrainingJob:
                 # A resumed run keeps the tokenizers that it was started with. An encoder that is taken over keeps its
                 # own.
                 source = checkpoint or (args.encoder_side_name_or_path if names == (None, None) else None)
-                conditions = train_texts[CONDITION] if is_conditional else None
+                conditions = train_texts[CONDITION][:] if is_conditional else None
                 longest = args.max_seq_length or MAX_LENGTH * (2 if is_conditional else 1)
                 small = (
-                    train_processor(train_texts[TEXT], args.vocab_size, longest, conditions)
+                    train_processor(train_texts[TEXT][:], args.vocab_size, longest, conditions)
                     if source is None
                     else BNVAEProcessor.from_pretrained(source)
                 )
