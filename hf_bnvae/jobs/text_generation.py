@@ -99,7 +99,12 @@ def generation_parser(task: str) -> CommandParser:
         own.add_argument(
             "--sample_posterior", action="store_true", help="Decode a draw from each posterior instead of its mode."
         )
-        own.add_argument("--text_condition", help="The context of the texts, if they are to get another --condition.")
+        own.add_argument(
+            "--text_condition",
+            action="append",
+            metavar="TEXT",
+            help="The context of the texts, if they are to get another --condition.",
+        )
     if task in ("sample", "reconstruct"):
         own.add_argument("--prompt", help="The start of every text.")
     if task == "interpolate":
@@ -112,7 +117,12 @@ def generation_parser(task: str) -> CommandParser:
     if task == "edit":
         own.add_argument("--direction", required=True, help="The name of one of the model's directions.")
         own.add_argument("--strength", type=float, default=1.0, help="How far to go; -1 is the way back (default: 1).")
-    own.add_argument("--condition", help="The context of all texts, for a conditional model.")
+    own.add_argument(
+        "--condition",
+        action="append",
+        metavar="TEXT",
+        help="The context of all texts, for a conditional model. Repeat it for the turns of a dialogue.",
+    )
     places = parser.add_argument_group("input and output", "Where texts come from and where they go.")
     if size:
         places.add_argument("--input_file", help=f"A file with {how_many[size]}.")
@@ -232,19 +242,28 @@ def _read_groups(task: str, texts: Sequence[str], input_file: str | None) -> Ite
 
 def _records(task: str, model: "BNVAEModel", args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Input and output of each piece of work."""
-    settings = decoding_settings(args) | {"batch_size": args.batch_size, "condition": args.condition}
+    settings = decoding_settings(args) | {"batch_size": args.batch_size, "condition": _condition(args.condition)}
     if task == "sample":
         for batch in _in_batches(range(args.num_samples), args.batch_size):
             for text in model.sample(len(batch), prompt=args.prompt, prior=args.prior, **settings):
                 yield {"generated": text}
         return
     settings |= {name: getattr(args, name) for name in _TASK_OPTIONS[task]}
+    if "text_condition" in settings:
+        settings["text_condition"] = _condition(args.text_condition)
     names = TASKS[task]
     for groups in _in_batches(_read_groups(task, args.texts, args.input_file), args.batch_size):
         inputs = {name: list(texts) for name, texts in zip(names, zip(*groups, strict=True), strict=True)}
         results = getattr(model, task)(**inputs, **settings)
         for group, generated in zip(groups, results, strict=True):
             yield {**dict(zip(names if len(names) > 1 else ("text",), group, strict=True)), "generated": generated}
+
+
+def _condition(turns: Sequence[str] | None) -> str | None:
+    # Here, because the command must show its help without waiting for torch.
+    from ..model.condition_bnvae import condition_text
+
+    return None if turns is None else condition_text(turns)
 
 
 def _flat_lines(generated: str | list[Any]) -> Iterator[str]:

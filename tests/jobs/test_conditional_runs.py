@@ -102,6 +102,11 @@ def test_texts_are_made_under_a_condition(inside):
     both = {"condition": "Question 3 ?", "text_condition": "Question 4 ?"}
     transferred = start("generate_text", "reconstruct", "Yes .", **both, **given).splitlines()
     assert transferred == model.reconstruct(["Yes ."], **both, do_sample=False, max_new_tokens=8)
+    # Several of them are the turns of one condition.
+    options = ("--text_condition", "Hello .", "--text_condition", "Question 4 ?", "--condition", "Question 3 ?")
+    of_turns = start("generate_text", "reconstruct", "Yes .", *options, "--condition", "Oh ?", **given).splitlines()
+    both = {"text_condition": "Hello .\nQuestion 4 ?", "condition": "Question 3 ?\nOh ?"}
+    assert of_turns == model.reconstruct(["Yes ."], **both, do_sample=False, max_new_tokens=8)
 
 
 @pytest.mark.parametrize(
