@@ -61,6 +61,7 @@ def test_every_block_is_run_or_installs():
     assert "pip install --quiet -c constraints.txt -e '.[test,dev]'" in ci
 
 
+@pytest.mark.slow
 def test_python_of_the_readme_runs_and_prints_what_it_shows(folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert not run_blocks(code_blocks(README, "python"), ROOT / "README.md")

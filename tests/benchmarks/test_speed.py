@@ -18,6 +18,8 @@ from hf_bnvae.benchmarks.tables.speed import render_ratios, render_speed
 from hf_bnvae.benchmarks.timing import allocator_peak, has_resident_peak
 from hf_bnvae.benchmarks.workloads import COMPARED, Setting
 
+pytestmark = pytest.mark.slow
+
 TINY = SIZES["tiny"]
 
 

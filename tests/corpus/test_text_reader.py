@@ -48,6 +48,7 @@ def test_one_large_file_is_divided_among_the_tasks(tmp_path, kind):
     assert max(shares) - min(shares) <= 1
 
 
+@pytest.mark.slow
 @given(tasks=st.integers(1, 60), count=st.integers(1, 40))
 def test_every_row_comes_once_and_in_its_order(tmp_path_factory, tasks, count):
     folder = tmp_path_factory.mktemp("rows")

@@ -283,6 +283,7 @@ def test_docstrings_are_parsed_and_never_imported(tmp_path):
     assert _extract_file(file) == []
 
 
+@pytest.mark.slow
 def test_the_embedded_corpus_has_the_standard_library_and_what_is_required():
     paths = [str(path) for path, _ in _source_files()]
     # Required directly, and by what is required.

@@ -18,6 +18,8 @@ from hf_bnvae import BNVAEConfig, BNVAEModel
 from hf_bnvae.interop import onnx_export
 from hf_bnvae.interop.onnx_export import export_encoder_side
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = SCRIPTS / "export_onnx.py"
 
 
@@ -52,7 +54,6 @@ def test_texts_have_the_latents_of_the_model(trained_model, graph, texts):
     assert trained_model.dtype == torch.float64
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("family", ENCODERS)
 def test_every_family_is_exported(family, pooling, processor, tmp_path):
@@ -73,7 +74,6 @@ def test_every_family_is_exported(family, pooling, processor, tmp_path):
         np.testing.assert_allclose(outputs["logvar"], posterior.logvar, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_a_graph_with_other_latents_is_not_kept(trained_model, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
     with pytest.raises(RuntimeError, match="gives another mean than the model"):
@@ -92,7 +92,6 @@ def test_a_graph_is_held_against_both_outputs_of_the_model(part, name, trained_m
         onnx_export._require_same_outputs(side, graph, trained_model, lengths=(3,))
 
 
-@pytest.mark.slow
 def test_a_model_in_training_is_exported_as_it_will_be_used(trained_model, texts, tmp_path):
     """By its running statistics, and it goes on training."""
     model = copy.deepcopy(trained_model).train()
@@ -107,7 +106,6 @@ def test_a_model_in_training_is_exported_as_it_will_be_used(trained_model, texts
     assert np.abs(posterior.mean.numpy() - mean).max() > 1e-2  # the control: in training a batch is its own measure
 
 
-@pytest.mark.slow
 def test_a_model_that_cuts_its_batches_is_exported_without_cuts(trained_model, texts, tmp_path):
     model = copy.deepcopy(trained_model)
     model.config.chunk_size, model.config.checkpoint_chunks = 2, True
@@ -133,7 +131,6 @@ def test_what_cannot_be_exported_is_refused(trained_model, make_model, processor
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.slow
 def test_the_script_writes_the_graph_of_a_saved_model(trained_model, texts, tmp_path, monkeypatch, capsys):
     trained_model.save_pretrained(tmp_path / "model")
     trained_model.processor.save_pretrained(tmp_path / "model")

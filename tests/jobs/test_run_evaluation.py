@@ -33,6 +33,8 @@ from hf_bnvae.reporting.model_card import BNVAEModelCard, write_card
 from hf_bnvae.reporting.report_files import read_report
 from hf_bnvae.utils.memory import freed_memory_is_kept
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--num_importance_samples", "2", "--max_importance_sentences", "8", "--num_draws", "2", "--device", "cpu"]
 PICTURES = {"kl_per_dimension.png", "aggregated_posterior.png", "rate_distortion.png"}
 
@@ -186,7 +188,6 @@ def test_the_report_names_model_versions_and_hardware(evaluated):
     assert report["hardware"].startswith(("CPU", "1 x"))
 
 
-@pytest.mark.slow
 def test_the_command_of_a_report_repeats_it(evaluated, run, table):
     report = evaluated.report
     words = shlex.split(report["command"])
@@ -292,7 +293,6 @@ def test_a_model_folder_is_no_place_for_a_report(run, table, trained_folder):
     assert sorted(Path(trained_folder).iterdir()) == before
 
 
-@pytest.mark.slow
 def test_the_probe_is_what_the_library_computes(run, table, texts, tmp_path, trained_model, processor):
     train = tmp_path / "train.jsonl"
     labels = [text.split()[0] in ("The", "A") for text in texts]
@@ -320,7 +320,6 @@ def test_the_probe_is_what_the_library_computes(run, table, texts, tmp_path, tra
     assert "a random half of each class trains" in Path("halves/report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_test_texts_among_the_training_texts_are_counted(run, table):
     shutil.copy("reviews.csv", "copy.csv")
     options = ["--text_column", "review", "--label_column", "article", "--labels_per_class", "5"]
@@ -329,7 +328,6 @@ def test_test_texts_among_the_training_texts_are_counted(run, table):
     assert "> 40 of the probe's" in Path("out/report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_a_data_set_with_splits_and_named_classes(run, texts, tmp_path):
     features = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
     for name, start in (("train", 0), ("test", 60)):
@@ -361,7 +359,6 @@ def trained_run(tmp_path_factory, texts) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_the_held_out_texts_of_a_run_are_found_again(trained_run):
     report = read(trained_run / "evaluations" / "trained-held-out")
     trained = json.loads((trained_run / "trained" / "all_results.json").read_text())
@@ -370,14 +367,12 @@ def test_the_held_out_texts_of_a_run_are_found_again(trained_run):
     assert report["figures"]["kl"] == pytest.approx(trained["eval_kl"])
 
 
-@pytest.mark.slow
 def test_a_report_shows_the_curves_of_the_training(trained_run):
     folder = trained_run / "evaluations" / "trained-held-out"
     assert (folder / "training_curves.png").is_file()
     assert "](training_curves.png)" in (folder / "report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_an_evaluation_on_other_texts_is_compared_with_a_warning(trained_run, run, tmp_path, texts):
     (tmp_path / "other.txt").write_text("\n".join(texts[:9]))
     folder = trained_run / "evaluations" / "trained-held-out"
@@ -388,7 +383,6 @@ def test_an_evaluation_on_other_texts_is_compared_with_a_warning(trained_run, ru
     assert "Compared with: `trained`, on other texts" in Path("compared/report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_a_damaged_log_costs_the_curves_and_not_the_report(trained_run, run, tmp_path):
     copy = Path(shutil.copytree(trained_run / "trained", tmp_path / "copy"))
     (copy / "trainer_state.json").write_text("{")
@@ -397,7 +391,6 @@ def test_a_damaged_log_costs_the_curves_and_not_the_report(trained_run, run, tmp
     assert "training_curves.png" not in read("damaged")["files"]
 
 
-@pytest.mark.slow
 def test_held_out_texts_that_have_changed_are_refused(trained_run, run, tmp_path, texts):
     copy = Path(shutil.copytree(trained_run / "trained", tmp_path / "copy"))
     (tmp_path / "mine.txt").write_text("\n".join(texts[100:160]))

@@ -131,7 +131,9 @@ def evaluation(folder: str) -> dict:
 
 
 @EACH
-@pytest.mark.parametrize(("file", "column"), [("mine.csv", "review"), ("mine.jsonl", "sentence")])
+@pytest.mark.parametrize(
+    ("file", "column"), [("mine.csv", "review"), pytest.param("mine.jsonl", "sentence", marks=pytest.mark.slow)]
+)
 def test_a_table_of_my_own_is_trained_on(run, my_files, capsys, script, file, column):
     run(script=script, train_file=file, text_column=column, output_dir="out", **QUICK)
     assert "18 sentences to train on, 2 held out" in capsys.readouterr().out
@@ -246,6 +248,7 @@ def test_a_run_is_never_replaced_by_an_evaluation(finished, run, my_files):
         run(*more, script="run_evaluation", output_dir="evaluated", **options)
 
 
+@pytest.mark.slow
 def test_an_evaluation_can_be_compared_with_a_run(finished, run, tmp_path):
     options = {"model_name_or_path": str(finished.out), "compare_with": str(finished.out), **QUICK_EVALUATION}
     run(script="run_evaluation", output_dir="evaluated", **options)
@@ -450,6 +453,7 @@ def test_a_trained_model_is_evaluated_without_training(finished, run, my_files, 
     assert "The figures are in evaluated" in printed and "Saved to evaluated" not in printed
 
 
+@pytest.mark.slow
 def test_a_pretrained_pair_is_fine_tuned_from_a_file_of_options(
     run, my_files, processor, encoder_config, decoder_config
 ):

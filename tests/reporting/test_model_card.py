@@ -361,6 +361,7 @@ def report(run, tmp_path_factory):
     return json.loads((folder / "out" / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_figures_of_an_evaluation_replace_those_of_the_run(run, report):
     card = BNVAEModelCard.from_folder(run)
     evaluated = card.with_evaluation(report)

@@ -7,6 +7,8 @@ import sys
 import pytest
 from paths import SCRIPTS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def figures(monkeypatch, capsys):
@@ -22,10 +24,7 @@ def figures(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("posterior", "rate"),
-    [
-        ("bn_rms", "6"),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in [("bn", "10"), ("bn_mean", None), ("ln", None)]),
-    ],
+    [("bn_rms", "6"), ("bn", "10"), ("bn_mean", None), ("ln", None)],
 )
 def test_digits_are_encoded(figures, posterior, rate):
     result = figures("--posterior", posterior, *(("--rate", rate) if rate else ()))

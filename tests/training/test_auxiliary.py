@@ -102,7 +102,8 @@ def whole(setting, tmp_path_factory) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("micro_batch", "settings"), [(4, {}), (1, {}), (BATCH, {"chunk_size": 8, "checkpoint_chunks": True})]
+    ("micro_batch", "settings"),
+    [(4, {}), pytest.param(1, {}, marks=pytest.mark.slow), (BATCH, {"chunk_size": 8, "checkpoint_chunks": True})],
 )
 def test_a_batch_may_be_cut(setting, tmp_path, whole, micro_batch, settings):
     found = train(setting, tmp_path, micro_batch, **settings, **AUXILIARY)

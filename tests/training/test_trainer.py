@@ -142,6 +142,7 @@ def test_resuming_gives_the_same_model_to_the_bit(make_trainer, make_model):
     assert not torch.equal(other.model.decoder.lm_head.weight, whole.model.decoder.lm_head.weight)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_other_bits_is_not_resumed(make_trainer, caplog):
     arguments = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
     trainer = make_trainer(**arguments)
