@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hf_bnvae.benchmarks.pages import render_pages
 from hf_bnvae.benchmarks.records import (
+    keep_answers,
     keep_benchmark,
     keep_card,
     keep_edits,
@@ -31,7 +32,12 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", help="Output folders of scripts/run_bnvae.py, in the order of the rows.")
     parser.add_argument("--benchmark", type=Path, help="Output folder of scripts/benchmark_collapse.py.")
     parser.add_argument("--cards", nargs="+", type=Path, default=[], help="Folders of runs whose model cards to keep.")
-    parser.add_argument("--edits", type=Path, help="A file that scripts/benchmark_edits.py wrote.")
+    parser.add_argument(
+        "--answers", nargs="+", type=Path, help="Files that scripts/benchmark_answers.py wrote for some models."
+    )
+    parser.add_argument(
+        "--edits", nargs="+", type=Path, help="Files that scripts/benchmark_edits.py wrote for some models."
+    )
     parser.add_argument("--embeddings", type=Path, help="A file that scripts/benchmark_embeddings.py wrote.")
     parser.add_argument("--rates", type=Path, help="Output folder of scripts/benchmark_rates.py.")
     parser.add_argument("--recipe", type=Path, help="Output folder of a training that a page shows. Needs --texts.")
@@ -53,6 +59,8 @@ def main() -> None:
         keep_card(folder, CARDS)
     if args.benchmark is not None:
         keep_benchmark(args.benchmark, CARDS)
+    if args.answers is not None:
+        keep_answers(args.answers, CARDS)
     if args.edits is not None:
         keep_edits(args.edits, CARDS)
     if args.embeddings is not None:

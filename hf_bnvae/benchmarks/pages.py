@@ -7,7 +7,17 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..evaluation import plots
-from .records import read_benchmarks, read_edits, read_embeddings, read_rates, read_recipes, read_runs, read_speed
+from .records import (
+    read_answers,
+    read_benchmarks,
+    read_edits,
+    read_embeddings,
+    read_rates,
+    read_recipes,
+    read_runs,
+    read_speed,
+)
+from .tables.answers import ANSWERS, render_answers
 from .tables.blocks import Block
 from .tables.collapse import block_of, render_benchmark, render_summary
 from .tables.edits import EDITS, render_edits
@@ -59,6 +69,7 @@ def blocks_of_pages(cards: Path) -> dict[Path, Blocks]:
         cards / "collapse_benchmark.md": {block_of(found): render_benchmark(found) for found in benchmarks.values()},
         cards / "speed.md": {SPEED: render_machines(machines)},
         cards / "which_rate.md": {RATES: render_rates(read_rates(cards))},
+        cards / "answers.md": {ANSWERS: render_answers(read_answers(cards))},
         cards / "edits.md": {EDITS: render_edits(read_edits(cards))},
         cards / "embeddings.md": {EMBEDDINGS: render_embeddings(read_embeddings(cards))},
         **{cards / f"{name}.md": {RECIPE: render_recipe(recipe)} for name, recipe in recipes.items()},

@@ -8,7 +8,8 @@ pages.
 import json
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,40 @@ from .tables.speed import file_name
 DEFAULT_JOB_RECORD = "results.json"
 EMBEDDINGS_RECORD = "embeddings.json"
 EDITS_RECORD = "edits.json"
+ANSWERS_RECORD = "answers.json"
 # Of the record of a recipe, and of its page. The rest of the name is that of the run.
 RECIPE_PREFIX = "recipe_"
 
 # What the record of a recipe keeps of its training and of each evaluation.
 _KEPT_OF_A_TRAINING = ("num_parameters", "train_samples", "train_runtime", "hardware")
 _KEPT_OF_AN_EVALUATION = ("figures", "verdict", "samples", "examples", "command")
+
+
+def join_records(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """
+    One record of models that were judged one after another.
+
+    Args:
+        records (sequence of mappings): What one benchmark of `models` wrote in several runs. Rows of one name, whose
+            models differ in their seed, become one if they have a list of `figures`.
+
+    Raises:
+        ValueError: for records of other texts, settings, versions or hardware than the first one, and for two rows of
+            one name that cannot become one.
+    """
+    first = records[0]
+    for record in records[1:]:
+        differing = sorted(key for key in {*first, *record} - {"models"} if record.get(key) != first.get(key))
+        if differing:
+            raise ValueError(f"Models that were judged in different ways share no table: {', '.join(differing)}.")
+    rows: dict[str, dict[str, Any]] = {}
+    for row in chain.from_iterable(record["models"] for record in records):
+        known = rows.setdefault(row["name"], {**row, "figures": []} if "figures" in row else row)
+        if known is not row and "figures" not in row:
+            raise ValueError(f"Two records have models named {row['name']}. Judge them together.")
+        if "figures" in row:
+            known["figures"].extend(row["figures"])
+    return {**first, "models": list(rows.values())}
 
 
 def collect_runs(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -133,9 +162,14 @@ def keep_embeddings(file: Path, cards: Path) -> None:
     shutil.copyfile(file, cards / EMBEDDINGS_RECORD)
 
 
-def keep_edits(file: Path, cards: Path) -> None:
-    """Keep a file that the benchmark of edits wrote."""
-    shutil.copyfile(file, cards / EDITS_RECORD)
+def keep_edits(files: Iterable[Path], cards: Path) -> None:
+    """Keep files that the benchmark of edits wrote for some models, as one record."""
+    write_json(cards / EDITS_RECORD, join_records([read_json(file) for file in files]))
+
+
+def keep_answers(files: Iterable[Path], cards: Path) -> None:
+    """Keep files that the benchmark of answers wrote for some models, as one record."""
+    write_json(cards / ANSWERS_RECORD, join_records([read_json(file) for file in files]))
 
 
 def keep_speed(file: Path, cards: Path) -> None:
@@ -181,6 +215,11 @@ def read_embeddings(cards: Path) -> dict[str, Any]:
 def read_edits(cards: Path) -> dict[str, Any]:
     """The results of the benchmark of edits."""
     return read_json(cards / EDITS_RECORD)
+
+
+def read_answers(cards: Path) -> dict[str, Any]:
+    """The results of the benchmark of answers."""
+    return read_json(cards / ANSWERS_RECORD)
 
 
 def read_recipes(cards: Path) -> dict[str, dict[str, Any]]:

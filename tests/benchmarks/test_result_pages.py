@@ -21,6 +21,7 @@ from hf_bnvae.benchmarks.pages import (
 from hf_bnvae.benchmarks.records import (
     collect_recipe,
     collect_runs,
+    join_records,
     keep_benchmark,
     keep_card,
     keep_recipe,
@@ -100,6 +101,10 @@ def change_an_edit(record):
     record["models"][-1]["edits"][-1]["flipped"][0] += 0.1
 
 
+def change_an_answer(record):
+    record["models"][-1]["figures"][0]["bleu_recall"] += 9
+
+
 def change_an_example(runs):
     runs[0]["examples"]["interpolation"][4] += " indeed"
 
@@ -129,6 +134,7 @@ def change_a_time(results):
         ),
         ("rates.json", change_a_rate, {"model_cards/which_rate.md"}),
         ("embeddings.json", change_an_embedding, {"model_cards/embeddings.md"}),
+        ("answers.json", change_an_answer, {"model_cards/answers.md"}),
         ("edits.json", change_an_edit, {"model_cards/edits.md"}),
         ("recipe_yelp.json", change_a_recipe, {"model_cards/recipe_yelp.md"}),
         (
@@ -207,6 +213,21 @@ def test_stored_figures_are_consistent():
         assert r["eval_iw_nll"] < -r["eval_elbo"] + 3 * r["eval_iw_nll_error"]
         assert r["eval_mutual_information"] <= r["eval_log_num_sentences"]
         assert r["eval_kl"] == pytest.approx(r["eval_mutual_information"] + r["eval_marginal_kl"], abs=0.5)
+
+
+def test_models_that_were_judged_one_by_one_share_a_table():
+    def answers(name: str, *figures: int, **settings) -> dict:
+        return {"models": [{"name": name, "figures": list(figures), "examples": ["a"]}], "num_texts": 5, **settings}
+
+    joined = join_records([answers("a", 1), answers("b", 2), answers("a", 3, 4)])
+    assert joined == {"num_texts": 5, "models": answers("a", 1, 3, 4)["models"] + answers("b", 2)["models"]}
+    for other in ({"num_texts": 6}, {"seed": 1}):
+        with pytest.raises(ValueError, match=f"share no table: {next(iter(other))}"):
+            join_records([answers("a", 1), answers("b", 2, **other)])
+    edits = [{"models": [{"name": name, "edits": []}]} for name in "aba"]
+    assert [row["name"] for row in join_records(edits[:2])["models"]] == ["a", "b"]
+    with pytest.raises(ValueError, match="Two records have models named a"):
+        join_records(edits)
 
 
 def test_runs_are_collected_with_their_commands(tmp_path):
