@@ -136,13 +136,11 @@ def _exchange_classes(
 ) -> tuple[float, list[list[str]]]:
     """The held-out accuracy with which a direction in the latents tells the class, and the texts of a conditional
     model: the latent of each text decoded under its own class, and under the other one."""
-    labels = texts.train[1][:count]
-    latents = model.encode_texts(
-        texts.train[0][:count], condition=[str(label) for label in labels], show_progress=False
-    )
+    labels = [str(label) for label in texts.train[1][:count]]
+    latents = model.encode_texts(texts.train[0][:count], condition=labels, show_progress=False)
     accuracy = model.fit_direction(latents, labels).held_out_accuracy
+    first, second = sorted(set(labels))
     own = classes.astype(str)
-    first, second = np.unique(own)
     other = np.where(own == first, second, first)
     given = {"text_condition": own.tolist(), "show_progress": False, "do_sample": False}
     return accuracy, [model.reconstruct(list(sources), condition=to.tolist(), **given) for to in (own, other)]
