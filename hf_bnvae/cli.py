@@ -5,7 +5,7 @@ A command imports what it needs when it starts its work, so that `--help` is qui
 """
 
 import argparse
-import signal
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -56,8 +56,6 @@ def generate(argv: Sequence[str] | None = None) -> None:
         if hasattr(sys.stdout, "reconfigure") and not sys.stdout.isatty():
             # Texts in a pipe are data, as in a file: whole, and in UTF-8 whatever the terminal's encoding is.
             sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-        if hasattr(signal, "SIGPIPE"):
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends the command quietly
         from transformers import set_seed
 
         from .jobs.saved_model import load_saved_model
@@ -67,7 +65,14 @@ def generate(argv: Sequence[str] | None = None) -> None:
         model = load_saved_model(
             args.model_name_or_path, args.revision, args.token, args.trust_remote_code, args.device
         )
-        write_texts(task, model, args)
+        try:
+            write_texts(task, model, args)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # `| head` has read enough. What Python still holds for it goes nowhere, and the status is that of SIGPIPE.
+            # The signal itself would also end the process where a connection to the Hub breaks.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None
 
 
 def push(argv: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ wheel."""
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from typing import get_args
@@ -136,6 +137,27 @@ def test_the_process_ends_with_status_2_too(tmp_path):
     assert run.stderr == "error: There is no option --postterior. Did you mean --posterior?\n"
 
 
+@pytest.mark.slow
+def test_texts_that_nobody_reads_any_more_end_the_process_quietly(trained_folder):
+    command = [
+        sys.executable,
+        "-m",
+        "hf_bnvae.cli",
+        "generate",
+        "sample",
+        "--model",
+        trained_folder,
+        "--device",
+        "cpu",
+    ]
+    command += ["--num_samples", "100000", "--batch_size", "8"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = process.stdout.readline()
+    process.stdout.close()
+    assert first.strip() and process.wait(timeout=120) == 141
+    assert "Broken pipe" not in (told := process.stderr.read()) and "Traceback" not in told
+
+
 def test_a_model_is_named_in_the_same_way_by_all(trained_folder, tmp_path, capsys):
     spellings = [["--model_name_or_path", trained_folder], ["--model", trained_folder]]
     printed = []
@@ -145,6 +167,8 @@ def test_a_model_is_named_in_the_same_way_by_all(trained_folder, tmp_path, capsy
     for spelling in spellings:
         cli.main(["generate", "sample", *spelling, "--num_samples", "2", "--seed", "1", "--device", "cpu"])
         printed.append(capsys.readouterr().out)
+    # A broken connection stays an error of Python: its signal would end the process without a word.
+    assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN
     assert len({*printed[:3]}) == 1 and "Nothing was uploaded" in printed[0]
     assert len({*printed[3:]}) == 1 and len(printed[3].splitlines()) == 2
 
