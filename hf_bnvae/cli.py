@@ -69,8 +69,8 @@ def generate(argv: Sequence[str] | None = None) -> None:
             write_texts(task, model, args)
             sys.stdout.flush()
         except BrokenPipeError:
-            # `| head` has read enough. What Python still holds for it goes nowhere, and the status is that of SIGPIPE.
-            # The signal itself would also end the process where a connection to the Hub breaks.
+            # `| head` has read enough. What Python would still print goes nowhere. The exit status is the one that a
+            # shell shows after SIGPIPE. The signal itself would also end the process when the Hub breaks a connection.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(141) from None
 

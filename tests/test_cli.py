@@ -139,18 +139,8 @@ def test_the_process_ends_with_status_2_too(tmp_path):
 
 @pytest.mark.slow
 def test_texts_that_nobody_reads_any_more_end_the_process_quietly(trained_folder):
-    command = [
-        sys.executable,
-        "-m",
-        "hf_bnvae.cli",
-        "generate",
-        "sample",
-        "--model",
-        trained_folder,
-        "--device",
-        "cpu",
-    ]
-    command += ["--num_samples", "100000", "--batch_size", "8"]
+    options = ["--model", trained_folder, "--device", "cpu", "--num_samples", "100000", "--batch_size", "8"]
+    command = [sys.executable, "-m", "hf_bnvae.cli", "generate", "sample", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = process.stdout.readline()
     process.stdout.close()

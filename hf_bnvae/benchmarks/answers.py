@@ -121,9 +121,10 @@ def judge_people(references: Sequence[Sequence[str]], judge: EncoderJudge | None
 
 def _condition_features(judge: EncoderJudge, data: Dataset) -> torch.Tensor:
     """A vector for the condition of each text. Equal conditions are read once."""
-    distinct = list(dict.fromkeys(data[CONDITION][:]))
+    conditions = data[CONDITION][:]
+    distinct = list(dict.fromkeys(conditions))
     vectors = dict(zip(distinct, judge.embed(distinct, BATCH_SIZE), strict=True))
-    return torch.stack([vectors[condition] for condition in data[CONDITION][:]])
+    return torch.stack([vectors[condition] for condition in conditions])
 
 
 def _means(model: BNVAEModel, data: Dataset) -> torch.Tensor:

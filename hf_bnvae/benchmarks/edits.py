@@ -63,7 +63,8 @@ def judge_edits(
         are, and the first texts with their edits by the first model of each name.
 
     Raises:
-        ValueError: for labels that are not two classes, and for a judge that is a part of a model.
+        ValueError: for labels that are not two classes, for a judge that is a part of a model, and for models of one
+            name of which only some are conditional.
     """
     classifier = train_text_classifier(*texts.train)
     judge = LanguageModelJudge(language_model)

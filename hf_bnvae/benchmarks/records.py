@@ -5,6 +5,7 @@ Each `keep_...` function copies what a run or a benchmark left. [`~benchmarks.pa
 pages.
 """
 
+import copy
 import json
 import shlex
 import shutil
@@ -56,11 +57,13 @@ def join_records(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"Models that were judged in different ways share no table: {', '.join(differing)}.")
     rows: dict[str, dict[str, Any]] = {}
     for row in chain.from_iterable(record["models"] for record in records):
-        known = rows.setdefault(row["name"], {**row, "figures": []} if "figures" in row else row)
-        if known is not row and "figures" not in row:
-            raise ValueError(f"Two records have models named {row['name']}. Judge them together.")
-        if "figures" in row:
-            known["figures"].extend(row["figures"])
+        name = row["name"]
+        if name not in rows:
+            rows[name] = copy.deepcopy(row)
+        elif "figures" in row:
+            rows[name]["figures"] += row["figures"]
+        else:
+            raise ValueError(f"Two records have models named {name}. Judge them together.")
     return {**first, "models": list(rows.values())}
 
 

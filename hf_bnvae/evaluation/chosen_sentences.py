@@ -87,10 +87,8 @@ def order(place: int) -> int:
 def decoder_targets(sentences: Sequence[ChosenSentence], device: torch.device) -> dict[str, torch.LongTensor]:
     """What a model's decoder is given of sentences, padded with -100: `labels`, and of a conditional model also
     `condition_ids`."""
-    labels, conditions = (
-        _padded([sentence.labels for sentence in sentences], device),
-        padded_conditions(sentences, device),
-    )
+    labels = _padded([sentence.labels for sentence in sentences], device)
+    conditions = padded_conditions(sentences, device)
     return {"labels": labels} if conditions is None else {"labels": labels, "condition_ids": conditions}
 
 

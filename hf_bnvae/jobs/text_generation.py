@@ -42,11 +42,13 @@ _EXAMPLES = {
 _SAMPLING_OPTIONS = ("temperature", "top_k", "top_p", "min_p")
 # Options of one task, which its method of the model takes.
 _TASK_OPTIONS = {
-    "reconstruct": ("prompt", "sample_posterior", "text_condition"),
+    "reconstruct": ("prompt", "sample_posterior"),
     "interpolate": ("steps", "method"),
     "analogy": ("degree",),
     "edit": ("direction", "strength"),
 }
+# Options that are conditions. Not every task has both.
+_CONDITIONS = ("condition", "text_condition")
 
 
 def _count(text: str, minimum: int = 1) -> int:
@@ -242,15 +244,14 @@ def _read_groups(task: str, texts: Sequence[str], input_file: str | None) -> Ite
 
 def _records(task: str, model: "BNVAEModel", args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Input and output of each piece of work."""
-    settings = decoding_settings(args) | {"batch_size": args.batch_size, "condition": _condition(args.condition)}
+    settings = decoding_settings(args) | {"batch_size": args.batch_size}
+    settings |= {name: _condition(turns) for name, turns in vars(args).items() if name in _CONDITIONS}
     if task == "sample":
         for batch in _in_batches(range(args.num_samples), args.batch_size):
             for text in model.sample(len(batch), prompt=args.prompt, prior=args.prior, **settings):
                 yield {"generated": text}
         return
     settings |= {name: getattr(args, name) for name in _TASK_OPTIONS[task]}
-    if "text_condition" in settings:
-        settings["text_condition"] = _condition(args.text_condition)
     names = TASKS[task]
     for groups in _in_batches(_read_groups(task, args.texts, args.input_file), args.batch_size):
         inputs = {name: list(texts) for name, texts in zip(names, zip(*groups, strict=True), strict=True)}

@@ -103,10 +103,20 @@ def test_texts_are_made_under_a_condition(inside):
     transferred = start("generate_text", "reconstruct", "Yes .", **both, **given).splitlines()
     assert transferred == model.reconstruct(["Yes ."], **both, do_sample=False, max_new_tokens=8)
     # Several of them are the turns of one condition.
-    options = ("--text_condition", "Hello .", "--text_condition", "Question 4 ?", "--condition", "Question 3 ?")
-    of_turns = start("generate_text", "reconstruct", "Yes .", *options, "--condition", "Oh ?", **given).splitlines()
-    both = {"text_condition": "Hello .\nQuestion 4 ?", "condition": "Question 3 ?\nOh ?"}
-    assert of_turns == model.reconstruct(["Yes ."], **both, do_sample=False, max_new_tokens=8)
+    turns = {"condition": ("Question 3 ?", "Oh ?"), "text_condition": ("Hello .", "Question 4 ?")}
+    options = [word for name, own in turns.items() for turn in own for word in (f"--{name}", turn)]
+    drawn = {"max_new_tokens": 8, "num_return_sequences": 20, "do_sample": True, "seed": 0}
+
+    def made(of_condition, of_text) -> list[str]:
+        both = {"condition": of_condition(turns["condition"]), "text_condition": of_text(turns["text_condition"])}
+        return [" ".join(text.split()) for text in model.reconstruct("Yes .", **both, **drawn)]
+
+    more = {"device": "cpu", "model": "out", **{k: v for k, v in drawn.items() if k != "do_sample"}}
+    lines = start("generate_text", "reconstruct", "Yes .", "--do_sample", *options, **more).splitlines()
+    assert lines == made("\n".join, "\n".join)
+    # The controls: a turn is lost on either side.
+    for other in (made(lambda own: own[-1], "\n".join), made("\n".join, lambda own: own[-1])):
+        assert lines != other
 
 
 @pytest.mark.parametrize(

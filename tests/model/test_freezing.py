@@ -10,12 +10,12 @@ from hf_bnvae.reporting.settings import Role, has_role
 FROZEN = {"encoder": ("encoder.",), "decoder": ("decoder.",), "both": ("encoder.", "decoder.")}
 PARTS = pytest.mark.parametrize("part", FROZEN)
 # One part among the quick tests, all among the slow ones.
-SLOW_PARTS = pytest.mark.parametrize(
+ONE_QUICK_PART = pytest.mark.parametrize(
     "part", ["encoder", *(pytest.param(part, marks=pytest.mark.slow) for part in ("decoder", "both"))]
 )
 
 
-@SLOW_PARTS
+@ONE_QUICK_PART
 @pytest.mark.parametrize(
     "cut",
     [
@@ -83,7 +83,7 @@ def test_a_resumed_training_freezes_again_and_ends_at_the_same_bits(make_trainer
         assert name.startswith("decoder.") or name in fitted or not torch.equal(tensor, saved.state_dict()[name]), name
 
 
-@SLOW_PARTS
+@ONE_QUICK_PART
 @pytest.mark.parametrize("latent_learning_rate", [1e-3, pytest.param(None, marks=pytest.mark.slow)])
 def test_frozen_in_the_first_steps_only(make_trainer, make_model, part, latent_learning_rate):
     arguments = {"freeze": part, "weight_decay": 0.1, "latent_learning_rate": latent_learning_rate}
