@@ -10,13 +10,12 @@ Example: python scripts/benchmark_answers.py rate-4=runs/rate-4 gaussian=runs/ga
 """
 
 import argparse
-from pathlib import Path
 
 from hf_bnvae.benchmarks.answers import judge_answering
 from hf_bnvae.benchmarks.edits import read_models
 from hf_bnvae.benchmarks.tables.answers import render_answers
 from hf_bnvae.data.corpora import load_text_set
-from hf_bnvae.jobs.option_parser import user_errors
+from hf_bnvae.jobs.option_parser import new_file, user_errors
 from hf_bnvae.utils.json_files import write_json
 from hf_bnvae.utils.terminal import say
 
@@ -30,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--condition_column", required=True, help="The column of the contexts.")
     parser.add_argument("--judge_encoder", required=True, help="An encoder of texts, independent of the models.")
     parser.add_argument("--num_answers", type=int, default=10, help="Samples for each context (%(default)s).")
-    parser.add_argument("--output_file", type=Path, help="A JSON file for the figures.")
+    parser.add_argument("--output_file", type=new_file, help="A JSON file for the figures.")
     return parser.parse_args()
 
 

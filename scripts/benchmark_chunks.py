@@ -7,10 +7,10 @@ The script prints a table and says which targets are met. `hf_bnvae/benchmarks/c
 
 import argparse
 import json
-from pathlib import Path
 
 from hf_bnvae.benchmarks.chunks import run_benchmark
 from hf_bnvae.benchmarks.tables.chunks import render_chunks
+from hf_bnvae.jobs.option_parser import new_file
 from hf_bnvae.utils.terminal import say
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--everything", action="store_true", help="Also measure what has no target.")
     parser.add_argument("--seed", type=int, default=1, help="Seed of weights, tokens and lengths (%(default)s).")
     parser.add_argument("--rounds", type=int, default=9, help="How many steps of each way are timed (%(default)s).")
-    parser.add_argument("--output_file", type=Path, help="Write all figures into this file, as JSON.")
+    parser.add_argument("--output_file", type=new_file, help="Write all figures into this new file, as JSON.")
     args = parser.parse_args()
     results = run_benchmark(args.seed, args.rounds, args.everything)
     if args.output_file:

@@ -12,13 +12,12 @@ Example: python scripts/benchmark_edits.py rate-8=runs/rate-8-42 rate-8=runs/rat
 """
 
 import argparse
-from pathlib import Path
 
 from hf_bnvae.benchmarks.edits import STRENGTHS, judge_edits, read_models
 from hf_bnvae.benchmarks.embeddings import LabelledTexts
 from hf_bnvae.benchmarks.tables.edits import render_edits
 from hf_bnvae.data.corpora import LABEL, TEXT
-from hf_bnvae.jobs.option_parser import user_errors
+from hf_bnvae.jobs.option_parser import new_file, user_errors
 from hf_bnvae.utils.json_files import write_json
 from hf_bnvae.utils.terminal import say
 
@@ -33,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--judge_language_model", required=True, help="A language model, independent of the models.")
     parser.add_argument("--strengths", nargs="+", type=float, default=list(STRENGTHS), help="By default 0, 0.5, 1, 2.")
     parser.add_argument("--num_texts", type=int, default=1000, help="Texts to edit (%(default)s).")
-    parser.add_argument("--output_file", type=Path, help="A JSON file for the figures.")
+    parser.add_argument("--output_file", type=new_file, help="A JSON file for the figures.")
     return parser.parse_args()
 
 

@@ -11,12 +11,11 @@ Example: python scripts/benchmark_embeddings.py runs/reviews --pairs stsb.tsv --
 """
 
 import argparse
-from pathlib import Path
 
 from hf_bnvae.benchmarks.embeddings import LabelledTexts, ScoredPairs, judge_embeddings
 from hf_bnvae.benchmarks.tables.embeddings import render_embeddings
 from hf_bnvae.data.corpora import LABEL, TEXT
-from hf_bnvae.jobs.option_parser import user_errors
+from hf_bnvae.jobs.option_parser import new_file, user_errors
 from hf_bnvae.utils.json_files import write_json
 from hf_bnvae.utils.terminal import say
 
@@ -36,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--text_column", default=TEXT, help="The column of the texts (%(default)s).")
     parser.add_argument("--label_column", default=LABEL, help="The column of the labels (%(default)s).")
     parser.add_argument("--labels_per_class", nargs="+", type=int, default=[10, 100], help="By default 10 and 100.")
-    parser.add_argument("--output_file", type=Path, help="A JSON file for the figures.")
+    parser.add_argument("--output_file", type=new_file, help="A JSON file for the figures.")
     args = parser.parse_args()
     if args.pairs is None and not args.labelled:
         parser.error("Give --pairs, --labelled, or both.")

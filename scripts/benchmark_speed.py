@@ -31,6 +31,7 @@ from hf_bnvae.benchmarks.speed import WORKS, Protocol, run_benchmark
 from hf_bnvae.benchmarks.synthetic import SIZES
 from hf_bnvae.benchmarks.tables.speed import render_speed
 from hf_bnvae.benchmarks.workloads import COMPARED, Setting
+from hf_bnvae.jobs.option_parser import new_file
 from hf_bnvae.utils.memory import keep_freed_memory
 from hf_bnvae.utils.terminal import say
 
@@ -58,16 +59,6 @@ def works(text: str) -> list[str]:
         if name not in WORKS:
             raise argparse.ArgumentTypeError(f"there is no work {name!r}. Choose from {','.join(WORKS)}.")
     return names
-
-
-def new_file(text: str) -> Path:
-    """A file that does not exist yet, in a folder that exists."""
-    path = Path(text)
-    if path.exists():
-        raise argparse.ArgumentTypeError(f"{path} exists already, and is not overwritten. Name another file.")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"the folder {path.parent} does not exist. Make it first.")
-    return path
 
 
 def device(text: str) -> torch.device:

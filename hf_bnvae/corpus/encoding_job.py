@@ -8,6 +8,7 @@ from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
 
+from ..data.corpora import require_conditions
 from ..data.text_format import TextFormat
 from .corpus_job import CorpusJob
 from .latent_encoder import LatentEncoder
@@ -71,6 +72,8 @@ class EncodingJob(CorpusJob):
         rows, text_column = reader.load()
         if args.condition_column == text_column:
             raise ValueError(f"The column {text_column!r} of {reader.source} cannot hold both texts and conditions.")
+        if args.condition_column is not None:
+            require_conditions(rows, args.condition_column, reader.source)
         tasks = args.tasks or max(1, math.ceil(len(rows) / ROWS_OF_A_TASK))
         self._hash = reader.remember(rows, tasks)
         columns = dict(zip(rows.data.schema.names, rows.data.schema.types, strict=True))
@@ -91,7 +94,9 @@ class EncodingJob(CorpusJob):
         found = {name: f"{counts.get(name, 0):,}" for name in ("encoded", "truncated", "empty", "unreadable")}
         cut = counts.get("conditions_truncated", 0)
         conditions = f"; {cut:,} conditions lost their beginning" if cut else ""
+        missing = counts.get("without_condition", 0)
+        without = f", and {missing:,} without a condition" if missing else ""
         return (
             f"{found['encoded']} encoded, of which {found['truncated']} were cut; {found['empty']} empty and "
-            f"{found['unreadable']} unreadable, which have no latent{conditions}"
+            f"{found['unreadable']} unreadable{without}, which have no latent{conditions}"
         )

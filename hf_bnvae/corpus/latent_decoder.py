@@ -102,7 +102,7 @@ class LatentDecoder(ModelStep):
         document.text, latent = None, document.metadata.get(LATENT)
         fault = "empty" if latent is None else None if np.isfinite(_as_array(latent)).all() else "unreadable"
         if fault is None and self.condition_column is not None and self.condition_of(document) is None:
-            fault = "unreadable"
+            fault = "without_condition"
         if fault is not None:
             self.stat_update(fault)
         return fault is None

@@ -141,7 +141,7 @@ class LatentEncoder(ModelStep):
         if self.condition_column is not None:
             condition = self.condition_of(document)
         if condition is None:
-            self.stat_update("unreadable")
+            self.stat_update("without_condition")
             return False
         try:
             f"{document.text}{document.id}{condition}".encode()

@@ -103,15 +103,20 @@ class ModelStep(PipelineStep):
             self.config.conditional,
             self.condition_column is not None,
             option="condition_column",
-            where="entry of the metadata, or which column,",
+            where="column, or which entry of the metadata,",
         )
 
     def condition_of(self, document: Document) -> str | None:
-        """The condition of a document; `None` if it is missing, or no text."""
+        """
+        The condition of a document; `None` if it is missing.
+
+        Raises:
+            ValueError: for one that is no text and cannot become one.
+        """
         try:
             return condition_of_value(document.metadata.get(self.condition_column))
-        except ValueError:
-            return None
+        except ValueError as error:
+            raise ValueError(f"The condition of document {document.id!r} cannot be used. {error}") from error
 
     def load(self, rank: int = 0) -> BNVAEModel:
         """The model, as a task with this rank uses it."""

@@ -9,7 +9,7 @@ from datasets import Dataset, LargeList, List, load_dataset
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.readers.base import BaseReader
 
-from ..data.corpora import TEXT, find_text_column
+from ..data.corpora import TEXT, find_text_column, with_class_names
 from ..data.text_files import read_files
 from ..data.text_format import TextFormat, name_files
 from ..model.input_checks_bnvae import require_count
@@ -39,7 +39,8 @@ class TextReader(BaseReader):
         text_column (`str`, *optional*): The column that holds the texts. Required if there are several columns and
             none is called "text".
         id_column (`str`, *optional*): The column that holds the ids.
-        columns (sequence of `str`, *optional*): Further columns. They become entries of the metadata.
+        columns (sequence of `str`, *optional*): Further columns. They become entries of the metadata; of a
+            `ClassLabel` the names of its classes.
         text_format ([`TextFormat`], *optional*): How the files are written.
         max_samples (`int`, *optional*): Read the first rows only, this number of them in all tasks together.
         revision (`str`, *optional*): Branch, tag or commit of the data set.
@@ -115,6 +116,7 @@ class TextReader(BaseReader):
             raise ValueError(
                 f"{self.source} has no column {missing[0]!r}. Its columns: {', '.join(rows.column_names)}."
             )
+        rows = with_class_names(rows, others)
         kind = rows.features[text_column]
         if getattr(kind, "dtype", None) not in ("string", "large_string"):
             advice = " Write one text a row." if isinstance(kind, (List, LargeList)) else ""

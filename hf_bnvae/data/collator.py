@@ -32,13 +32,21 @@ class BNVAEDataCollator:
         Returns:
             `dict`: `input_ids` and `attention_mask` of shape `(batch, length)`, `labels` of `(batch, target_length)`,
             and the other entries if there are any.
+
+        Raises:
+            ValueError: if a text lacks an entry that another one has.
         """
         rows: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": []}
-        rows |= {name: [] for name in ("token_type_ids", "labels", "condition_ids") if name in features[0]}
-        for feature in features:
+        others = ("token_type_ids", "labels", "condition_ids")
+        rows |= {name: [] for name in others if any(name in feature for feature in features)}
+        for number, feature in enumerate(features):
             for name in rows:
-                default = [1] * len(feature["input_ids"]) if name == "attention_mask" else None
-                rows[name].append(list(feature.get(name, default)))
+                if name not in feature and name != "attention_mask":
+                    raise ValueError(
+                        f"Text {number} of a batch has no {name}, and others have. Tokenise all texts in one way, "
+                        "with conditions or without."
+                    )
+                rows[name].append(list(feature.get(name, [1] * len(feature["input_ids"]))))
         padded = self.processor.pad(rows, self.pad_to_multiple_of)
         return {name: torch.tensor(values) for name, values in padded.items()}
 

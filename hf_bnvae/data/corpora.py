@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from itertools import chain
 from textwrap import shorten
 from typing import Any
@@ -477,37 +478,63 @@ def _text_column(
             )
         if column == chosen:
             raise ValueError(f"The column {chosen!r} of {name} cannot hold both texts and {kind}s.")
+    dataset = with_class_names(dataset, list(wanted.values()))
     if condition_column is not None or isinstance(dataset.features[chosen], (List, LargeList)):
-        dataset = _one_text_a_row(dataset, chosen, wanted)
+        dataset = _one_text_a_row(dataset, chosen, wanted, name)
         chosen, wanted = TEXT, {kind: kind for kind in wanted}
     if LABEL not in wanted:
         dataset = dataset.select_columns([chosen, *wanted.values()])
         return dataset if chosen == TEXT else dataset.rename_column(chosen, TEXT)
-    kind, labels = dataset.features[wanted[LABEL]], dataset[wanted[LABEL]][:]
-    if isinstance(kind, ClassLabel):
-        labels = _class_names(kind, labels)
     conditions = {CONDITION: dataset[CONDITION][:]} if CONDITION in wanted else {}
-    return Dataset.from_dict({TEXT: dataset[chosen][:], LABEL: labels, **conditions})
+    return Dataset.from_dict({TEXT: dataset[chosen][:], LABEL: dataset[wanted[LABEL]][:], **conditions})
 
 
-def _class_names(kind: ClassLabel, labels: Iterable[int | None]) -> list[str | None]:
-    """The names of classes; -1 and `None` stand for no label."""
-    return [None if label is None or label < 0 else kind.int2str(label) for label in labels]
+def with_class_names(dataset: Dataset, columns: Sequence[str]) -> Dataset:
+    """
+    The data set with the names of classes instead of their numbers.
+
+    Args:
+        dataset (`Dataset`): The rows.
+        columns (sequence of `str`): Columns, of any kind. A `ClassLabel`, or a list of them, becomes names. The number
+            -1, which stands for no class, becomes `None`.
+    """
+    for column in columns:
+        kind = dataset.features[column]
+        is_list = isinstance(kind, (List, LargeList))
+        classes = kind.feature if is_list else kind
+        if not isinstance(classes, ClassLabel):
+            continue
+        names = Value("string")
+        dataset = dataset.map(
+            lambda values, column=column, classes=classes: {column: [_class_names(classes, one) for one in values]},
+            input_columns=column,
+            batched=True,
+            features=Features({**dataset.features, column: List(names) if is_list else names}),
+        )
+    return dataset
 
 
-def _one_text_a_row(dataset: Dataset, text_column: str, wanted: Mapping[str, str]) -> Dataset:
+def _class_names(classes: ClassLabel, value: Any) -> Any:
+    """The name of a class, or the names of a list of classes."""
+    if isinstance(value, list):
+        return [_class_names(classes, one) for one in value]
+    return None if value is None or value < 0 else classes.int2str(value)
+
+
+def _one_text_a_row(dataset: Dataset, text_column: str, wanted: Mapping[str, str], name: str) -> Dataset:
     """A row for each text, where rows may hold lists of texts: "text" and the `wanted` columns under their new names.
-    Conditions become texts."""
+    Conditions become texts. Of a row with an empty list one row without a text is left, to be counted."""
     kinds = {kind: dataset.features[column] for kind, column in wanted.items()}
+    kind = dataset.features[text_column]
+    own = kind.feature if isinstance(kind, (List, LargeList)) else kind
+    if not isinstance(own, Value) or own.dtype not in ("string", "large_string", "null"):
+        raise ValueError(f"The column {text_column!r} of {name} holds no texts, but {kind}.")
 
     def spread(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        rows = [list(row) if isinstance(row, (list, tuple)) else [row] for row in batch[text_column]]
-        found = {TEXT: [text if isinstance(text, str) else None for row in rows for text in row]}
+        rows = [(row or [None]) if isinstance(row, list) else [row] for row in batch[text_column]]
+        found = {TEXT: [text for row in rows for text in row]}
         for kind, column in wanted.items():
-            values = batch[column]
-            if kind == CONDITION:
-                values = _class_names(kinds[kind], values) if isinstance(kinds[kind], ClassLabel) else values
-                values = map(condition_of_value, values)
+            values = map(condition_of_value, batch[column]) if kind == CONDITION else batch[column]
             found[kind] = [value for value, row in zip(values, rows, strict=True) for _ in row]
         return found
 
@@ -521,21 +548,53 @@ def _one_text_a_row(dataset: Dataset, text_column: str, wanted: Mapping[str, str
 
 
 def condition_of_value(value: Any) -> str | None:
-    """The condition that an entry of a table means: a text, turns joined by `TURN_SEPARATOR`, or a number as it is
-    written. `None` if it, or one of the turns, is missing.
+    """
+    The condition that an entry of a table means: a text, turns joined by `TURN_SEPARATOR`, a number or a date as it is
+    written. Whole numbers have no decimal point: where one label is missing, tables hold the others as 1.0 and 2.0.
+    `None` if the entry, or one of the turns, is missing. NaN is a missing number.
 
     Raises:
         ValueError: for anything else, such as messages that are mappings.
     """
     turns = value if isinstance(value, (list, tuple)) else [value]
-    if any(turn is None for turn in turns):
+    if any(turn is None or turn != turn for turn in turns):
         return None
-    if not all(isinstance(turn, (str, bool, int, float)) for turn in turns):
+    if not all(isinstance(turn, (str, bool, int, float, date)) for turn in turns):
+        are_messages = any(isinstance(turn, Mapping) for turn in turns)
         raise ValueError(
-            f"A condition must be a text, a label, a number, or a list of texts, got {shorten(repr(value), 80)}. Of "
-            "messages that are mappings take the content."
+            f"A condition must be a text, a label, a number, or a list of texts, got {shorten(repr(value), 80)}."
+            f"{' Of messages that are mappings take the content.' if are_messages else ''}"
         )
-    return TURN_SEPARATOR.join(map(str, turns))
+    return TURN_SEPARATOR.join(map(_as_written, turns))
+
+
+def _as_written(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    # The reader of JSON takes dates for the beginnings of days.
+    return str(value).removesuffix(" 00:00:00") if isinstance(value, date) else str(value)
+
+
+def require_conditions(dataset: Dataset, column: str, name: str) -> None:
+    """
+    Refuse a column that holds no conditions. All its entries have one type, so the first one tells.
+
+    Args:
+        dataset (`Dataset`): The rows.
+        column (`str`): The column.
+        name (`str`): What messages call the rows.
+
+    Raises:
+        ValueError: for such a column.
+    """
+    for batch in dataset.select_columns(column).iter(1000):
+        found = next((value for value in batch[column] if value is not None), None)
+        if found is not None:
+            try:
+                condition_of_value(found)
+            except ValueError as error:
+                raise ValueError(f"The column {column!r} of {name} holds no conditions. {error}") from error
+            return
 
 
 def _as_values(labels: list[str]) -> list[Any]:

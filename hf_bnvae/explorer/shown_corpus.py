@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.utils import logging
 
 from ..data.corpora import CONDITION, LABEL, TEXT, condition_of_value, load_text_set
 from ..jobs.saved_model import require_condition_column
 from ..model.modeling_bnvae import BNVAEModel
 from .plane import PROJECTIONS
+
+logger = logging.get_logger(__name__)
 
 # Texts that are encoded again, to see whether latents are this model's.
 _COMPARED = 8
@@ -98,7 +101,12 @@ def load_corpus(
         found, vectors, others, total = _read_latents(latents, text_column or TEXT, columns, max_points)
         labels, conditions = others.get(LABEL), others.get(CONDITION)
         if conditions is not None:
-            conditions = [condition_of_value(condition) or "" for condition in conditions]
+            conditions = [condition_of_value(condition) for condition in conditions]
+            kept = [row for row, condition in enumerate(conditions) if condition is not None]
+            if len(kept) < len(found):
+                logger.warning(f"{len(found) - len(kept)} of {len(found)} latents are not shown: no condition.")
+            found, conditions, vectors = [found[row] for row in kept], [conditions[row] for row in kept], vectors[kept]
+            labels = None if labels is None else [labels[row] for row in kept]
         vectors = _in_own_coordinates(model, latents, found, vectors, conditions)
     if len(found) < 2:
         raise ValueError(f"A map needs at least two texts, got {len(found)}.")

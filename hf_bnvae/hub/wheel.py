@@ -30,7 +30,9 @@ def package_wheel() -> tuple[str, bytes]:
         for path in sorted(PACKAGE.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
-    files[f"{stem}.dist-info/METADATA"] = (installed.read_text("METADATA") or "").encode()
+    # A build leaves an `egg-info` beside the package, which Python finds first if it starts there.
+    metadata = installed.read_text("METADATA") or installed.read_text("PKG-INFO")
+    files[f"{stem}.dist-info/METADATA"] = metadata.encode()
     files[f"{stem}.dist-info/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: hf_bnvae\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     )

@@ -123,8 +123,11 @@ class EvaluationArguments(TextFormatArguments):
             raise ValueError(f"labels_per_class must be 2 or more each, got {self.labels_per_class}.")
         if self.label_column is None and (self.probe_train_file or self.probe_train_split):
             raise ValueError("--probe_train_file and --probe_train_split need --label_column.")
-        if self.label_column is not None and self.file is None and self.dataset_name is None:
-            raise ValueError("--label_column needs --file or --dataset_name.")
+        for name in ("text_column", "label_column", "condition_column"):
+            if getattr(self, name) is not None and self.file is None and self.dataset_name is None:
+                raise ValueError(
+                    f"--{name} needs --file or --dataset_name. The held-out texts of a training have their columns."
+                )
         if self.probe_train_file and self.probe_train_split:
             raise ValueError("Give either --probe_train_file or --probe_train_split, not both.")
         if self.probe_train_split and self.dataset_name is None:

@@ -139,6 +139,21 @@ def _as_words(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
+def new_file(text: str) -> Path:
+    """
+    The `type` of an option for a file to write: a file that does not exist yet, in a folder that exists.
+
+    Raises:
+        argparse.ArgumentTypeError: for another one.
+    """
+    path = Path(text)
+    if path.exists():
+        raise argparse.ArgumentTypeError(f"{path} exists already, and is not overwritten. Name another file.")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"the folder {path.parent} does not exist. Make it first.")
+    return path
+
+
 def read_options(path: str, known: Iterable[str]) -> dict[str, Any]:
     """
     Options from a file: one mapping in JSON or YAML.

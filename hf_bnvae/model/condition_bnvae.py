@@ -58,8 +58,7 @@ def conditions_of_texts(condition: Condition | None, count: int) -> list[str] | 
         return None
     if isinstance(condition, str):
         return [condition] * count
-    is_list = hasattr(condition, "__len__") and getattr(condition, "ndim", 1) == 1
-    if isinstance(condition, (bytes, Mapping, Set)) or not is_list:
+    if not is_list_of_conditions(condition):
         raise ValueError(f"condition must be one text, or a list of conditions, got {reprlib.repr(condition)}.")
     conditions = list(condition)
     if len(conditions) != count:
@@ -69,6 +68,12 @@ def conditions_of_texts(condition: Condition | None, count: int) -> list[str] | 
             '[["Hello.", "How are you?"]].'
         )
     return [condition_text(one) for one in conditions]
+
+
+def is_list_of_conditions(condition: Any) -> bool:
+    """Whether a condition is a list with one for each text. A scalar array has a length, too, but no elements."""
+    is_list = hasattr(condition, "__len__") and getattr(condition, "ndim", 1) == 1
+    return is_list and not isinstance(condition, (str, bytes, Mapping, Set))
 
 
 def require_condition(is_conditional: bool, is_given: bool, what: str) -> None:
@@ -84,7 +89,7 @@ def require_condition(is_conditional: bool, is_given: bool, what: str) -> None:
         ValueError: if the two differ.
     """
     if is_conditional and not is_given:
-        advice = 'Give the context of the texts, or for none an empty one: condition="".'
+        advice = 'Give the context of the texts, or for none an empty one: condition="" (in a shell --condition "").'
         if what != "condition":
             advice = "processor.encode_conditions makes them of texts, and the processor makes them with condition=..."
         raise ValueError(f"This model was trained with conditions, and {what} is missing. {advice}")
@@ -205,6 +210,7 @@ __all__ = [
     "DecoderRows",
     "condition_text",
     "conditions_of_texts",
+    "is_list_of_conditions",
     "prompts_with_conditions",
     "require_condition",
     "require_condition_ids",

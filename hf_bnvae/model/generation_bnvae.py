@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import GenerationMixin, LogitsProcessorList
+from transformers import GenerationMixin, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer, EncoderDecoderCache, StaticLayer
 from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_outputs import BaseModelOutput
@@ -103,9 +103,8 @@ class LatentGenerationMixin(GenerationMixin):
                 `decoder_attention_mask`. Both have the shape `(batch, prompt_length)`, and
                 [`~BNVAEProcessor.encode_prompts`] makes them. Each prompt that does not begin with
                 `decoder_start_token_id` gets this token. The default length is 256 tokens, or less if the decoder has
-                fewer positions. For these arguments a condition is a part of the prompt: it counts in `max_length`
-                and `min_length`, `repetition_penalty` sees it, and a streamer gets it first. The longest condition of
-                a batch limits the length of all its texts.
+                fewer positions behind the text's condition and prompt. A condition does not count in `max_length` and
+                `min_length`, but `repetition_penalty` sees it, and a streamer gets it first.
 
         Returns:
             `torch.LongTensor` of shape `(batch * num_return_sequences, length)`: decoder token ids, from
@@ -142,7 +141,9 @@ class LatentGenerationMixin(GenerationMixin):
                 return super().generate(**kwargs)
             require_condition_ids(condition_ids, self.decoder, len(latents))
             conditions = _Conditions(condition_ids, self.config.pad_token_id)
-            return conditions.cut_from(super().generate(condition_ids=conditions, **kwargs))
+            criteria = StoppingCriteriaList([*(kwargs.pop("stopping_criteria", None) or ()), conditions])
+            output = super().generate(condition_ids=conditions, stopping_criteria=criteria, **kwargs)
+            return conditions.cut_from(output)
 
     def require_evaluation_mode(self) -> None:
         """Refuse to make texts or their latents in training mode, by a `ValueError`."""
@@ -191,6 +192,8 @@ class LatentGenerationMixin(GenerationMixin):
         for name, (idle, advice) in _REFUSED_SETTINGS.items():
             if getattr(generation_config, name) not in idle:
                 raise ValueError(f"{name} is not available here: {advice}.")
+        # The lengths of a call depend on its conditions. The configuration is this call's own.
+        generation_config.conditions = model_kwargs.get("condition_ids")
         return generation_config, model_kwargs
 
     def _prepare_decoder_input_ids_for_generation(
@@ -235,11 +238,21 @@ class LatentGenerationMixin(GenerationMixin):
         return prompts, model_kwargs
 
     def _prepare_generated_length(
-        self, generation_config: Any, has_default_max_length: bool, input_ids_length: int, **kwargs: Any
+        self,
+        generation_config: Any,
+        has_default_max_length: bool,
+        has_default_min_length: bool,
+        input_ids_length: int,
+        **kwargs: Any,
     ) -> Any:
         """As the base class, within the decoder's positions. The memory slot takes one position, and the last token
-        takes none."""
-        positions = self.injection.max_positions
+        takes none. Conditions do not count."""
+        positions, conditions = self.injection.max_positions, generation_config.conditions
+        if conditions is not None:
+            if not has_default_max_length and generation_config.max_length is not None:
+                generation_config.max_length += conditions.width
+            if not has_default_min_length and generation_config.min_length is not None:
+                generation_config.min_length += conditions.width
         room = None if positions is None else positions - self.injection.num_slots - input_ids_length + 1
         if room is not None and room < 1:
             raise ValueError(
@@ -248,20 +261,44 @@ class LatentGenerationMixin(GenerationMixin):
                 "Shorten it."
             )
         if has_default_max_length and generation_config.max_new_tokens is None:
-            generation_config.max_new_tokens = min(DEFAULT_MAX_NEW_TOKENS, room or DEFAULT_MAX_NEW_TOKENS)
+            most = room
+            if conditions is not None and room is not None and generation_config.use_cache and self._shifts_positions:
+                most = room = conditions.give_each_its_room(room)
+            generation_config.max_new_tokens = min(DEFAULT_MAX_NEW_TOKENS, most or DEFAULT_MAX_NEW_TOKENS)
         generation_config = super()._prepare_generated_length(
             generation_config=generation_config,
             has_default_max_length=has_default_max_length,
+            has_default_min_length=has_default_min_length,
             input_ids_length=input_ids_length,
             **kwargs,
         )
         if room is not None and generation_config.max_length - input_ids_length > room:
+            prompt = "a prompt" if conditions is None else "a condition with its prompt"
             raise ValueError(
-                f"The decoder has {positions} positions: behind the latent's {self.injection.num_slots} and a prompt "
+                f"The decoder has {positions} positions: behind the latent's {self.injection.num_slots} and {prompt} "
                 f"of {input_ids_length} (the start token included) there is room for max_new_tokens={room}, got "
                 f"{generation_config.max_length - input_ids_length}."
             )
         return generation_config
+
+    @property
+    def _shifts_positions(self) -> bool:
+        """Whether padding on the left takes none of the decoder's positions. GPT-Neo's masks have as many columns as
+        there are positions, and windows that no mask can extend count padding, too."""
+        config = self.decoder.config
+        return (
+            self.takes_position_ids
+            and not hasattr(config, "attention_layers")
+            and self.injection.max_positions == getattr(config, "max_position_embeddings", None)
+        )
+
+    def _update_model_kwargs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        model_kwargs = super()._update_model_kwargs_for_generation(*args, **kwargs)
+        positions, limit = model_kwargs.get("decoder_position_ids"), self.injection.max_positions
+        if positions is not None and limit is not None:
+            # A text that has filled its positions waits for the others of its batch.
+            model_kwargs["decoder_position_ids"] = positions.clamp(max=limit - 1)
+        return model_kwargs
 
     def _prepare_cache_for_generation(
         self,
@@ -303,15 +340,17 @@ class LatentGenerationMixin(GenerationMixin):
         return create_masks_for_generate(**kwargs, or_mask_function=self.injection.slots_stay_visible)
 
 
-@dataclass
-class _Conditions:
+@dataclass(eq=False)
+class _Conditions(StoppingCriteria):
     """The conditions of one call of `generate`. The base class knows no conditions: for it they are the beginnings of
-    the prompts."""
+    the prompts. As a criterion they end each text where its own condition leaves no room."""
 
     condition_ids: torch.LongTensor
     pad_token_id: int
     prompts: torch.LongTensor | None = None
-    length: int = 0  # of condition and prompt
+    num_tokens: torch.LongTensor | None = None  # of each text's condition and prompt, (batch,)
+    length: int = 0  # of condition and prompt, with padding
+    rooms: torch.LongTensor | None = None  # the most new tokens of each text, (batch,)
 
     def put_ahead(
         self, prompts: torch.LongTensor, mask: torch.LongTensor
@@ -320,14 +359,45 @@ class _Conditions:
         self.prompts = prompts
         ids = self.condition_ids.to(prompts)
         prompts, mask = prompts_with_conditions(ids, prompts, mask, self.pad_token_id)
-        self.length = prompts.shape[1]
+        self.length, self.num_tokens = prompts.shape[1], mask.sum(1)
         return prompts, mask
+
+    @property
+    def width(self) -> int:
+        """How many tokens longer than the prompts they are with conditions ahead."""
+        return self.length - self.prompts.shape[1]
+
+    def give_each_its_room(self, room: int) -> int:
+        """
+        End each text where its own condition, and not the batch's longest one, leaves no room.
+
+        Args:
+            room (`int`): The number of new tokens for which the longest condition leaves room.
+
+        Returns:
+            `int`: the number for which the shortest condition does.
+        """
+        self.rooms = room + self.length - self.num_tokens
+        return int(self.rooms.max())
+
+    def __call__(self, input_ids: torch.LongTensor, scores: Any = None, **kwargs: Any) -> torch.BoolTensor:
+        """Which texts, `(rows,)`, have no room left."""
+        if self.rooms is None:
+            return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        return input_ids.shape[1] - self.length >= self._for_rows(self.rooms, input_ids)
+
+    def _for_rows(self, values: torch.Tensor, sequences: torch.LongTensor) -> torch.Tensor:
+        """Values of the texts, for the rows of beams or of several returned sequences."""
+        return values.repeat_interleave(len(sequences) // len(values), 0).to(sequences)
 
     def cut_from(self, output: Any) -> Any:
         """What `generate` returned, without the conditions."""
         sequences = getattr(output, "sequences", output)
-        prompts = self.prompts.repeat_interleave(len(sequences) // len(self.prompts), 0).to(sequences)
-        sequences = torch.cat([prompts, sequences[:, self.length :]], 1)
+        new = sequences[:, self.length :]
+        if self.rooms is not None:  # without an EOS token a text would go on
+            is_behind = torch.arange(new.shape[1], device=new.device) >= self._for_rows(self.rooms, new)[:, None]
+            new = new.masked_fill(is_behind, self.pad_token_id)
+        sequences = torch.cat([self._for_rows(self.prompts, sequences), new], 1)
         if not hasattr(output, "sequences"):
             return sequences
         output.sequences = sequences

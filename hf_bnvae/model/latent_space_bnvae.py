@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 from transformers.utils import logging
 
-from .condition_bnvae import Condition, conditions_of_texts, require_condition
+from .condition_bnvae import Condition, conditions_of_texts, is_list_of_conditions, require_condition
 from .gaussian_bnvae import DiagonalGaussian, in_float64
 from .generation_bnvae import seeded
 from .input_checks_bnvae import require_count
@@ -459,7 +459,7 @@ class LatentSpaceMixin:
         if prior == "fitted":
             self.require_fitted_prior()
         source = StandardPrior(self.config.latent_size) if prior == "standard" else self.current_prior
-        is_single = not hasattr(condition, "__len__") or isinstance(condition, str)
+        is_single = not is_list_of_conditions(condition)
         number = 1 if is_single else len(condition)
         conditions = self.conditions_of(condition, number)
         if conditions is not None:

@@ -364,6 +364,8 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
             kinds = getattr(self.config.encoder, "type_vocab_size", None) or None
             require_ids("token_type_ids", kwargs["token_type_ids"], "encoder", kinds)
             require_shape("token_type_ids", kwargs["token_type_ids"], input_ids.shape, "input_ids")
+        elif self.config.conditional:
+            self._require_kinds()
         _check_length(input_ids.shape[1], self.config.encoder, "encoder")
         plan = self._plan_batch(
             {"input_ids": input_ids, "attention_mask": attention_mask, **kwargs},
@@ -379,6 +381,21 @@ class BNVAEEncoderSide(BNVAEPreTrainedModel):
         features, hidden_states, attentions = self._run_batch(function, plan, checkpoint_chunks)
         features = F.normalize(features, dim=-1) if self.config.normalize_features else features
         return features, hidden_states, attentions
+
+    def _require_kinds(self) -> None:
+        """Refuse a text and its condition without `token_type_ids`, if the processor makes them. A tokenizer that
+        makes none leaves the two to the separator between them."""
+        if (getattr(self.config.encoder, "type_vocab_size", None) or 1) < 2:
+            return
+        advice = (
+            "token_type_ids are missing, which tell a text from its condition. Give the encoder all that the "
+            'processor made for it: token_type_ids=batch["token_type_ids"].'
+        )
+        processor = getattr(self, "processor", None)
+        if processor is None:
+            logger.warning_once(advice)
+        elif "token_type_ids" in processor.encoder_tokenizer.model_input_names:
+            raise ValueError(advice)
 
     def _plan_batch(
         self, inputs: dict[str, Any], mask: torch.Tensor, chunk_size: int | None, **vectors: torch.Tensor

@@ -21,6 +21,7 @@ from .condition_bnvae import Condition, conditions_of_texts
 from .configuration_bnvae import BNVAEConfig
 from .damage_bnvae import damage_named, find_processor_damage
 from .fingerprint_bnvae import fingerprint_of
+from .input_checks_bnvae import require_count
 from .loss_bnvae import IGNORE_INDEX
 
 logger = logging.get_logger(__name__)
@@ -253,6 +254,7 @@ class BNVAEProcessor(ProcessorMixin):
             # The latent's memory slot takes one position.
             limits["decoder"] = self.tokenizer.model_max_length - 1
         if max_length is not None:
+            require_count("max_length", max_length)
             limits = {name: min(limit, max_length) for name, limit in limits.items()}
         if padding == "max_length" and max(limits.values()) > MOST_TOKENS:
             raise ValueError("The tokenizers know no longest text. Give max_length to pad to it.")

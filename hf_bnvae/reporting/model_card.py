@@ -204,8 +204,7 @@ class BNVAEModelCard:
             report (mapping): What a `report.json` holds, of an evaluation or of a training run.
         """
         data, probe = report["data"], report.get("probe")
-        # The owner of a file has not said that its texts may be shown.
-        examples = report["examples"] if data["is_public"] else {**report["examples"], "reconstructions": []}
+        examples = report["examples"] if data["is_public"] else _without_texts(report["examples"])
         return replace(
             self,
             figures={name: value for name, value in report["figures"].items() if value is not None},
@@ -231,6 +230,9 @@ class BNVAEModelCard:
         odd = sorted({"model_name", "repo_id", "config"} - record.keys() | record.keys() - names)
         if odd:
             raise ValueError(f"{path} is not the JSON of a model card: it lacks, or has too much, {', '.join(odd)}.")
+        examples = record.get("examples")
+        if isinstance(examples, dict) and not examples.get("reconstructions"):
+            record["examples"] = _without_texts(examples)  # earlier versions kept the conditions
         try:
             card = cls(**record)
             card.render()  # no other code knows what a card needs of its fields' parts
@@ -436,6 +438,12 @@ class BNVAEModelCard:
         )
         limits.append("What is wrong with its training texts and with the pretrained networks is in its texts, too.")
         return limits
+
+
+def _without_texts(examples: Mapping[str, Any]) -> dict[str, Any]:
+    """Examples without the texts and conditions of a file, whose owner has not said that they may be shown."""
+    hidden = {} if examples.get("conditions") is None else {"conditions": []}
+    return {**examples, "reconstructions": [], **hidden}
 
 
 def write_card(folder: str | Path, repo_id: str) -> Path | None:

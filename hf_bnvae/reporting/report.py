@@ -23,7 +23,7 @@ class Examples:
         interpolation (`list[str]`): Decoded along the line between the first two texts' means, both ends included.
         prior (`str`, *optional*, defaults to `"standard"`): The prior of the samples: `"standard"` or `"fitted"`.
         conditions (`list[str]`, *optional*): Of a conditional model, the condition of each reconstruction. Samples and
-            interpolation have the first one.
+            interpolation have the first one. The list is empty if conditions must not be shown.
     """
 
     reconstructions: list[tuple[str, str]]
@@ -110,7 +110,9 @@ def render_examples(examples: Examples) -> str:
         first, *others = map(_joined, pair if conditions is None else (conditions[number], *pair))
         pairs += [f"- {first}", *(f"  {other}" for other in others)]
     steps = [f"{number}. {_joined(text)}" for number, text in enumerate(examples.interpolation, 1)]
-    under = f", under the condition: {_joined(conditions[0])}" if conditions else ""
+    under = "" if conditions is None else ", under a condition of the held-out texts"
+    if conditions:
+        under = f", under the condition: {_joined(conditions[0])}"
     samples = "Samples of the fitted prior" if examples.prior == "fitted" else "Samples of the prior"
     way = "From the first text to the second" if pairs else "From one text to another"
     what = "text" if conditions is None else "condition, text"

@@ -78,7 +78,7 @@ def test_the_tables_show_every_model_with_its_spread(record):
 
 
 def test_the_script_prints_the_tables_and_keeps_the_figures(
-    files, answering_folder, trained_folder, tmp_path, monkeypatch
+    files, answering_folder, trained_folder, tmp_path, monkeypatch, capsys
 ):
     options = {"train_file": files / "train.jsonl", "test_file": files / "test.jsonl", "text_column": "answers"}
     options |= {"condition_column": "asked", "judge_encoder": files / "judge", "num_answers": 2}
@@ -95,3 +95,8 @@ def test_the_script_prints_the_tables_and_keeps_the_figures(
     assert json.loads((tmp_path / "answers.json").read_text())["models"][0]["name"] == "one"
     with pytest.raises(SystemExit, match="was trained without conditions, so it answers nothing"):
         run(f"two={trained_folder}")
+    for file, words in (("answers.json", "exists already"), ("none/answers.json", "none does not exist")):
+        with pytest.raises(SystemExit):  # before any work
+            run(f"two={trained_folder}", output_file=tmp_path / file)
+        assert words in capsys.readouterr().err
+    assert json.loads((tmp_path / "answers.json").read_text())["models"][0]["name"] == "one"

@@ -197,6 +197,8 @@ def test_latents_are_decoded_under_their_conditions(tmp_path, monkeypatch, answe
     assert "6 encoded" in run("encode", "talks.jsonl", "latents", *columns, "--columns", "turns")
     other = [*columns[:3], "answer"]
     assert "cannot hold both texts and conditions" in run("encode", "talks.jsonl", "refused", *other)
+    (tmp_path / "talks.jsonl").write_text("\n".join(json.dumps({**row, "turns": [{"role": "user"}]}) for row in rows))
+    assert "The column 'turns' of talks.jsonl holds no conditions" in run("encode", "talks.jsonl", "refused", *columns)
     (tmp_path / "talks.jsonl").write_text("\n".join(json.dumps({**row, "other": "A ?"}) for row in rows))
     assert "condition_column" in run("encode", "talks.jsonl", "latents", *columns[:3], "other", "--columns", "turns")
     assert "trained with conditions" in run("decode", "latents", "refused")
@@ -207,3 +209,8 @@ def test_latents_are_decoded_under_their_conditions(tmp_path, monkeypatch, answe
     assert texts_in(tmp_path / "texts") == expected != model.reconstruct(TEXTS[:6], condition="A ?", max_new_tokens=8)
     assert parquet.read_table(tmp_path / "texts" / "00000.parquet").column_names == ["id", "text"]
     assert not (tmp_path / "refused").exists()
+    (tmp_path / "talks.jsonl").write_text("\n".join(json.dumps({**row, "turns": None}) for row in rows[:2]))
+    with (tmp_path / "talks.jsonl").open("a") as file:
+        file.write("\n" + "\n".join(map(json.dumps, rows)))
+    without = run("encode", "talks.jsonl", "some", *columns, "--columns", "turns")
+    assert "6 encoded" in without and "2 without a condition, which have no latent" in without

@@ -185,7 +185,7 @@ def test_documents_are_encoded_with_their_conditions(answering_folder, trained_f
         document.metadata["context"] = condition
     step = LatentEncoder(answering_folder, condition_column="context")
     encoded = list(step(iter(found)))
-    expected = {"encoded": 4, "truncated": 0, "unreadable": 1, "conditions_truncated": 0}
+    expected = {"encoded": 4, "truncated": 0, "without_condition": 1, "conditions_truncated": 0}
     assert counts(step) == expected and "mean" not in encoded[3].metadata
     model, kept = BNVAEModel.from_pretrained(answering_folder).eval(), [0, 1, 2, 4]
     expected = model.encode_texts([TEXTS[i] for i in kept], condition=[conditions[i] for i in kept]).float()
@@ -193,7 +193,7 @@ def test_documents_are_encoded_with_their_conditions(answering_folder, trained_f
     other = model.encode_texts([TEXTS[i] for i in kept], condition="").float()
     assert not torch.allclose(other, expected, atol=1e-2)  # control
     for folder, column, words in (
-        (answering_folder, None, "trained with conditions. Say which entry"),
+        (answering_folder, None, "trained with conditions. Say which column"),
         (trained_folder, "context", "trained without conditions. Leave condition_column out"),
     ):
         with pytest.raises(ValueError, match=words):

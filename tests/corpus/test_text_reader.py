@@ -5,7 +5,7 @@ import json
 
 import pyarrow
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, List, Value
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -131,6 +131,16 @@ def test_a_task_that_reads_something_else_than_was_remembered_fails(tmp_path):
         assert len(list(reader.run(None, 0, 2))) == 10
         with pytest.raises(ValueError, match=r"a.csv has changed since the command was started"):
             list(reader.run(None, 1, 2))
+
+
+def test_classes_are_read_as_their_names(tmp_path):
+    classes = ClassLabel(names=["bad", "good"])
+    kinds = Features({"text": Value("string"), "label": classes, "tags": List(classes)})
+    rows = {"text": ["a", "b", "c"], "label": [1, 0, -1], "tags": [[1], [], [0, 1]]}
+    Dataset.from_dict(rows, features=kinds).to_parquet(tmp_path / "a.parquet")
+    found = read(TextReader(str(tmp_path / "a.parquet"), text_column="text", columns=["label", "tags"]))
+    assert [metadata["label"] for _, _, metadata in found] == ["good", "bad", None]
+    assert [metadata["tags"] for _, _, metadata in found] == [["good"], [], ["bad", "good"]]
 
 
 def test_a_row_without_an_id_is_named_before_tasks_begin(tmp_path):

@@ -5,13 +5,15 @@ import importlib.util
 import json
 import re
 import sysconfig
+from datetime import datetime
 
+import pandas as pd
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from transformers import BertTokenizer
 
 from hf_bnvae import BNVAEProcessor
-from hf_bnvae.data.corpora import corpus_hash, load_text_set, load_texts, tokenize_texts
+from hf_bnvae.data.corpora import condition_of_value, corpus_hash, load_text_set, load_texts, tokenize_texts
 from hf_bnvae.data.docstrings import _extract_file, _source_files, first_sentence
 from hf_bnvae.training.from_scratch import small_configs, train_processor
 
@@ -362,6 +364,54 @@ def test_conditions_of_every_kind_become_texts(tmp_path):
         str(tmp_path / "table.tsv"), text_column="text", condition_column="label", label_column="label"
     )
     assert loaded["condition"][:] == ["good", ""] and loaded["label"][:] == ["good", ""]
+
+
+def test_lists_of_classes_are_their_names(tmp_path):
+    tags = Features({"text": Value("string"), "tags": List(ClassLabel(names=["food", "service"]))})
+    data = Dataset.from_dict({"text": ["a", "b", "c"], "tags": [[1, 0], [0], [-1]]}, features=tags)
+    data.to_parquet(tmp_path / "tags.parquet")
+    loaded = load_text_set(str(tmp_path / "tags.parquet"), text_column="text", condition_column="tags")
+    assert loaded["condition"][:] == ["service\nfood", "food"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.0, "1"),  # as tables hold the labels 1 and 2 where another one is missing
+        (1.5, "1.5"),
+        (True, "True"),
+        (float("nan"), None),
+        (["a", None], None),
+        (datetime(2024, 1, 1), "2024-01-01"),
+        (datetime(2024, 1, 1, 10, 30), "2024-01-01 10:30:00"),
+    ],
+)
+def test_what_stands_for_a_condition_is_read_as_it_was_written(value, text):
+    assert condition_of_value(value) == text
+
+
+def test_the_same_labels_are_the_same_conditions_whether_one_is_missing_or_not(tmp_path):
+    whole = pd.DataFrame({"text": ["a", "b", "c"], "label": [0, 1, 0]})
+    whole.to_parquet(tmp_path / "whole.parquet")
+    whole.assign(label=[0, 1, None]).to_parquet(tmp_path / "missing.parquet")  # pandas makes 0.0, 1.0 and NaN of it
+    whole.to_csv(tmp_path / "table.csv", index=False)
+    found = [
+        load_text_set(str(tmp_path / name), text_column="text", condition_column="label")["condition"][:]
+        for name in ("whole.parquet", "table.csv", "missing.parquet")
+    ]
+    assert found == [["0", "1", "0"], ["0", "1", "0"], ["0", "1"]]
+
+
+def test_rows_without_a_text_and_columns_without_texts_are_told(tmp_path, caplog):
+    path = tmp_path / "answers.jsonl"
+    rows = [{"q": "a", "answers": [] if i < 2 else ["b", "c"]} for i in range(5)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert len(load_text_set(str(path), text_column="answers", condition_column="q")) == 6
+    assert "Dropped 2 of 8 entries" in caplog.text
+    for answers, kind in ((7, "int64"), ([["nested"]], "List")):
+        path.write_text("\n".join(json.dumps({"q": "a", "answers": answers}) for _ in range(3)))
+        with pytest.raises(ValueError, match=rf"The column 'answers' of .* holds no texts, but .*{kind}"):
+            load_text_set(str(path), text_column="answers", condition_column="q")
 
 
 def test_texts_without_a_condition_are_dropped_counted_and_said(tmp_path, caplog):

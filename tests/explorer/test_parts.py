@@ -1,6 +1,7 @@
 """What the page is made of, without a browser: the map's texts and places, a sentence's figures, the pictures."""
 
 import importlib.util
+import json
 import math
 import socket
 from html import unescape
@@ -249,6 +250,18 @@ def test_a_column_of_encoded_files_may_hold_conditions_and_colours(answering_mod
     assert (corpus.texts, corpus.labels, corpus.conditions) == (texts[:20], asked, asked)
     expected = answering_model.encode_texts(texts[:20], condition=asked)
     torch.testing.assert_close(corpus.latents.double(), expected.double(), rtol=1e-3, atol=1e-3)
+
+
+def test_latents_without_a_condition_are_not_shown(answering_model, answering_folder, tmp_path, texts, caplog):
+    path, latents = tmp_path / "texts.jsonl", str(tmp_path / "latents")
+    rows = [{"text": text, "asked": "A ?", "late": None if i == 3 else "A ?"} for i, text in enumerate(texts[:12])]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    columns = ["--columns", "late", "--with_text"]
+    options = ["--text_column", "text", "--condition_column", "asked", *columns]
+    cli.encode([str(path), latents, "--model", answering_folder, *options])
+    corpus = load_corpus(answering_model, latents=latents, label_column="late", condition_column="late")
+    assert corpus.texts == [*texts[:3], *texts[4:12]] and set(corpus.conditions) == set(corpus.labels) == {"A ?"}
+    assert len(corpus.plane) == len(corpus.latents) == 11 and "1 of 12 latents are not shown" in caplog.text
 
 
 def test_a_sentence_costs_what_it_costs_under_its_condition(answering_model, texts):

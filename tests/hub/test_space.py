@@ -1,13 +1,14 @@
 """The page of a model as a Space: what is pushed, what is refused, and that the pushed files alone serve the page."""
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
 import time
 import urllib.request
 import zipfile
-from importlib.metadata import version
+from importlib.metadata import distribution, metadata, version
 
 import pytest
 from huggingface_hub import SpaceCardData
@@ -125,6 +126,18 @@ def test_the_wheel_holds_the_package_and_installs(tmp_path):
     assert installed == {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
     with zipfile.ZipFile(file) as archive:
         assert archive.testzip() is None
+
+
+def test_the_wheel_says_what_it_is_where_a_build_has_left_its_own_metadata(monkeypatch, tmp_path):
+    told = metadata("hf-bnvae").as_string()
+    (tmp_path / "hf_bnvae.egg-info").mkdir()
+    (tmp_path / "hf_bnvae.egg-info" / "PKG-INFO").write_text(told)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert distribution("hf-bnvae").read_text("METADATA") is None  # it is found first
+    name, content = package_wheel()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        found = archive.read(f"{name.removesuffix('-py3-none-any.whl')}.dist-info/METADATA").decode()
+    assert found == told
 
 
 @pytest.mark.slow

@@ -437,6 +437,8 @@ def test_without_scikit_learn_the_probe_is_refused(run, table, monkeypatch):
         (["--file", "a.txt", "--labels_per_class", "1"], r"labels_per_class must be 2 or more each, got \[1\]"),
         (["--file", "a.txt", "--probe_train_file", "b.txt"], "need --label_column"),
         (["--label_column", "x"], "--label_column needs --file or --dataset_name"),
+        (["--text_column", "x"], "--text_column needs --file or --dataset_name"),
+        (["--condition_column", "x"], "--condition_column needs --file or --dataset_name"),
         (["--file", "a.txt", "--compare_with", "reviews.csv"], "--compare_with reviews.csv is no evaluation"),
         (["--file", "a.txt", "--compare_with", "bare.json"], "bare.json is damaged: model is missing or of another"),
         (["--file", "a.txt", "--output_dir", "one.txt/out"], "one.txt is a file. Choose another one."),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_families import assert_same, build, make_batch
 
-from hf_bnvae import BNVAEConfig, BNVAEModel, BNVAEProcessor, fit_prior
+from hf_bnvae import BNVAEConfig, BNVAEDataCollator, BNVAEModel, BNVAEProcessor, fit_prior
 from hf_bnvae.interop.onnx_export import export_encoder_side
 from hf_bnvae.interop.sentence_embeddings import sentence_transformer
 from hf_bnvae.model.condition_bnvae import prompts_with_conditions, rows_with_conditions
@@ -115,7 +115,8 @@ def test_padding_packing_and_chunks_change_nothing(encoder, decoder, injection):
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_the_text_is_scored_after_its_condition_and_the_condition_is_not(decoder):
     """Compared with the decoder's own log-probabilities, one sentence at a time."""
-    model = build("bert", decoder, conditional=True).eval()
+    attention = "eager" if decoder == "gpt_neo" else "sdpa"
+    model = build("bert", decoder, attention, conditional=True).eval()
     batch, conditions = make_batch(), conditions_of_batch()
     latents = torch.randn(8, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     with torch.no_grad():
@@ -195,6 +196,37 @@ def test_conditions_are_asked_for_where_there_are_any_and_refused_elsewhere(proc
         conditional(latents=latents, labels=without["labels"], condition_ids=torch.zeros(3, 1, dtype=torch.long))
 
 
+def test_the_encoder_is_not_left_without_what_tells_text_and_condition_apart(answering_model, make_model, caplog):
+    batch = answering_model.processor(["The food ."], condition="where ?", return_tensors="pt")
+    with pytest.raises(ValueError, match=r'token_type_ids=batch\["token_type_ids"\]'):
+        answering_model.encode(batch["input_ids"], batch["attention_mask"])
+    own = answering_model.encode(batch["input_ids"], batch["attention_mask"], token_type_ids=batch["token_type_ids"])
+    assert own.mean.equal(answering_model.encode_texts(["The food ."], condition="where ?"))
+    model = make_model(conditional=True).eval()  # nothing is known of its tokenizer
+    model.encode(batch["input_ids"], batch["attention_mask"])
+    assert "token_type_ids are missing" in caplog.text
+
+
+@pytest.mark.parametrize("condition", [np.array("A ?"), 3, {"A ?"}, b"A ?"])
+def test_what_is_no_condition_is_refused_by_samples_too(answering_model, condition):
+    with pytest.raises(ValueError, match="condition must be one text, or a list of conditions"):
+        answering_model.sample(2, condition=condition)
+
+
+def test_a_batch_of_texts_with_and_without_conditions_is_refused(answering_model):
+    collate = BNVAEDataCollator(answering_model.processor)
+    rows = [dict(answering_model.processor("The food .", condition="A ?")), dict(answering_model.processor("A ."))]
+    for batch in (rows, rows[::-1]):
+        with pytest.raises(ValueError, match=r"Text [01] of a batch has no (condition|token_type)_ids"):
+            collate(batch)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5])
+def test_a_length_without_a_token_is_refused(answering_model, size):
+    with pytest.raises(ValueError, match="max_length must be a whole number of at least 1"):
+        answering_model.processor("The food .", condition="A ?", max_length=size)
+
+
 def test_a_conditional_model_is_saved_and_loaded_as_one(make_model, tmp_path):
     assert not BNVAEConfig.from_dict({"model_type": "bnvae"}).conditional
     make_model(conditional=True).save_pretrained(tmp_path)
@@ -223,6 +255,49 @@ def test_conditions_of_other_lengths_in_a_batch_change_no_text(answering_model, 
     ]
     assert answering_model.reconstruct(texts[:5], condition=CONDITIONS, **settings) == alone
     assert answering_model.reconstruct(texts[:5], condition="where ?", **settings) != alone  # control
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"num_beams": 2},
+        {"prompt": "The food"},
+        {"cache_implementation": "static"},
+        {"max_length": 9},
+        {"min_length": 9, "suppress_tokens": None},
+    ],
+    ids=["greedy", "beams", "prompt", "static cache", "longest", "shortest"],
+)
+def test_a_text_has_the_room_that_its_own_condition_leaves(answering_model, texts, settings):
+    """Without an EOS token a text fills its positions. A long condition beside it takes none of them."""
+    settings = {"suppress_tokens": [answering_model.config.eos_token_id], **settings}
+    long = " ".join(["and so on"] * 9)
+    conditions = ["The ?", long, ""]
+    alone = [
+        answering_model.reconstruct([text], condition=[own], **settings)[0]
+        for text, own in zip(texts[:3], conditions, strict=True)
+    ]
+    assert answering_model.reconstruct(texts[:3], condition=conditions, **settings) == alone
+    if "max_length" not in settings and "min_length" not in settings:  # control: the room is told apart
+        lengths = [len(text.split()) for text in alone]
+        assert lengths[1] < lengths[0] < lengths[2]
+
+
+@pytest.mark.parametrize("decoder", ["gpt2", "llama", "opt", "gemma3", "mistral", "gpt_neo"])
+def test_padding_takes_no_positions_where_positions_can_be_shifted(decoder):
+    """GPT-Neo's masks have a column for each position, padding included."""
+    attention = "eager" if decoder == "gpt_neo" else "sdpa"
+    model = build("bert", decoder, attention, conditional=True).eval()
+    latents = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10], [5, *[PAD] * 5]])
+    settings = {"suppress_tokens": [model.config.eos_token_id]}
+    short = model.generate(latents=latents[1:], condition_ids=ids[1:, :1], **settings)
+    both = model.generate(latents=latents, condition_ids=ids, **settings)
+    lost = 5 if decoder == "gpt_neo" else 0
+    assert both.shape[1] == short.shape[1] - lost
+    assert both[1].equal(short[0, : both.shape[1]])
+    assert lost or (both[0, -5:] == model.config.pad_token_id).all()
 
 
 def test_a_result_begins_with_the_start_token_and_repeats_no_condition(answering_model):

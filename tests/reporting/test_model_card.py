@@ -144,6 +144,26 @@ def test_texts_that_everybody_can_read_may_be_shown(run):
     assert shown == {True: report["examples"]["reconstructions"], False: []}
 
 
+def test_conditions_of_one_s_own_file_are_not_shown_either(run, tmp_path):
+    report = json.loads((run / "report.json").read_text())
+    own = {**report["examples"], "conditions": ["what has Mr Smith ?"] * 4}
+    card = BNVAEModelCard.from_folder(run)
+    shown = {}
+    for is_public in (True, False):
+        told = {**report, "examples": own, "data": {**report["data"], "is_public": is_public}}
+        card = card.with_evaluation(told)
+        card.save(tmp_path)
+        written = (tmp_path / "model_card.json").read_text() + (tmp_path / "README.md").read_text()
+        shown[is_public] = "Mr Smith" in written
+    assert shown == {True: True, False: False}
+    assert "under a condition of the held-out texts" in card.render()
+    # A card of an earlier version, which kept them.
+    record = json.loads((tmp_path / "model_card.json").read_text())
+    record["examples"]["conditions"] = own["conditions"]
+    (tmp_path / "model_card.json").write_text(json.dumps(record))
+    assert "Mr Smith" not in BNVAEModelCard.from_json_file(tmp_path / "model_card.json").render()
+
+
 HEALTHY = {"reconstruction_nll": 40.0, "frequency_nll": 60.0, "kl": 5.0, "kl_floor": 4.0}
 HEALTHY |= {"mutual_information": 3.0, "latent_gain": 3.0}
 
