@@ -46,7 +46,8 @@ def build_page(
     with gr.Blocks(title=f"{name}: latent space", analytics_enabled=False) as page:
         gr.Markdown(f"# {inline(name)}")
         has_conditions = corpus is not None and corpus.conditions is not None
-        condition = condition_box(model, corpus.conditions[0] if has_conditions else "")
+        about = "Condition: the context that encoder and decoder see; it may be empty"
+        condition = condition_box(model, corpus.conditions[0] if has_conditions else "", about, "condition")
         with gr.Tabs():
             with gr.Tab("Reconstruct"):
                 text = reconstruct_tab(model, condition, first, page)

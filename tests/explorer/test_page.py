@@ -270,6 +270,11 @@ def test_every_tab_reads_the_condition(answering_folder, texts, tmp_path):
                 window.fill("reconstruct-text", texts[100])
                 results.append(model.reconstruct(texts[100], **chosen))
                 window.wait_for("reconstruct-result", results[-1])
+                window.fill("reconstruct-other", "The ?")
+                moved = model.reconstruct(texts[100], condition="The ?", text_condition=condition, **QUIET)
+                assert moved != results[-1]
+                window.wait_for("reconstruct-result", moved)
+                window.fill("reconstruct-other", "")
                 window.tab("Sample")
                 window.page.click("#sample-start")
                 window.wait_for("sample-standard", as_lines(model.sample(8, seed=0, prior="standard", **chosen)))
@@ -297,4 +302,5 @@ def test_every_tab_reads_the_condition(answering_folder, texts, tmp_path):
 
 
 def test_a_model_without_conditions_shows_no_box_for_one(opened):
-    assert not opened.page.locator("#condition").is_visible()
+    for box in ("condition", "reconstruct-other"):
+        assert not opened.page.locator(f"#{box}").is_visible()

@@ -117,15 +117,15 @@ def as_lines(found: Any) -> str:
     return separator.join(as_lines(one) for one in found)
 
 
-def condition_box(model: BNVAEModel, value: str) -> gr.Textbox:
-    """The box of the condition, which all tabs read. Models without conditions do not show it."""
+def condition_box(model: BNVAEModel, value: str, label: str, elem_id: str) -> gr.Textbox:
+    """A box for a condition. Models without conditions do not show it."""
     return gr.Textbox(
         value,
-        label="Condition: the context that encoder and decoder see; it may be empty",
+        label=label,
         lines=2,  # of turns
         max_length=LONGEST_CONDITION,
         visible=model.config.conditional,
-        elem_id="condition",
+        elem_id=elem_id,
     )
 
 
