@@ -265,7 +265,7 @@ def test_conditions_of_other_lengths_in_a_batch_change_no_text(answering_model, 
         {"prompt": "The food"},
         {"cache_implementation": "static"},
         {"max_length": 9},
-        {"min_length": 9, "suppress_tokens": None},
+        {"min_length": 14, "suppress_tokens": None},
     ],
     ids=["greedy", "beams", "prompt", "static cache", "longest", "shortest"],
 )
@@ -284,16 +284,17 @@ def test_a_text_has_the_room_that_its_own_condition_leaves(answering_model, text
         assert lengths[1] < lengths[0] < lengths[2]
 
 
+@pytest.mark.parametrize("injection", ["memory", "embedding"])
 @pytest.mark.parametrize("decoder", ["gpt2", "llama", "opt", "gemma3", "mistral", "gpt_neo"])
-def test_padding_takes_no_positions_where_positions_can_be_shifted(decoder):
+def test_padding_takes_no_positions_where_positions_can_be_shifted(decoder, injection):
     """GPT-Neo's masks have a column for each position, padding included."""
     attention = "eager" if decoder == "gpt_neo" else "sdpa"
-    model = build("bert", decoder, attention, conditional=True).eval()
+    model = build("bert", decoder, attention, latent_injection=injection, conditional=True).eval()
+    model.generation_config.eos_token_id = None
     latents = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     ids = torch.tensor([[5, 6, 7, 8, 9, 10], [5, *[PAD] * 5]])
-    settings = {"suppress_tokens": [model.config.eos_token_id]}
-    short = model.generate(latents=latents[1:], condition_ids=ids[1:, :1], **settings)
-    both = model.generate(latents=latents, condition_ids=ids, **settings)
+    short = model.generate(latents=latents[1:], condition_ids=ids[1:, :1])
+    both = model.generate(latents=latents, condition_ids=ids)
     lost = 5 if decoder == "gpt_neo" else 0
     assert both.shape[1] == short.shape[1] - lost
     assert both[1].equal(short[0, : both.shape[1]])
