@@ -61,6 +61,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.numprocesses = 2
     if config.option.numprocesses and config.option.dist == "no":
         config.option.dist = "loadfile"
+        # By default files with few tests come last. Those of the benchmarks take minutes, and one process would wait.
+        config.option.loadscopereorder = False
 
 
 @pytest.fixture(scope="session")
