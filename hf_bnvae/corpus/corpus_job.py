@@ -88,6 +88,11 @@ class CorpusJob(ABC):
         column = self.args.condition_column
         return {} if column is None else {"condition_column": column}
 
+    def _missing_conditions(self, counts: Mapping[str, int]) -> str:
+        """How many documents had no condition, to follow a count of other faults; empty if all had one."""
+        missing = counts.get("without_condition", 0)
+        return f", and {missing:,} without a condition" if missing else ""
+
     @property
     def writer(self) -> TaskFileWriter:
         """The last step."""

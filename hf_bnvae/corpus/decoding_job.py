@@ -103,11 +103,9 @@ class DecodingJob(CorpusJob):
 
     def _count_in_words(self, counts: Mapping[str, int]) -> str:
         found = {name: f"{counts.get(name, 0):,}" for name in ("decoded", "empty", "unreadable")}
-        missing = counts.get("without_condition", 0)
-        without = f", and {missing:,} without a condition" if missing else ""
         return (
             f"{found['decoded']} decoded; {found['empty']} empty latents and {found['unreadable']} that are not "
-            f"finite{without}, which have no text"
+            f"finite{self._missing_conditions(counts)}, which have no text"
         )
 
 

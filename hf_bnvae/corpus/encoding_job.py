@@ -94,9 +94,7 @@ class EncodingJob(CorpusJob):
         found = {name: f"{counts.get(name, 0):,}" for name in ("encoded", "truncated", "empty", "unreadable")}
         cut = counts.get("conditions_truncated", 0)
         conditions = f"; {cut:,} conditions lost their beginning" if cut else ""
-        missing = counts.get("without_condition", 0)
-        without = f", and {missing:,} without a condition" if missing else ""
         return (
             f"{found['encoded']} encoded, of which {found['truncated']} were cut; {found['empty']} empty and "
-            f"{found['unreadable']} unreadable{without}, which have no latent{conditions}"
+            f"{found['unreadable']} unreadable{self._missing_conditions(counts)}, which have no latent{conditions}"
         )

@@ -261,10 +261,9 @@ class LatentGenerationMixin(GenerationMixin):
                 "Shorten it."
             )
         if has_default_max_length and generation_config.max_new_tokens is None:
-            most = room
             if conditions is not None and room is not None and generation_config.use_cache and self._shifts_positions:
-                most = room = conditions.give_each_its_room(room)
-            generation_config.max_new_tokens = min(DEFAULT_MAX_NEW_TOKENS, most or DEFAULT_MAX_NEW_TOKENS)
+                room = conditions.give_each_its_room(room)
+            generation_config.max_new_tokens = min(DEFAULT_MAX_NEW_TOKENS, room or DEFAULT_MAX_NEW_TOKENS)
         generation_config = super()._prepare_generated_length(
             generation_config=generation_config,
             has_default_max_length=has_default_max_length,

@@ -110,9 +110,8 @@ def render_examples(examples: Examples) -> str:
         first, *others = map(_joined, pair if conditions is None else (conditions[number], *pair))
         pairs += [f"- {first}", *(f"  {other}" for other in others)]
     steps = [f"{number}. {_joined(text)}" for number, text in enumerate(examples.interpolation, 1)]
-    under = "" if conditions is None else ", under a condition of the held-out texts"
-    if conditions:
-        under = f", under the condition: {_joined(conditions[0])}"
+    shown = f"the condition: {_joined(conditions[0])}" if conditions else "a condition of the held-out texts"
+    under = "" if conditions is None else f", under {shown}"
     samples = "Samples of the fitted prior" if examples.prior == "fitted" else "Samples of the prior"
     way = "From the first text to the second" if pairs else "From one text to another"
     what = "text" if conditions is None else "condition, text"
