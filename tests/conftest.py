@@ -2,6 +2,7 @@
 
 `pytest` runs the whole suite in two processes, and named files or folders in one. `-n` sets another number."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -63,6 +64,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.dist = "loadfile"
         # By default files with few tests come last. Those of the benchmarks take minutes, and one process would wait.
         config.option.loadscopereorder = False
+
+
+def pytest_collection_finish() -> None:
+    """Leave libraries and tests out of all later searches for garbage. Every training starts one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import json
 import pytest
 import tiny
 import torch
+from cases import cases
 from datatrove.data import Document
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.readers import JsonlReader
@@ -158,7 +159,7 @@ def test_an_entry_that_a_document_has_already_is_not_overwritten(trained_folder)
     assert mine[0].metadata == {"mean": 3}
 
 
-@pytest.mark.parametrize("tasks", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tasks", cases([1, 3], quick=[1]))
 def test_it_works_between_any_reader_and_any_writer(model, trained_folder, tmp_path, tasks):
     for part in range(3):
         rows = [json.dumps({"text": text, "id": f"{part}-{n}"}) for n, text in enumerate(TEXTS[part::3])]

@@ -7,6 +7,7 @@ from operator import getitem
 
 import pytest
 import torch
+from cases import cases
 from factor_model import FactorModel
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ def exact_information(model: FactorModel, posterior: DiagonalGaussian) -> torch.
 # --- against closed forms --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("log_scale", [pytest.param(0.5, marks=pytest.mark.slow), -1.0])
+@pytest.mark.parametrize("log_scale", cases([0.5, -1.0], quick=[-1.0]))
 def test_decoder_information_covers_the_truth_as_often_as_its_error_says(log_scale):
     """Its 95% interval, over 200 seeds. The posterior lies beside the true one, and is wider or narrower."""
     model = FactorModel(count=40)

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 
 import pytest
 import torch
+from cases import cases
 from datasets import Dataset, DatasetDict, IterableDataset
 from families import DECODERS, ENCODERS, VOCAB_SIZE
 from paths import ROOT
@@ -101,7 +102,7 @@ def kinds_of_data(texts, processor):
 
 
 def test_data_of_every_kind_give_the_same_figures(trained_model, processor, texts):
-    kinds = kinds_of_data(texts[:40], processor)
+    kinds = kinds_of_data(texts[:24], processor)
     results = {
         name: evaluate_model(trained_model, data, processor, **options, **QUICK)
         for name, (data, options) in kinds.items()
@@ -111,18 +112,18 @@ def test_data_of_every_kind_give_the_same_figures(trained_model, processor, text
     for name, result in results.items():
         assert numbers(result) == pytest.approx(first, rel=1e-9), name
     # The attached processor is used for texts. It is not used for batches, which another processor may have made.
-    assert evaluate_model(trained_model, texts[:40], **QUICK).self_bleu == pytest.approx(first["self_bleu"])
-    unknown = evaluate_model(trained_model, batches_of(processor, texts[:40], 9), **QUICK)
+    assert evaluate_model(trained_model, texts[:24], **QUICK).self_bleu == pytest.approx(first["self_bleu"])
+    unknown = evaluate_model(trained_model, batches_of(processor, texts[:24], 9), **QUICK)
     assert unknown.self_bleu is unknown.word_perplexity is unknown.reconstruction_bleu is None
-    other = evaluate_model(trained_model, texts[1:41], processor, **QUICK)
+    other = evaluate_model(trained_model, texts[1:25], processor, **QUICK)
     for name in ("kl", "iw_nll", "marginal_kl"):
         assert getattr(other, name) != pytest.approx(first[name], rel=1e-4)
 
 
 def test_figures_do_not_depend_on_batches(trained_model, processor, texts):
-    data = texts[:40]
+    data = texts[:24]
     one, seven, all_at_once = (
-        numbers(evaluate_model(trained_model, data, processor, batch_size=size, **QUICK)) for size in (1, 7, 40)
+        numbers(evaluate_model(trained_model, data, processor, batch_size=size, **QUICK)) for size in (1, 7, 24)
     )
     assert one == pytest.approx(all_at_once, rel=1e-9) and seven == pytest.approx(all_at_once, rel=1e-9)
     # With another seed the figures that noise enters differ, and the other figures are the same.
@@ -381,7 +382,7 @@ def test_a_text_that_was_cut_has_the_words_that_were_left(trained_model, process
     assert "1 of 2 texts are longer than the model has positions for and were cut" in caplog.text
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", cases(DECODERS, quick=["gpt2", "llama", "gemma3"]))
 def test_every_decoder_is_evaluated(decoder):
     """An untrained model on random tokens has a perplexity near the size of the vocabulary."""
     config = BNVAEConfig.from_encoder_decoder_configs(

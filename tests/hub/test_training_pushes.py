@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cases import cases
 from loopback_hub import ADDRESS
 from pushing import BOTH, CARD, QUICK, RUNTIME, ancestors, change, contents, on_hub
 
@@ -237,7 +238,7 @@ def test_what_a_training_on_ones_own_folders_pushes_names_and_shows_none_of_them
     assert BNVAEModelCard.from_folder(mine / "out").texts == "letters"
 
 
-@pytest.mark.parametrize("script", ["run_bnvae", pytest.param("run_bnvae_no_trainer", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("script", cases(["run_bnvae", "run_bnvae_no_trainer"], quick=["run_bnvae"]))
 def test_a_push_that_fails_at_the_end_leaves_a_finished_run_and_the_command_for_later(
     hub, target, run, script, capsys
 ):

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from cases import cases
 from counting import encoded_texts
 from paths import SCRIPTS
 from tokenizers.normalizers import Lowercase
@@ -34,7 +35,7 @@ from hf_bnvae.utils.memory import freed_memory_is_kept
 
 BOTH = pytest.mark.parametrize("script", ["run_bnvae", "run_bnvae_no_trainer"])
 # Quick by one of the scripts, slow by the other.
-EACH = pytest.mark.parametrize("script", ["run_bnvae", pytest.param("run_bnvae_no_trainer", marks=pytest.mark.slow)])
+EACH = pytest.mark.parametrize("script", cases(["run_bnvae", "run_bnvae_no_trainer"], quick=["run_bnvae"]))
 LINES = [f"This is sentence number {i} of my own file ." for i in range(20)]
 
 # The file's own 20 lines make one batch an epoch.

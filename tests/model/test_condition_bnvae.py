@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from cases import cases
 from families import DECODERS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,7 +93,7 @@ def loss_and_gradients(model: BNVAEModel, condition_ids: torch.Tensor, **kwargs)
     return output.reconstruction_nll.detach(), torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
-@pytest.mark.parametrize("injection", ["memory", "embedding", "both"])
+@pytest.mark.parametrize("injection", cases(["memory", "embedding", "both"], quick=["both"]))
 @pytest.mark.parametrize(("encoder", "decoder"), PAIRS)
 def test_padding_packing_and_chunks_change_nothing(encoder, decoder, injection):
     fields = {"conditional": True, "latent_injection": injection}
@@ -284,7 +285,7 @@ def test_a_text_has_the_room_that_its_own_condition_leaves(answering_model, text
         assert lengths[1] < lengths[0] < lengths[2]
 
 
-@pytest.mark.parametrize("injection", ["memory", "embedding"])
+@pytest.mark.parametrize("injection", cases(["memory", "embedding"], quick=["memory"]))
 @pytest.mark.parametrize("decoder", ["gpt2", "llama", "opt", "gemma3", "mistral", "gpt_neo"])
 def test_padding_takes_no_positions_where_positions_can_be_shifted(decoder, injection):
     """GPT-Neo's masks have a column for each position, padding included."""

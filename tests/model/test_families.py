@@ -1,19 +1,22 @@
 """Every encoder and every decoder that the model is known to work with: training, checkpointing, saving, generation.
 Each result is compared with what the same weights give another way.
 
-The quick tests take the implementation of attention that is the default, `sdpa`. The slow ones take `eager` too."""
+The quick tests take the implementation of attention that is the default, `sdpa`, and generation is quick with four
+decoders. The slow ones take the rest."""
 
 import pytest
 import torch
+from cases import cases
 from families import DECODERS, EAGER_ONLY, ENCODERS, SHORT_DECODERS, SLIDING
 
 from hf_bnvae import BNVAEConfig, BNVAEModel
 
 PAIRS = [*((name, "gpt2") for name in ENCODERS), *(("bert", name) for name in DECODERS if name != "gpt2")]
 LENGTHS = [3, 12, 7, 9, 5, 8, 11, 4]
+GENERATING = cases(DECODERS, quick=["gpt2", "llama", "opt", "gemma3"])
 
 EACH_PAIR = pytest.mark.parametrize(("encoder", "decoder"), PAIRS)
-EACH_ATTENTION = pytest.mark.parametrize("attention", [pytest.param("eager", marks=pytest.mark.slow), "sdpa"])
+EACH_ATTENTION = pytest.mark.parametrize("attention", cases(["eager", "sdpa"], quick=["sdpa"]))
 
 
 def build(encoder: str, decoder: str, attention: str = "sdpa", **fields) -> BNVAEModel:
@@ -157,8 +160,8 @@ def test_eager_and_sdpa_give_the_same(decoder):
 
 
 @EACH_ATTENTION
-@pytest.mark.parametrize("injection", [pytest.param("memory", marks=pytest.mark.slow), "both"])
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("injection", cases(["memory", "both"], quick=["both"]))
+@pytest.mark.parametrize("decoder", GENERATING)
 def test_greedy_with_cache_is_greedy_without_and_a_hand_written_loop(decoder, injection, attention):
     model = build("bert", decoder, attention, latent_injection=injection).eval()
     latents = torch.randn(6, 8).double()
@@ -177,8 +180,8 @@ def test_greedy_with_cache_is_greedy_without_and_a_hand_written_loop(decoder, in
     assert not torch.equal(model.generate(latents=-latents, **exactly), ids)
 
 
-@pytest.mark.parametrize("cache", ["dynamic", pytest.param("static", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("cache", cases(["dynamic", "static"], quick=["dynamic"]))
+@pytest.mark.parametrize("decoder", GENERATING)
 def test_padded_prompts_go_on_as_they_do_alone(decoder, cache):
     model = build("bert", decoder).eval()
     latents, lengths = torch.randn(4, 8).double(), [7, 1, 4, 0]

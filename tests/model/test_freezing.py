@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from cases import cases
 
 from hf_bnvae import BNVAEModel, BNVAETrainer, BNVAETrainingArguments
 from hf_bnvae.jobs.training_options import parse_arguments
@@ -10,9 +11,7 @@ from hf_bnvae.reporting.settings import Role, has_role
 FROZEN = {"encoder": ("encoder.",), "decoder": ("decoder.",), "both": ("encoder.", "decoder.")}
 PARTS = pytest.mark.parametrize("part", FROZEN)
 # One part among the quick tests, all among the slow ones.
-ONE_QUICK_PART = pytest.mark.parametrize(
-    "part", ["encoder", *(pytest.param(part, marks=pytest.mark.slow) for part in ("decoder", "both"))]
-)
+ONE_QUICK_PART = pytest.mark.parametrize("part", cases(["encoder", "decoder", "both"], quick=["encoder"]))
 
 
 @ONE_QUICK_PART
@@ -84,7 +83,7 @@ def test_a_resumed_training_freezes_again_and_ends_at_the_same_bits(make_trainer
 
 
 @ONE_QUICK_PART
-@pytest.mark.parametrize("latent_learning_rate", [1e-3, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("latent_learning_rate", cases([1e-3, None], quick=[1e-3]))
 def test_frozen_in_the_first_steps_only(make_trainer, make_model, part, latent_learning_rate):
     arguments = {"freeze": part, "weight_decay": 0.1, "latent_learning_rate": latent_learning_rate}
     for steps in (2, 3, None):  # of 3; with the control, in which nothing is frozen

@@ -3,6 +3,7 @@ padded rows."""
 
 import pytest
 import torch
+from cases import cases
 from families import DECODERS, ENCODERS
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -124,7 +125,7 @@ def test_rows_of_like_length_are_left_as_they_are():
     assert pack_sentences(torch.tensor([40, 5])) is not None
 
 
-@pytest.mark.parametrize("injection", ["memory", "embedding", "both"])
+@pytest.mark.parametrize("injection", cases(["memory", "embedding", "both"], quick=["both"]))
 @pytest.mark.parametrize(
     ("encoder", "decoder"),
     [*((name, "gpt2") for name in PACKED_ENCODERS), *(("bert", name) for name in PACKED_DECODERS[1:])],

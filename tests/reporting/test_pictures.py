@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import cases
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -22,9 +23,10 @@ PICTURES = {
     "rates": lambda: plots.plot_rate_distortion([plots.RateDistortionPoint("a", 4.0, 18.0, 2.0)]),
     "training": lambda: plots.plot_training_curves(LOG),
 }
+EACH_PICTURE = pytest.mark.parametrize("name", cases(PICTURES, quick=["kl", "posterior"]))
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@EACH_PICTURE
 def test_a_picture_is_what_savefig_draws(name, tmp_path):
     save_picture(PICTURES[name](), tmp_path / "once.png")
     PICTURES[name]().savefig(tmp_path / "twice.png")
@@ -36,7 +38,7 @@ def test_a_picture_is_what_savefig_draws(name, tmp_path):
     assert not np.array_equal(once, pixels(tmp_path / "other.png"))
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@EACH_PICTURE
 def test_titles_stand_where_matplotlib_would_put_them(name, tmp_path):
     save_picture(PICTURES[name](), tmp_path / "own.png")
     for file, height in (("automatic.png", None), ("higher.png", 1.05)):  # the latter is the control

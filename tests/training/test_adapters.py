@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from cases import cases
 from paths import HELPERS
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from transformers import Trainer
@@ -60,7 +61,7 @@ def equal(found, expected) -> bool:
 # --- training, saving, loading ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trainer_class", [BNVAETrainer, pytest.param(Trainer, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trainer_class", cases([BNVAETrainer, Trainer], quick=[BNVAETrainer]))
 @pytest.mark.parametrize(
     ("fields", "arguments"),
     [

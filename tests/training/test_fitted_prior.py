@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from cases import cases
 from datasets import Dataset
 
 from hf_bnvae import BNVAEModel, BNVAETrainer, DiagonalGaussian, GaussianPrior, StandardPrior, fit_prior
@@ -116,7 +117,7 @@ def test_what_cannot_be_fitted_is_said(make_model, processor, texts, caplog):
 # --- at the end of a training ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("posterior", ["bn_rms", "gaussian"])
+@pytest.mark.parametrize("posterior", cases(["bn_rms", "gaussian"], quick=["bn_rms"]))
 def test_a_training_ends_with_the_prior_of_the_training_set(make_trainer, processor, texts, posterior):
     trainer = make_trainer(model={"posterior": posterior})
     trainer.train()

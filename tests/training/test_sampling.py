@@ -2,10 +2,12 @@
 (Several processes: test_distributed.py.)"""
 
 import logging
+from functools import cache
 from itertools import product
 
 import pytest
 import torch
+from cases import cases
 from cuts import BATCH, STEPS, Setting, deviation, gradient_error, train_by_hand, train_with_trainer
 from datasets import Dataset
 from transformers import Trainer
@@ -20,16 +22,20 @@ def setting() -> Setting:
     return Setting()
 
 
+@pytest.fixture(scope="module")
+def uncut(setting):
+    """A function that trains on whole batches by hand, once for each head and weight of free bits."""
+    return cache(lambda posterior, free_bits=0.0: train_by_hand(setting, posterior, free_bits=free_bits))
+
+
 # --- chunks ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "posterior", [pytest.param(head, marks=[pytest.mark.slow] * (head != "bn_rms")) for head in HEADS]
-)
-@pytest.mark.parametrize("with_free_bits", [pytest.param(False, marks=pytest.mark.slow), True], ids=["", "free_bits"])
-def test_chunks_are_one_batch(setting, posterior, with_free_bits):
+@pytest.mark.parametrize("posterior", cases(HEADS, quick=["bn_rms"]))
+@pytest.mark.parametrize("with_free_bits", cases([False, True], quick=[True]), ids=["", "free_bits"])
+def test_chunks_are_one_batch(setting, uncut, posterior, with_free_bits):
     free_bits = setting.free_bits(posterior) if with_free_bits else 0.0
-    whole = train_by_hand(setting, posterior, free_bits=free_bits)
+    whole = uncut(posterior, free_bits)
     for cut in (
         {"chunk_size": 8},
         {"chunk_size": 5},
@@ -41,10 +47,10 @@ def test_chunks_are_one_batch(setting, posterior, with_free_bits):
     # The controls: ordinary accumulation is another training, and so is one without free bits.
     accumulated = train_by_hand(setting, posterior, free_bits=free_bits, micro_batch=4)
     assert gradient_error(accumulated, whole) > 1e-3
-    assert not with_free_bits or gradient_error(train_by_hand(setting, posterior), whole) > 1e-3
+    assert not with_free_bits or gradient_error(uncut(posterior), whole) > 1e-3
 
 
-@pytest.mark.parametrize("posterior", HEADS)
+@pytest.mark.parametrize("posterior", cases(HEADS, quick=["bn_rms"]))
 def test_chunks_are_one_batch_in_single_precision(posterior):
     setting = Setting(torch.float32)
     whole = train_by_hand(setting, posterior)
@@ -214,7 +220,7 @@ CONDITIONAL_CUTS = {
 }
 
 
-@pytest.mark.parametrize("cut", CONDITIONAL_CUTS)
+@pytest.mark.parametrize("cut", cases(CONDITIONAL_CUTS, quick=["chunks", "accumulated"]))
 def test_batches_with_conditions_are_one_batch_too(conditional, tmp_path, cut):
     arguments = CONDITIONAL_CUTS[cut]
     if "chunk_size" in arguments:
@@ -247,15 +253,18 @@ CUTS = {
 
 
 def accumulations():
-    """Every head, with and without free bits, in every cut. Quick: one head in every cut, the others in one of them,
-    with free bits or without."""
+    """Every head, with and without free bits, in every cut. Quick: one head with free bits, in the cuts that are not
+    slow for all, and another head without them."""
     for posterior, with_free_bits, cut in product(HEADS, (False, True), CUTS):
-        is_quick = with_free_bits if posterior == "bn_rms" else cut == "accumulated" and not with_free_bits
+        is_quick = (posterior, with_free_bits, cut) in (
+            ("bn", False, "accumulated"),
+            *(("bn_rms", True, name) for name in ("accumulated", "chunks too", "checkpointed chunks")),
+        )
         yield pytest.param(posterior, with_free_bits, cut, marks=() if is_quick else pytest.mark.slow)
 
 
 @pytest.mark.parametrize(("posterior", "with_free_bits", "cut"), list(accumulations()))
-def test_accumulated_batches_are_one_batch(setting, tmp_path, posterior, with_free_bits, cut):
+def test_accumulated_batches_are_one_batch(setting, uncut, tmp_path, posterior, with_free_bits, cut):
     free_bits = setting.free_bits(posterior) if with_free_bits else 0.0
     micro_batch, settings = CUTS[cut]
     found = train_with_trainer(
@@ -268,20 +277,24 @@ def test_accumulated_batches_are_one_batch(setting, tmp_path, posterior, with_fr
         **settings,
     )
     assert len([name for name in found if name.startswith("loss")]) == STEPS
-    assert deviation(found, train_by_hand(setting, posterior, free_bits=free_bits)) < 1
+    assert deviation(found, uncut(posterior, free_bits)) < 1
 
 
-def test_the_plain_trainer_accumulates_another_training_and_says_so_once(setting, tmp_path, caplog):
+def test_the_plain_trainer_accumulates_another_training_and_says_so_once(setting, uncut, tmp_path, caplog):
     arguments = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4}
     plain = train_with_trainer(setting, "bn", str(tmp_path), trainer_class=Trainer, **arguments)
-    whole = train_by_hand(setting, "bn")
-    assert gradient_error(plain, whole) > 1e-3
+    assert gradient_error(plain, uncut("bn")) > 1e-3
     told = [r for r in caplog.records if "normalised by its own statistics" in r.message]
     assert len(told) == 1 and told[0].levelno == logging.WARNING
 
 
 @pytest.mark.parametrize(
-    ("trainer", "posterior", "steps"), [("ours", "bn", 4), ("plain", "gaussian", 4), ("plain", "bn", 1)]
+    ("trainer", "posterior", "steps"),
+    [
+        ("ours", "bn", 4),
+        pytest.param("plain", "gaussian", 4, marks=pytest.mark.slow),
+        pytest.param("plain", "bn", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_who_does_not_cut_a_posterior_batch_is_told_nothing(setting, tmp_path, caplog, trainer, posterior, steps):
     arguments = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": steps}
