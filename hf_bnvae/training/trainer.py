@@ -586,6 +586,12 @@ class BNVAETrainer(Trainer):
         with safe_loading(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # Weights that are tied to others are saved once, so they are no missing ones.
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        missing = [name for name in load_result.missing_keys if name not in tied]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
     def _load_best_model(self) -> None:
         with safe_loading(self.state.best_model_checkpoint):
             super()._load_best_model()

@@ -350,6 +350,10 @@ def test_the_cosines_of_a_recipe_are_those_of_its_judge():
         cosine = recipe["evaluations"][0]["samples"]["reconstructions"][name]
         page = render_recipe(recipe)
         assert f"in the space of {space}." in page and f" {cosine:.2f} " in page
+    # The space of an encoder that was trained together with the decoder is no measure of both.
+    trained = {**own, "command": own["command"].replace("--freeze encoder", "")}
+    page = render_recipe(trained)
+    assert "cosine" not in page and "| F1   |" in page
 
 
 def test_the_script_without_options_changes_no_page(cards, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from cases import cases
 from transformers import Trainer
+from transformers.utils import logging
 
 from hf_bnvae import BNVAEDataCollator, BNVAEModel, BNVAETrainer, BNVAETrainingArguments
 from hf_bnvae.training.objective import beta_at_step, free_bits_kl
@@ -130,17 +131,31 @@ def test_checkpoints_hold_no_pickled_arguments(make_trainer, tmp_path):
     assert all(torch.equal(t, loaded.state_dict()[n]) for n, t in trainer.model.state_dict().items())
 
 
-def test_resuming_gives_the_same_model_to_the_bit(make_trainer, make_model):
+def test_resuming_gives_the_same_model_to_the_bit(make_trainer, caplog):
+    logging.enable_propagation()
     arguments = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps", "eval_steps": 2}
     whole = make_trainer(**arguments)
     whole.train()
     resumed = make_trainer(model={"seed": 1}, **arguments)
     resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-3")
+    assert "missing keys" not in caplog.text
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
     other = make_trainer(model={"seed": 1}, **{**arguments, "save_strategy": "no"})
     other.train()
     assert not torch.equal(other.model.decoder.lm_head.weight, whole.model.decoder.lm_head.weight)
+
+
+def test_weights_that_a_checkpoint_lacks_are_named_and_tied_ones_are_not(make_trainer, caplog):
+    logging.enable_propagation()
+    trainer, tied = make_trainer(), "decoder.lm_head.weight"
+    weights = trainer.model.state_dict()
+    del weights[tied]
+    trainer._issue_warnings_after_load(trainer.model.load_state_dict(weights, strict=False))
+    assert "missing keys" not in caplog.text
+    del weights["posterior.mean_projection.weight"]
+    trainer._issue_warnings_after_load(trainer.model.load_state_dict(weights, strict=False))
+    assert "missing keys" in caplog.text and "['posterior.mean_projection.weight']" in caplog.text
 
 
 @pytest.mark.slow

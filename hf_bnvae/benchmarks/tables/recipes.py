@@ -36,6 +36,18 @@ def render_demonstration(recipe: Recipe) -> str:
 
 
 def _figures(recipe: Recipe) -> str:
+    header = ["texts", "number", "KL", "decoder information", "IW-NLL", "BLEU", "chrF", "exact, %", "F1"]
+    note = (
+        "KL, decoder information and IW-NLL are in nats per sentence, under N(0, I). Reconstructions are greedy. "
+        "F1 is of the sets of words of a text and its reconstruction."
+    )
+    space, similarities = _space(recipe)
+    if space is not None:
+        header += ["cosine", "cosine, another text"]
+        note += (
+            f" The cosine is of their vectors in the space of {space}. In the last column it is of a text and "
+            "another one's reconstruction."
+        )
     rows = []
     for found in recipe["evaluations"]:
         figures, judged = found["figures"], found["samples"]["reconstructions"]
@@ -45,24 +57,21 @@ def _figures(recipe: Recipe) -> str:
                 f"{figures['num_sentences']:,}",
                 *(cell(figures.get(name), ".1f") for name in ("kl", "decoder_information", "iw_nll")),
                 *(cell(figures.get(f"reconstruction_{name}"), ".1f") for name in ("bleu", "chrf", "exact")),
-                *(cell(judged[name], ".2f") for name in ("token_f1", *_similarities(recipe))),
+                *(cell(judged[name], ".2f") for name in ("token_f1", *similarities)),
             )
         )
-    header = ("texts", "number", "KL", "decoder information", "IW-NLL", "BLEU", "chrF", "exact, %", "F1", "cosine")
+    return f"{table(header, rows)}\n\n{note}"
+
+
+def _space(recipe: Recipe) -> tuple[str | None, tuple[str, ...]]:
+    """In which space texts are compared, and the names of the two cosines. In none if there is no judge, and the
+    model's own encoder was trained together with the decoder."""
     judge = recipe["evaluations"][0]["samples"]["judges"]["encoder"]
-    space = "the model's own encoder" if judge is None else f"{judge}, which has no part in the model"
-    note = (
-        "KL, decoder information and IW-NLL are in nats per sentence, under N(0, I). Reconstructions are greedy. "
-        "F1 is of the sets of words of a text and its reconstruction. The cosine is of their vectors in the space of "
-        f"{space}. In the last column it is of a text and another one's reconstruction."
-    )
-    return f"{table((*header, 'cosine, another text'), rows)}\n\n{note}"
-
-
-def _similarities(recipe: Recipe) -> tuple[str, str]:
-    """The names of the two cosines: of an independent encoder, or of the model's own one."""
-    own = recipe["evaluations"][0]["samples"]["judges"]["encoder"] is None
-    return ("own_similarity", "own_random_similarity") if own else ("similarity", "random_similarity")
+    if judge is not None:
+        return f"{judge}, which has no part in the model", ("similarity", "random_similarity")
+    if "--freeze encoder" in recipe["command"]:
+        return "the model's own encoder", ("own_similarity", "own_random_similarity")
+    return None, ()
 
 
 def _reconstructions(recipe: Recipe) -> str:
