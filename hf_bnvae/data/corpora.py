@@ -129,6 +129,12 @@ def load_texts(
     )
     for note in notes_on_copies(texts):
         logger.warning(note)
+    conditions = texts["train"].unique(CONDITION) if condition_column is not None else []
+    if len(conditions) == 1:
+        logger.warning(
+            f"All training texts have the same condition, {shorten(conditions[0], 60)!r}. A model learns nothing from "
+            f"it. Is {condition_column!r} the column of the conditions?"
+        )
     return texts
 
 

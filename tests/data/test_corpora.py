@@ -353,6 +353,17 @@ def test_conditions_that_are_categories_are_on_both_sides_and_their_texts_are_no
     assert set(halves["train"]["condition"]) == {str(number) for number in range(contexts)}
 
 
+def test_conditions_that_are_all_the_same_are_told(tmp_path, caplog):
+    for name, label in (("same", lambda row: "news"), ("different", lambda row: f"kind {row % 2}")):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("\n".join(json.dumps({"text": f"text {row}", "source": label(row)}) for row in range(50)))
+        caplog.clear()
+        load_texts(train_file=str(path), text_column="text", condition_column="source")
+        told = [message for message in caplog.messages if "the same condition" in message]
+        assert len(told) == (name == "same")
+        assert not told or ("the same condition, 'news'" in told[0] and "Is 'source' the column" in told[0])
+
+
 def test_conditions_of_every_kind_become_texts(tmp_path):
     classes = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
     data = Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features=classes)
