@@ -34,7 +34,14 @@ ANSWERS_RECORD = "answers.json"
 RECIPE_PREFIX = "recipe_"
 
 # What the record of a recipe keeps of its training and of each evaluation.
-_KEPT_OF_A_TRAINING = ("num_parameters", "train_samples", "train_runtime", "hardware")
+_KEPT_OF_A_TRAINING = (
+    "num_parameters",
+    "train_samples",
+    "train_runtime",
+    "train_samples_per_second",
+    "epoch",
+    "hardware",
+)
 _KEPT_OF_AN_EVALUATION = ("figures", "verdict", "samples", "examples", "command")
 
 

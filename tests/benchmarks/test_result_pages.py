@@ -356,6 +356,15 @@ def test_the_cosines_of_a_recipe_are_those_of_its_judge():
     assert "cosine" not in page and "| F1   |" in page
 
 
+def test_the_time_of_a_resumed_recipe_is_that_of_all_its_texts():
+    whole = read_recipes(KEPT)["recipe_yelp"]
+    minutes = re.search(r"million parameters, (\d+) minutes", render_recipe(whole))[1]
+    # Its last piece took a quarter of the time.
+    speed = 2 * whole["train_samples"] / whole["train_runtime"]
+    piece = {**whole, "epoch": 2.0, "train_samples_per_second": speed, "train_runtime": whole["train_runtime"] / 4}
+    assert f"million parameters, {minutes} minutes" in render_recipe(piece)
+
+
 def test_the_script_without_options_changes_no_page(cards, monkeypatch):
     spec = importlib.util.spec_from_file_location("render_results", SCRIPTS / "render_results.py")
     script = importlib.util.module_from_spec(spec)

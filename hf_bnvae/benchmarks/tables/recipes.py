@@ -96,6 +96,13 @@ def _samples(recipe: Recipe) -> str:
 def _settings(recipe: Recipe) -> str:
     return (
         f"Trained on {recipe['train_samples']:,} texts with `{recorded_options(recipe['command'])}`: "
-        f"{recipe['num_parameters'] / 1e6:.1f} million parameters, {recipe['train_runtime'] / 60:.0f} minutes. "
+        f"{recipe['num_parameters'] / 1e6:.1f} million parameters, {_minutes(recipe):.0f} minutes. "
         f"{recipe['hardware']}; {versions_of(recipe)}."
     )
+
+
+def _minutes(recipe: Recipe) -> float:
+    """How long the training takes. What a resumed run measures is its last piece, so it tells the speed only."""
+    speed = recipe.get("train_samples_per_second")
+    seconds = recipe["train_runtime"] if speed is None else recipe["epoch"] * recipe["train_samples"] / speed
+    return seconds / 60
