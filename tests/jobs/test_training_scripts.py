@@ -133,7 +133,7 @@ def evaluation(folder: str) -> dict:
 
 @EACH
 @pytest.mark.parametrize(
-    ("file", "column"), [("mine.csv", "review"), pytest.param("mine.jsonl", "sentence", marks=pytest.mark.slow)]
+    ("file", "column"), cases([("mine.csv", "review"), ("mine.jsonl", "sentence")], quick=[("mine.csv", "review")])
 )
 def test_a_table_of_my_own_is_trained_on(run, my_files, capsys, script, file, column):
     run(script=script, train_file=file, text_column=column, output_dir="out", **QUICK)

@@ -252,18 +252,17 @@ CUTS = {
 }
 
 
-def accumulations():
-    """Every head, with and without free bits, in every cut. Quick: one head with free bits, in the cuts that are not
-    slow for all, and another head without them."""
-    for posterior, with_free_bits, cut in product(HEADS, (False, True), CUTS):
-        is_quick = (posterior, with_free_bits, cut) in (
-            ("bn", False, "accumulated"),
-            *(("bn_rms", True, name) for name in ("accumulated", "chunks too", "checkpointed chunks")),
-        )
-        yield pytest.param(posterior, with_free_bits, cut, marks=() if is_quick else pytest.mark.slow)
+QUICK_ACCUMULATIONS = [
+    ("bn", False, "accumulated"),
+    ("bn_rms", True, "accumulated"),
+    ("bn_rms", True, "chunks too"),
+    ("bn_rms", True, "checkpointed chunks"),
+]
 
 
-@pytest.mark.parametrize(("posterior", "with_free_bits", "cut"), list(accumulations()))
+@pytest.mark.parametrize(
+    ("posterior", "with_free_bits", "cut"), cases(product(HEADS, (False, True), CUTS), quick=QUICK_ACCUMULATIONS)
+)
 def test_accumulated_batches_are_one_batch(setting, uncut, tmp_path, posterior, with_free_bits, cut):
     free_bits = setting.free_bits(posterior) if with_free_bits else 0.0
     micro_batch, settings = CUTS[cut]
@@ -290,11 +289,7 @@ def test_the_plain_trainer_accumulates_another_training_and_says_so_once(setting
 
 @pytest.mark.parametrize(
     ("trainer", "posterior", "steps"),
-    [
-        ("ours", "bn", 4),
-        pytest.param("plain", "gaussian", 4, marks=pytest.mark.slow),
-        pytest.param("plain", "bn", 1, marks=pytest.mark.slow),
-    ],
+    cases([("ours", "bn", 4), ("plain", "gaussian", 4), ("plain", "bn", 1)], quick=[("ours", "bn", 4)]),
 )
 def test_who_does_not_cut_a_posterior_batch_is_told_nothing(setting, tmp_path, caplog, trainer, posterior, steps):
     arguments = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": steps}

@@ -102,7 +102,7 @@ def _settings(recipe: Recipe) -> str:
 
 
 def _minutes(recipe: Recipe) -> float:
-    """How long the training takes. What a resumed run measures is its last piece, so it tells the speed only."""
+    """How long the training takes on all texts, at the speed measured. A resumed run measures its last piece only."""
     speed = recipe.get("train_samples_per_second")
     seconds = recipe["train_runtime"] if speed is None else recipe["epoch"] * recipe["train_samples"] / speed
     return seconds / 60
