@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,6 +33,7 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
+from filelock import FileLock
 from huggingface_hub import HfFileSystem
 from hypothesis import settings
 from packaging.version import Version
@@ -39,7 +41,7 @@ from torch import nn
 from transformers import BertConfig, GPT2Config
 from transformers.utils import logging
 
-from hf_bnvae import BNVAEDataCollator, BNVAEProcessor, BNVAETrainer, BNVAETrainingArguments
+from hf_bnvae import BNVAEDataCollator, BNVAEModel, BNVAEProcessor, BNVAETrainer, BNVAETrainingArguments
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
@@ -98,37 +100,50 @@ def make_model(encoder_config, decoder_config):
     return partial(tiny.build_model, encoder_config, decoder_config)
 
 
-@pytest.fixture(scope="session")
-def trained_model(processor, texts):
-    """A model that has learnt a little, with its processor, in evaluation mode. In float64 a latent does not depend on
-    the other sentences of its batch in any digit that counts. Tests do not change the model."""
-    return tiny.train_model(processor, texts).double().attach_processor(processor)
+def _saved_once(tmp_path_factory, name: str, train: Callable[[], BNVAEModel]) -> str:
+    """The folder of a model that the first of all test processes trains, in float64, and that the others find."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all processes
+    folder = root / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            train().double().save_pretrained(f"{folder}.part")
+            Path(f"{folder}.part").rename(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")
-def trained_folder(trained_model, processor, tmp_path_factory) -> str:
-    """The folder in which that model is saved."""
-    path = tmp_path_factory.mktemp("trained")
-    trained_model.save_pretrained(path)
-    processor.save_pretrained(path)
-    return str(path)
+def trained_folder(processor, texts, tmp_path_factory) -> str:
+    """The folder of a model that has learnt a little, and of its processor."""
+    return _saved_once(
+        tmp_path_factory, "trained", lambda: tiny.train_model(processor, texts).attach_processor(processor)
+    )
 
 
 @pytest.fixture(scope="session")
-def answering_model(texts):
-    """A conditional model that has learnt a little: a text begins as its condition says. Its processor is attached.
-    Tests do not change it."""
-    conditions = [tiny.question(text) for text in texts]
-    processor = tiny.make_processor(texts, [*conditions, *tiny.make_conditions(20)])
-    return tiny.train_model(processor, texts, conditions=conditions).double().attach_processor(processor)
+def trained_model(trained_folder) -> BNVAEModel:
+    """That model, with its processor, in evaluation mode. In float64 a latent does not depend on the other sentences
+    of its batch in any digit that counts. Tests do not change the model."""
+    return BNVAEModel.from_pretrained(trained_folder)
 
 
 @pytest.fixture(scope="session")
-def answering_folder(answering_model, tmp_path_factory) -> str:
-    """The folder in which that model is saved."""
-    path = tmp_path_factory.mktemp("answering")
-    answering_model.save_pretrained(path)
-    return str(path)
+def answering_folder(texts, tmp_path_factory) -> str:
+    """The folder of a conditional model that has learnt a little: a text begins as its condition says."""
+
+    def train() -> BNVAEModel:
+        conditions = [tiny.question(text) for text in texts]
+        processor = tiny.make_processor(texts, [*conditions, *tiny.make_conditions(20)])
+        return tiny.train_model(processor, texts, conditions=conditions).attach_processor(processor)
+
+    return _saved_once(tmp_path_factory, "answering", train)
+
+
+@pytest.fixture(scope="session")
+def answering_model(answering_folder) -> BNVAEModel:
+    """That model, with its processor, in evaluation mode and float64. Tests do not change it."""
+    return BNVAEModel.from_pretrained(answering_folder)
 
 
 @pytest.fixture(scope="session")
@@ -139,8 +154,9 @@ def dataset(processor, texts) -> Dataset:
 @pytest.fixture
 def make_trainer(make_model, dataset, processor, tmp_path):
     """A function that builds a trainer for the tiny model. `model=` takes the keywords of `make_model`, or a model."""
+    few = dataset.select(range(128))  # every training ends with two passes over all of its texts
 
-    def build(model=None, train=dataset, evaluation=None, trainer_class=BNVAETrainer, **arguments):
+    def build(model=None, train=few, evaluation=None, trainer_class=BNVAETrainer, **arguments):
         defaults = {
             "output_dir": str(tmp_path / "out"),
             "per_device_train_batch_size": 16,
