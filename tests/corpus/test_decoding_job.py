@@ -7,6 +7,7 @@ import pyarrow
 import pytest
 import tiny
 import torch
+from cases import cases
 from datatrove.data import Document
 from pyarrow import parquet
 
@@ -44,7 +45,7 @@ def texts_in(folder) -> list[str]:
     return [text for path in sorted(folder.glob("*.parquet")) for text in parquet.read_table(path)["text"].to_pylist()]
 
 
-@pytest.mark.parametrize("options", [[], ["--num_beams", "2"]], ids=["greedy", "beams"])
+@pytest.mark.parametrize("options", cases([[], ["--num_beams", "2"]], quick=[[]]), ids=["greedy", "beams"])
 def test_texts_are_those_of_reconstruct_whatever_the_number_of_tasks(command, model, tmp_path, options):
     command("encode", "mine.txt", "latents", "--tasks", "2")
     short = [*options, "--max_new_tokens", "8"]

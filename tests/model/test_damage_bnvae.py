@@ -114,11 +114,16 @@ def test_a_length_that_is_no_number_is_named(half, processor, tmp_path):
         BNVAEProcessor.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("file", [WHOLE[0], SHARDED[0]])
+@pytest.mark.parametrize("load", [own_classes, auto_classes, commands])
+def test_a_whole_folder_works(folders, expected, file, load):
+    assert outcome(load, folders[file], file, expected) == "works"
+
+
 @pytest.mark.parametrize("file", [*WHOLE, *SHARDED])
 @pytest.mark.parametrize("load", [own_classes, commands])
 @pytest.mark.parametrize("damage", ["half", "null"])
 def test_a_damaged_file_is_named(folders, expected, tmp_path, file, load, damage):
-    assert outcome(load, folders[file], file, expected) == "works"
     folder, name = damaged_copy(folders[file], tmp_path / "damaged", file, damage)
     assert outcome(load, folder, name, expected) == "named"
 

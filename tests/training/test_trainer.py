@@ -374,7 +374,7 @@ def test_a_stream_makes_no_posterior_batch_of_two_passes(make_trainer, dataset):
     assert sizes == [32] * 5
 
 
-@pytest.mark.parametrize(("logging_steps", "logged"), [(100, [3]), (2, [2]), (3, [3])])
+@pytest.mark.parametrize(("logging_steps", "logged"), cases([(100, [3]), (2, [2]), (3, [3])], quick=[(100, [3])]))
 def test_a_short_run_logs_its_last_step_if_it_logs_nothing_else(make_trainer, logging_steps, logged):
     trainer = make_trainer(max_steps=3, logging_steps=logging_steps)
     trainer.train()
