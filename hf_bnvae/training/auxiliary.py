@@ -9,19 +9,58 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn import functional as F
 from transformers.training_args import OptimizerNames
 
 from ..model.batch_statistics_bnvae import num_processes, posterior_batch_mean
 from ..model.modeling_bnvae import BNVAEModel
+from ..model.scales_bnvae import whole_parameter
 from ..utils.file_names import AUXILIARY_FILE
 from ..utils.random_state import mix_seeds, preserved_random_state
 from .objective import bag_of_words_nll
 from .training_args import BNVAETrainingArguments
 
 HIDDEN_SIZE = 64
+# Of the tied network, which is new beside pretrained ones.
+TIED_LEARNING_RATE = 2e-3
 
 # Makes the seed of the network's first weights another one than the seeds of all steps and epochs.
 _PURPOSE = (3, 1, 1)
+
+
+class TiedNetwork(nn.Module):
+    """
+    From a latent to a distribution over the decoder's vocabulary, in which a token is known by its input embedding in
+    the decoder.
+
+    The embeddings are those of the present step, and get no gradient from here. The network learns a map from the
+    latent to such embeddings, and a bias for each token. So beside a pretrained decoder it knows at once which tokens
+    are alike.
+
+    Args:
+        latent_size (`int`): Number of latent dimensions.
+        width (`int`): Size of an input embedding.
+        vocab_size (`int`): Number of the decoder's tokens.
+    """
+
+    def __init__(self, latent_size: int, width: int, vocab_size: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(latent_size, HIDDEN_SIZE)
+        self.output = nn.Linear(HIDDEN_SIZE, width)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, latents: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            latents (`torch.Tensor` of shape `(batch, latent_size)`): One latent for each sentence.
+            embeddings (`torch.Tensor` of shape `(vocab_size, width)`): The decoder's input embeddings. Their scale
+                makes no difference.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, vocab_size)`: Logits.
+        """
+        vectors = self.output(F.gelu(self.hidden(latents)))
+        return F.linear(vectors / embeddings.std(), embeddings, self.bias)
 
 
 class BagOfWordsAuxiliary:
@@ -34,22 +73,29 @@ class BagOfWordsAuxiliary:
 
     Args:
         model ([`BNVAEModel`]): The model that is trained.
-        args ([`BNVAETrainingArguments`]): The settings. The network's learning rate is `latent_learning_rate`, or
-            `learning_rate` where this is `None`. It has no schedule.
+        args ([`BNVAETrainingArguments`]): The settings. `auxiliary` says which network: one with a table of tokens of
+            its own, or a [`TiedNetwork`]. The former learns at `latent_learning_rate`, or at `learning_rate` where
+            this is `None`; the latter at 2e-3. Neither rate has a schedule.
         device (`torch.device`): The device of the training.
     """
 
     def __init__(self, model: BNVAEModel, args: BNVAETrainingArguments, device: torch.device) -> None:
-        self._args = args
+        self._args, self._decoder = args, model.decoder
+        self._is_tied = args.auxiliary == "tied_bag_of_words"
+        latent_size = model.config.latent_size
         with preserved_random_state(mix_seeds(args.seed, *_PURPOSE)):
-            self.network = nn.Sequential(
-                nn.Linear(model.config.latent_size, HIDDEN_SIZE),
-                nn.GELU(),
-                nn.Linear(HIDDEN_SIZE, model.config.decoder.vocab_size),
-            )
+            if self._is_tied:
+                vocab_size, width = model.decoder.get_input_embeddings().weight.shape
+                self.network = TiedNetwork(latent_size, width, vocab_size)
+            else:
+                vocab_size = model.config.decoder.vocab_size
+                self.network = nn.Sequential(
+                    nn.Linear(latent_size, HIDDEN_SIZE), nn.GELU(), nn.Linear(HIDDEN_SIZE, vocab_size)
+                )
         self._dtype = torch.promote_types(model.posterior.dtype, torch.float32)
         self.network.to(device, self._dtype)
         rate = args.learning_rate if args.latent_learning_rate is None else args.latent_learning_rate
+        rate = TIED_LEARNING_RATE if self._is_tied else rate
         # Fused where `Trainer`'s own optimiser is.
         is_fused = args.optim == OptimizerNames.ADAMW_TORCH_FUSED or None
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, fused=is_fused)
@@ -77,7 +123,7 @@ class BagOfWordsAuxiliary:
             return 0.0
         own_latents = latents.detach().to(self._dtype).requires_grad_()
         with torch.autocast(latents.device.type, enabled=False):
-            loss, _ = posterior_batch_mean(bag_of_words_nll(self.network(own_latents), labels))
+            loss, _ = posterior_batch_mean(bag_of_words_nll(self.logits(own_latents), labels))
             self._optimizer.zero_grad()
             loss.backward()
         _average_gradients(self.network)
@@ -86,6 +132,14 @@ class BagOfWordsAuxiliary:
         self._sum, self._count = self._sum + loss, self._count + 1
         # The second term is 0. Its gradient is the one that the network has for the latents.
         return weight * (loss + ((latents - latents.detach()) * own_latents.grad.to(latents.dtype)).sum())
+
+    def logits(self, latents: torch.Tensor) -> torch.Tensor:
+        """The network's logits for latents of shape `(batch, latent_size)`, `(batch, vocab_size)`. If the weights of
+        the decoder are sharded (FSDP), all processes must make this call."""
+        if not self._is_tied:
+            return self.network(latents)
+        embeddings = whole_parameter(self._decoder.get_input_embeddings().weight)
+        return self.network(latents, embeddings.detach().to(self._dtype))
 
     def figures(self, step: int, max_steps: int) -> dict[str, float]:
         """For a log line: the mean of the loss since the last line, unweighted, in nats per sentence, and the weight.
@@ -126,6 +180,11 @@ class BagOfWordsAuxiliary:
             else:
                 index, _, moment = rest.partition(".")
                 state.setdefault(int(index), {})[moment] = value
+        if network.keys() != self.network.state_dict().keys():
+            raise ValueError(
+                f"{file} holds another auxiliary, with the weights {', '.join(sorted(network))}. This training has "
+                f"auxiliary={self._args.auxiliary!r}. Resume with the settings of that training."
+            )
         self.network.load_state_dict(network)
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
 
@@ -149,7 +208,7 @@ def resume_auxiliary(auxiliary: BagOfWordsAuxiliary | None, checkpoint: str | Pa
     elif Path(checkpoint, AUXILIARY_FILE).is_file():
         raise ValueError(
             f"{checkpoint} holds {AUXILIARY_FILE}, and this training has no auxiliary. Resume with the settings of "
-            "that training: auxiliary='bag_of_words'."
+            "that training: auxiliary='bag_of_words' or 'tied_bag_of_words'."
         )
 
 

@@ -17,7 +17,7 @@ from ..model.loss_bnvae import IGNORE_INDEX
 BetaSchedule = Literal["constant", "linear", "cyclical"]
 FreeBitsMode = Literal["batch", "optimus"]
 Regularizer = Literal["kl", "density_gap"]
-AuxiliaryName = Literal["none", "bag_of_words"]
+AuxiliaryName = Literal["none", "bag_of_words", "tied_bag_of_words"]
 
 # Samples of each posterior, as in the paper.
 DENSITY_GAP_SAMPLES = 32

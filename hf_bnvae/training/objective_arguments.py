@@ -61,7 +61,8 @@ class ObjectiveArguments:
     auxiliary: str = field(
         default="none",
         metadata={
-            "help": "bag_of_words: the latent alone also predicts the sentence's tokens, at first.",
+            "help": "bag_of_words: the latent alone also predicts the sentence's tokens, at first. tied_bag_of_words: "
+            "through the decoder's own embeddings.",
             "choices": list(get_args(AuxiliaryName)),
         },
     )

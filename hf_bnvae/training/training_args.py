@@ -70,7 +70,8 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
         auxiliary (`str`, *optional*, defaults to `"none"`):
             `"bag_of_words"`: in the first part of the training, a small network also has to predict from the latent
             alone which tokens stand in the sentence ([`~auxiliary.BagOfWordsAuxiliary`]). The decoder then learns
-            sooner to use the latent. The network is not a part of the model.
+            sooner to use the latent. The network is not a part of the model. `"tied_bag_of_words"`: that network knows
+            tokens by the decoder's input embeddings ([`~auxiliary.TiedNetwork`]).
         auxiliary_weight (`float`, *optional*):
             Weight of the auxiliary's loss at the first step. With an auxiliary, `None` means 1.
         auxiliary_steps (`float`, *optional*):
@@ -145,7 +146,7 @@ class BNVAETrainingArguments(ObjectiveArguments, TrainingArguments):
             if value is None:
                 continue
             if self.auxiliary == "none":
-                raise ValueError(f"{name}={value} needs an auxiliary: auxiliary='bag_of_words'.")
+                raise ValueError(f"{name}={value} needs an auxiliary, as auxiliary='bag_of_words'.")
             if value <= 0:
                 raise ValueError(
                     f"{name} must be a positive number, got {value!r}. For a training without an auxiliary give "

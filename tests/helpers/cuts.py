@@ -15,6 +15,7 @@ from hf_bnvae.training.objective import training_loss
 BATCH, STEPS, LATENTS = 32, 3, 8
 LEARNING_RATE = 1e-2
 AUXILIARY = {"auxiliary": "bag_of_words", "auxiliary_steps": 10}
+TIED = {**AUXILIARY, "auxiliary": "tied_bag_of_words"}
 
 
 class Setting:

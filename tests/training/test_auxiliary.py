@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from cuts import AUXILIARY, BATCH, STEPS, Setting, deviation, gradient_error, train_with_trainer
+from cuts import AUXILIARY, BATCH, STEPS, TIED, Setting, deviation, gradient_error, train_with_trainer
 from safetensors.torch import load_file
 
 from hf_bnvae import BNVAEModel, BNVAETrainer, BNVAETrainingArguments
 from hf_bnvae.hub.contents import list_files
 from hf_bnvae.training import trainer as trainer_module
-from hf_bnvae.training.auxiliary import BagOfWordsAuxiliary, build_auxiliary
+from hf_bnvae.training.auxiliary import BagOfWordsAuxiliary, TiedNetwork, build_auxiliary
 from hf_bnvae.training.objective import auxiliary_weight_at_step, bag_of_words_nll, training_loss
 from hf_bnvae.utils.file_names import AUXILIARY_FILE, CONTENTS_FILE
 
@@ -45,14 +45,14 @@ def test_the_weight_falls_to_zero_at_its_step():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"auxiliary": "words"}, "auxiliary must be one of none, bag_of_words, got 'words'"),
+        ({"auxiliary": "words"}, "auxiliary must be one of none, bag_of_words, tied_bag_of_words, got 'words'"),
         ({**BAGS, "auxiliary_weight": 0.0}, "auxiliary_weight must be a positive number, got 0.0"),
         ({**BAGS, "auxiliary_weight": math.nan}, "auxiliary_weight must be a finite number, got nan"),
         ({**BAGS, "auxiliary_steps": -1}, "auxiliary_steps must be a positive number, got -1"),
         ({**BAGS, "auxiliary_steps": math.inf}, "auxiliary_steps must be a finite number, got inf"),
         ({**BAGS, "auxiliary_steps": "0.5"}, "auxiliary_steps must be a finite number, got '0.5'"),
         ({**BAGS, "auxiliary_steps": 1.5}, r"a share .* up to 1, or a whole number .*; got 1\.5"),
-        ({"auxiliary_steps": 0.3}, "auxiliary_steps=0.3 needs an auxiliary: auxiliary='bag_of_words'"),
+        ({"auxiliary_steps": 0.3}, "auxiliary_steps=0.3 needs an auxiliary, as auxiliary='bag_of_words'"),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, arguments, message):
@@ -60,11 +60,26 @@ def test_bad_arguments_are_refused(tmp_path, arguments, message):
         BNVAETrainingArguments(output_dir=str(tmp_path), **arguments)
 
 
-def test_the_gradients_are_those_of_one_joint_loss(setting, tmp_path):
+def test_a_token_is_known_by_its_embedding_of_any_scale():
+    network = TiedNetwork(latent_size=3, width=5, vocab_size=7).double()
+    latents, embeddings = torch.randn(2, 3).double(), torch.randn(7, 5).double()
+    vectors = network.output(torch.nn.functional.gelu(network.hidden(latents)))
+    expected = [[(vector @ token / embeddings.std()).item() for token in embeddings] for vector in vectors]
+    found = network(latents, embeddings)
+    torch.testing.assert_close(found, torch.tensor(expected).double())
+    torch.testing.assert_close(network(latents, 9 * embeddings), found)
+    assert not torch.allclose(network(latents, embeddings.flip(0)), found)  # control
+    with torch.no_grad():
+        network.bias[4] += 1
+    torch.testing.assert_close(network(latents, embeddings) - found, torch.eye(7).double()[4].expand(2, 7))
+
+
+@pytest.mark.parametrize("network", [AUXILIARY, TIED], ids=["own table", "tied"])
+def test_the_gradients_are_those_of_one_joint_loss(setting, tmp_path, network):
     """The auxiliary makes its own backward pass. Model and network get what one pass for the sum of both gives."""
     weight = 0.7
     args = BNVAETrainingArguments(
-        output_dir=str(tmp_path), use_cpu=True, auxiliary_weight=weight, latent_learning_rate=0.01, **AUXILIARY
+        output_dir=str(tmp_path), use_cpu=True, auxiliary_weight=weight, latent_learning_rate=0.01, **network
     )
 
     def gradients(joint: bool, *, has_auxiliary: bool = True) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -73,7 +88,7 @@ def test_the_gradients_are_those_of_one_joint_loss(setting, tmp_path):
         outputs = model(**batch)
         loss = training_loss(outputs.reconstruction_nll, outputs.kl)
         if joint:
-            loss = loss + weight * bag_of_words_nll(auxiliary.network(outputs.latents), batch["labels"]).mean()
+            loss = loss + weight * bag_of_words_nll(auxiliary.logits(outputs.latents), batch["labels"]).mean()
         elif has_auxiliary:
             loss = loss + auxiliary.learn(outputs.latents, batch["labels"], 0, 100)
         loss.backward()
@@ -111,14 +126,22 @@ def test_a_batch_may_be_cut(setting, tmp_path, whole, micro_batch, settings):
     assert deviation(found, whole) < 1
 
 
-@pytest.mark.parametrize("other", [{}, {**AUXILIARY, "auxiliary_steps": 2}])
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"micro_batch": 4}, {"chunk_size": 8, "checkpoint_chunks": True}])
+def test_a_batch_of_the_tied_auxiliary_may_be_cut(setting, tmp_path, settings):
+    found, whole = train(setting, tmp_path / "cut", **settings, **TIED), train(setting, tmp_path / "whole", **TIED)
+    assert deviation(found, whole) < 1
+
+
+@pytest.mark.parametrize("other", [{}, {**AUXILIARY, "auxiliary_steps": 2}, TIED])
 def test_another_auxiliary_is_another_training(setting, tmp_path, whole, other):
     assert deviation(train(setting, tmp_path, **other), whole) > 100
 
 
 @pytest.mark.slow
-def test_a_run_resumes_to_the_bit_in_the_middle_of_the_auxiliary(make_trainer):
-    arguments = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "auxiliary": "bag_of_words"}
+@pytest.mark.parametrize("name", ["bag_of_words", "tied_bag_of_words"])
+def test_a_run_resumes_to_the_bit_in_the_middle_of_the_auxiliary(make_trainer, name):
+    arguments = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "auxiliary": name}
     arguments["auxiliary_steps"] = 5
     unbroken = make_trainer(**arguments)
     unbroken.train()
@@ -140,6 +163,9 @@ def test_a_run_resumes_to_the_bit_in_the_middle_of_the_auxiliary(make_trainer):
     without = {"auxiliary": "none", "auxiliary_steps": None}
     with pytest.raises(ValueError, match=r"checkpoint-3 holds auxiliary.safetensors, and this training has no"):
         resume(**without)
+    other = {"bag_of_words": "tied_bag_of_words", "tied_bag_of_words": "bag_of_words"}[name]
+    with pytest.raises(ValueError, match=rf"holds another auxiliary, .* auxiliary='{other}'\. Resume with"):
+        resume(auxiliary=other)
     (checkpoint / AUXILIARY_FILE).unlink()
     with pytest.raises(ValueError, match=r"checkpoint-3 holds no auxiliary.safetensors, and this training has"):
         resume()

@@ -8,6 +8,7 @@ from cuts import (
     AUXILIARY,
     BATCH,
     STEPS,
+    TIED,
     Setting,
     deviation,
     fitted_prior,
@@ -85,6 +86,10 @@ def test_the_auxiliary_learns_from_the_whole_batch(setting, processes, tmp_path)
     # The controls: no auxiliary, and networks that each learn from the sentences of one process.
     assert deviation(processes["ddp bn trainer"], whole) > 100
     assert deviation(processes["ddp bn networks apart"], whole) > 100
+    tied = train_with_trainer(setting, "bn", str(tmp_path), per_device_train_batch_size=BATCH, **TIED)
+    assert deviation(processes["ddp bn trainer tied auxiliary"], tied) < 1
+    assert deviation(processes["fsdp bn trainer tied auxiliary"], tied) < 1
+    assert deviation(tied, whole) > 100
 
 
 def test_population_statistics_are_those_of_all_processes(setting, processes):

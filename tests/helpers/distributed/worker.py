@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import DistributedType
-from cuts import AUXILIARY, BATCH, Setting, fitted_prior, train_by_hand, train_with_trainer
+from cuts import AUXILIARY, BATCH, TIED, Setting, fitted_prior, train_by_hand, train_with_trainer
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from transformers.models.bert.modeling_bert import BertLayer
@@ -80,6 +80,7 @@ def ddp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str,
         "bn trainer": by_trainer(16),
         "bn trainer accumulating": by_trainer(4, gradient_accumulation_steps=4),
         "bn trainer auxiliary": by_trainer(4, gradient_accumulation_steps=4, **AUXILIARY),
+        "bn trainer tied auxiliary": by_trainer(4, gradient_accumulation_steps=4, **TIED),
         "bn networks apart": networks_apart,
         "unsynchronised": unsynchronised,
     }
@@ -121,6 +122,7 @@ def fsdp_cases(setting: Setting, folder: str) -> dict[str, Callable[[], dict[str
         "bn trainer": by_trainer(16),
         "bn trainer accumulating": by_trainer(4, gradient_accumulation_steps=4),
         "bn trainer auxiliary": by_trainer(16, **AUXILIARY),
+        "bn trainer tied auxiliary": by_trainer(16, **TIED),
     }
 
 
