@@ -21,7 +21,7 @@ from .objective import bag_of_words_nll
 from .training_args import BNVAETrainingArguments
 
 HIDDEN_SIZE = 64
-# Of the tied network, which is new beside pretrained ones.
+# The tied network is new in every training. It does not learn at the gentle rate of pretrained networks.
 TIED_LEARNING_RATE = 2e-3
 
 # Makes the seed of the network's first weights another one than the seeds of all steps and epochs.
@@ -33,7 +33,7 @@ class TiedNetwork(nn.Module):
     From a latent to a distribution over the decoder's vocabulary, in which a token is known by its input embedding in
     the decoder.
 
-    The embeddings are those of the present step, and get no gradient from here. The network learns a map from the
+    The embeddings of the present step are taken, and they get no gradient from here. The network learns a map from the
     latent to such embeddings, and a bias for each token. So beside a pretrained decoder it knows at once which tokens
     are alike.
 
@@ -73,8 +73,8 @@ class BagOfWordsAuxiliary:
 
     Args:
         model ([`BNVAEModel`]): The model that is trained.
-        args ([`BNVAETrainingArguments`]): The settings. `auxiliary` says which network: one with a table of tokens of
-            its own, or a [`TiedNetwork`]. The former learns at `latent_learning_rate`, or at `learning_rate` where
+        args ([`BNVAETrainingArguments`]): The settings. `auxiliary` says which network: one that learns a vector for
+            each token, or a [`TiedNetwork`]. The former learns at `latent_learning_rate`, or at `learning_rate` where
             this is `None`; the latter at 2e-3. Neither rate has a schedule.
         device (`torch.device`): The device of the training.
     """
