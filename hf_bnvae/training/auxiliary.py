@@ -81,12 +81,13 @@ class BagOfWordsAuxiliary:
 
     def __init__(self, model: BNVAEModel, args: BNVAETrainingArguments, device: torch.device) -> None:
         self._args, self._decoder = args, model.decoder
-        self._is_tied = args.auxiliary == "tied_bag_of_words"
         latent_size = model.config.latent_size
+        rate = args.learning_rate if args.latent_learning_rate is None else args.latent_learning_rate
         with preserved_random_state(mix_seeds(args.seed, *_PURPOSE)):
-            if self._is_tied:
+            if args.auxiliary == "tied_bag_of_words":
                 vocab_size, width = model.decoder.get_input_embeddings().weight.shape
                 self.network = TiedNetwork(latent_size, width, vocab_size)
+                rate = TIED_LEARNING_RATE
             else:
                 vocab_size = model.config.decoder.vocab_size
                 self.network = nn.Sequential(
@@ -94,8 +95,6 @@ class BagOfWordsAuxiliary:
                 )
         self._dtype = torch.promote_types(model.posterior.dtype, torch.float32)
         self.network.to(device, self._dtype)
-        rate = args.learning_rate if args.latent_learning_rate is None else args.latent_learning_rate
-        rate = TIED_LEARNING_RATE if self._is_tied else rate
         # Fused where `Trainer`'s own optimiser is.
         is_fused = args.optim == OptimizerNames.ADAMW_TORCH_FUSED or None
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, fused=is_fused)
@@ -136,7 +135,7 @@ class BagOfWordsAuxiliary:
     def logits(self, latents: torch.Tensor) -> torch.Tensor:
         """The network's logits for latents of shape `(batch, latent_size)`, `(batch, vocab_size)`. If the weights of
         the decoder are sharded (FSDP), all processes must make this call."""
-        if not self._is_tied:
+        if not isinstance(self.network, TiedNetwork):
             return self.network(latents)
         embeddings = whole_parameter(self._decoder.get_input_embeddings().weight)
         return self.network(latents, embeddings.detach().to(self._dtype))

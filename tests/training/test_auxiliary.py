@@ -1,10 +1,12 @@
 """The bag-of-words auxiliary: its loss, its weight, its gradients, and that it is the same however a batch is cut."""
 
 import math
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from cases import cases
 from cuts import AUXILIARY, BATCH, STEPS, TIED, Setting, deviation, gradient_error, train_with_trainer
 from safetensors.torch import load_file
 
@@ -111,31 +113,35 @@ def train(setting: Setting, folder: Path, micro_batch: int = BATCH, **settings) 
 
 
 @pytest.fixture(scope="module")
-def whole(setting, tmp_path_factory) -> dict[str, torch.Tensor]:
-    """A training with the auxiliary whose batches are not cut."""
-    return train(setting, tmp_path_factory.mktemp("whole"), **AUXILIARY)
+def whole(setting, tmp_path_factory):
+    """By the name of an auxiliary, a training with it whose batches are not cut."""
+
+    @cache
+    def trained(name: str) -> dict[str, torch.Tensor]:
+        return train(setting, tmp_path_factory.mktemp("whole"), **{**AUXILIARY, "auxiliary": name})
+
+    return trained
+
+
+CHUNKS = {"chunk_size": 8, "checkpoint_chunks": True}
 
 
 @pytest.mark.parametrize(
-    ("micro_batch", "settings"),
-    [(4, {}), pytest.param(1, {}, marks=pytest.mark.slow), (BATCH, {"chunk_size": 8, "checkpoint_chunks": True})],
+    ("micro_batch", "settings", "auxiliary"),
+    cases(
+        [(4, {}, AUXILIARY), (1, {}, AUXILIARY), (BATCH, CHUNKS, AUXILIARY), (4, {}, TIED), (BATCH, CHUNKS, TIED)],
+        quick=[(4, {}, AUXILIARY), (BATCH, CHUNKS, AUXILIARY)],
+    ),
 )
-def test_a_batch_may_be_cut(setting, tmp_path, whole, micro_batch, settings):
-    found = train(setting, tmp_path, micro_batch, **settings, **AUXILIARY)
+def test_a_batch_may_be_cut(setting, tmp_path, whole, micro_batch, settings, auxiliary):
+    found = train(setting, tmp_path, micro_batch, **settings, **auxiliary)
     assert len([name for name in found if name.startswith("loss")]) == STEPS
-    assert deviation(found, whole) < 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("settings", [{"micro_batch": 4}, {"chunk_size": 8, "checkpoint_chunks": True}])
-def test_a_batch_of_the_tied_auxiliary_may_be_cut(setting, tmp_path, settings):
-    found, whole = train(setting, tmp_path / "cut", **settings, **TIED), train(setting, tmp_path / "whole", **TIED)
-    assert deviation(found, whole) < 1
+    assert deviation(found, whole(auxiliary["auxiliary"])) < 1
 
 
 @pytest.mark.parametrize("other", [{}, {**AUXILIARY, "auxiliary_steps": 2}, TIED])
 def test_another_auxiliary_is_another_training(setting, tmp_path, whole, other):
-    assert deviation(train(setting, tmp_path, **other), whole) > 100
+    assert deviation(train(setting, tmp_path, **other), whole("bag_of_words")) > 100
 
 
 @pytest.mark.slow

@@ -256,8 +256,8 @@ def test_evaluation_refreshes_statistics_with_dropout_as_in_training(make_traine
 @pytest.mark.parametrize("posterior", cases(["bn", "bn_rms", "bn_mean"], quick=["bn_rms"]))
 def test_training_ends_with_exact_statistics_of_the_training_set(make_trainer, dataset, posterior):
     """Over the training set each dimension has the moments that the head promises, in evaluation mode."""
-    model = {"posterior": posterior, "pooling": "mean"}
-    trainer = make_trainer(model=model, train=dataset, max_steps=10, learning_rate=3e-3)
+    fields = {"posterior": posterior, "pooling": "mean"}
+    trainer = make_trainer(model=fields, train=dataset, max_steps=10, learning_rate=3e-3)
     trainer.train()
     model = trainer.model.eval()
     collate = BNVAEDataCollator(trainer.processing_class)
